@@ -1,0 +1,203 @@
+"""Split lists: one video a line, class index first; from a line to a record, from a record to a file.
+
+Two formats, by their published names (`LIST_FORMATS`):
+    Kinetics_few_shot, HMDB_few_shot   train0//videos/brush_hair/x.avi   path under the root, extension included
+    Ssv2_few_shot                      train8/78687                      id; the file is id.mp4, id.webm or id/*.jpg
+"""
+
+import hashlib
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from utils.episode import VideoRecord
+from utils.errors import AnnotationError, VideoDecodeError
+from utils.registry import Registry
+
+DEFAULT_FORMAT = "Ssv2_few_shot"
+JPEG_SUFFIXES = (".jpg", ".jpeg")
+LIST_FORMATS: "Registry[ListFormat]" = Registry("list format")
+
+
+@dataclass(frozen=True, slots=True)
+class ListFormat:
+    """How a line is written.
+
+    Args:
+        separator: what stands between class index and video.
+        example: a video as this format writes it, for messages.
+        suffixes: appended to the video to name its file, in the order they are tried.
+    """
+
+    separator: str
+    example: str
+    suffixes: tuple[str, ...]
+
+    def pattern(self, split: str) -> re.Pattern[str]:
+        """Matches a whole line of `split`: group 1 is the class index, group 2 the video."""
+        video = r"([^/].*)" if self.separator == "//" else r"([^/]+)"
+        return re.compile(rf"{re.escape(split)}([0-9]{{1,6}}){self.separator}{video}")
+
+
+LIST_FORMATS.register("Kinetics_few_shot", "HMDB_few_shot")(ListFormat("//", "videos/run/x.avi", ("",)))
+LIST_FORMATS.register(DEFAULT_FORMAT)(ListFormat("/", "78687", (".mp4", ".webm")))
+
+
+def _lines(path: Path) -> list[str]:
+    """The stripped lines of a list, blank ones kept; AnnotationError when it cannot be read."""
+    try:
+        return [line.strip() for line in path.read_text(encoding="utf-8-sig").split("\n")]
+    except FileNotFoundError:
+        folder = path.parent
+        if folder.is_dir():
+            here = sorted(entry.name for entry in folder.iterdir() if entry.suffix == ".txt")
+            state = f"which holds {', '.join(here[:6])}" if here else "which holds no .txt file"
+        else:
+            state = "which does not exist"
+        raise AnnotationError(
+            f"{path}: split list not found: expected {path.name} in directory {folder}, {state} (DATA.ANNO_DIR)"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise AnnotationError(f"{path}: expected a text file in UTF-8, found byte {error.object[error.start]:#04x} "
+                              f"at offset {error.start}") from None
+    except OSError as error:
+        raise AnnotationError(f"{path}: split list cannot be read: {error.strerror or error}") from None
+
+
+def _leaves_root(video: str) -> bool:
+    if video.startswith(("/", "\\")) or "\0" in video:
+        return True
+    return ".." in video and ".." in PurePosixPath(video.replace("\\", "/")).parts
+
+
+def _record(path: Path, number: int, line: str, found: re.Match[str] | None, expected: str) -> VideoRecord:
+    if found is None:
+        raise AnnotationError(f"{path}, line {number}: expected {expected}, found {line[:120]!r}")
+    video = found[2]
+    if _leaves_root(video):
+        raise AnnotationError(f"{path}, line {number}: expected a path under DATA_ROOT_DIR, found {video[:120]!r}")
+    return VideoRecord(video, int(found[1]), number)
+
+
+def _check_dense(path: Path, records: Sequence[VideoRecord]) -> None:
+    """Class indices must be 0..G-1 without gaps."""
+    present = {record.class_index for record in records}
+    largest = max(records, key=lambda record: record.class_index)
+    missing = [k for k in range(min(largest.class_index, len(present) + 1)) if k not in present]
+    if missing:
+        raise AnnotationError(f"{path}: expected class indices 0 to {len(present) - 1} for {len(present)} classes, "
+                              f"found {largest.class_index} (line {largest.line}) and no video of class {missing[0]}")
+
+
+def read_split_list(path: Path, split: str, format: str | None = None) -> list[VideoRecord]:
+    """Read a split list.
+
+    Args:
+        path: the list, one video a line; blank lines are skipped.
+        split: train, val or test: what every line starts with.
+        format: a name of LIST_FORMATS; None: SSv2's.
+
+    Returns:
+        One record a video, in the order of the list, class indices dense from 0.
+
+    Raises:
+        AnnotationError: no such file, a line of another form or split, a video listed twice, a path that leaves the
+            root, a class index that no video has. Names file and line.
+    """
+    path, entry = Path(path), LIST_FORMATS[format or DEFAULT_FORMAT]
+    pattern = entry.pattern(split)
+    expected = f"a line such as '{split}0{entry.separator}{entry.example}' (list format {format or DEFAULT_FORMAT})"
+    records: list[VideoRecord] = []
+    first: dict[str, int] = {}
+    for number, line in enumerate(_lines(path), start=1):
+        if not line:
+            continue
+        record = _record(path, number, line, pattern.fullmatch(line), expected)
+        earlier = first.setdefault(record.path, number)
+        if earlier != number:
+            raise AnnotationError(f"{path}, line {number}: expected every video once, found {record.path!r} "
+                                  f"already in line {earlier}")
+        records.append(record)
+    if not records:
+        raise AnnotationError(f"{path}: expected at least one video, found an empty list")
+    _check_dense(path, records)
+    return records
+
+
+def list_hash(path: Path) -> str:
+    """SHA-256 (hex) of the list's sorted stripped lines: the order of lines, blank lines and CRLF do not matter."""
+    return hashlib.sha256("\n".join(sorted(filter(None, _lines(Path(path))))).encode()).hexdigest()
+
+
+def check_classes(records: Sequence[VideoRecord], class_names: Sequence[str], need: int, path: Path) -> None:
+    """Check a list against the class names and the episodes drawn from it.
+
+    Args:
+        records: the list.
+        class_names: one name a class index.
+        need: videos an episode draws from a class (SHOT + QUERY_PER_CLASS).
+        path: the list's file, for messages.
+
+    Raises:
+        AnnotationError: another number of classes than names, or a class with fewer than `need` videos.
+    """
+    counts = Counter(record.class_index for record in records)
+    if len(counts) != len(class_names):
+        raise AnnotationError(f"{path}: expected {len(class_names)} classes, as many as CLASS_NAME has names, "
+                              f"found {len(counts)}")
+    short = [f"class {k} ({class_names[k]!r}) has {counts[k]}" for k in sorted(counts) if counts[k] < need]
+    if short:
+        more = f" and {len(short) - 5} more" if len(short) > 5 else ""
+        raise AnnotationError(f"{path}: expected at least {need} videos a class (SHOT + QUERY_PER_CLASS), found: "
+                              f"{', '.join(short[:5])}{more}")
+
+
+def is_jpeg(name: str) -> bool:
+    """Whether a file name ends like a JPEG's."""
+    return name.lower().endswith(JPEG_SUFFIXES)
+
+
+def _has_frames(folder: Path) -> bool:
+    """Whether `folder` is a directory with a JPEG in it."""
+    if not folder.is_dir():
+        return False
+    with os.scandir(folder) as entries:
+        return any(is_jpeg(entry.name) for entry in entries)
+
+
+def resolve_video(root: Path, record: VideoRecord, format: str | None = None, *, prefer_folder: bool = False) -> Path:
+    """The file, or folder of JPEG frames, that holds a record's video.
+
+    Args:
+        root: DATA_ROOT_DIR.
+        record: from a list in `format`.
+        format: a name of LIST_FORMATS; None: SSv2's.
+        prefer_folder: take the folder where both file and folder exist.
+
+    Returns:
+        The path as listed (SSv2: id.mp4, else id.webm), else the folder of the same name without extension.
+
+    Raises:
+        VideoDecodeError: nothing there; names the paths that were tried.
+        AnnotationError: the path leads out of `root` (`..`, absolute, a symbolic link).
+    """
+    root, entry = Path(root), LIST_FORMATS[format or DEFAULT_FORMAT]
+    files = [root / f"{record.path}{suffix}" for suffix in entry.suffixes]
+    folder = files[0].with_suffix("") if entry.suffixes == ("",) else root / record.path
+    if _leaves_root(record.path):
+        raise AnnotationError(f"line {record.line}: expected a path under {root}, found {record.path!r}")
+    found = next((file for file in files if file.is_file()), None)
+    if (found is None or prefer_folder) and _has_frames(folder):
+        found = folder
+    if found is None and entry.suffixes == ("",) and _has_frames(files[0]):
+        found = files[0]
+    if found is None:
+        tried = ", ".join([*map(str, files), f"{folder}{os.sep}*.jpg"])
+        raise VideoDecodeError(root / record.path, f"no such video (line {record.line} of the list); tried {tried}")
+    if not found.resolve().is_relative_to(root.resolve()):
+        raise AnnotationError(f"{found}: expected a file under DATA_ROOT_DIR {root.resolve()}, found a link to "
+                              f"{found.resolve()}; point DATA_ROOT_DIR at the directory that holds the videos")
+    return found

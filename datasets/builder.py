@@ -1,0 +1,196 @@
+"""Config -> episodes: the only file of this package that knows the configuration."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from datasets.annotations import check_classes, list_hash, read_split_list
+from datasets.decoding import DECODERS
+from datasets.episodes import EpisodeSampler
+from datasets.few_shot import DATASETS
+from datasets.frame_sampling import sample_frames
+from datasets.transforms import (
+    ClipTransform,
+    Erasing,
+    Jitter,
+    test_transform,
+    train_query_transform,
+    train_support_transform,
+)
+from utils.config.schema import Config
+from utils.episode import Episode, VideoRecord, episodes_hash
+from utils.errors import ConfigError, FewShotError, RegistryError
+
+
+@dataclass(frozen=True, slots=True)
+class SplitData:
+    """A split, ready to be decoded.
+
+    Args:
+        dataset: item -> Episode.
+        records: the videos of the list.
+        class_names: one a class index.
+        list_path, list_hash: the list's file and its SHA-256 (see annotations.list_hash).
+        sampler: draws the episodes.
+        episodes: how many of them, over all ranks.
+    """
+
+    dataset: Dataset
+    records: list[VideoRecord]
+    class_names: tuple[str, ...]
+    list_path: Path
+    list_hash: str
+    sampler: EpisodeSampler
+    episodes: int
+
+
+def _episode_sizes(cfg: Config, split: str) -> dict[str, int]:
+    """way, shot and query of a split's episodes."""
+    train = cfg.TRAIN
+    if split == "train":
+        return {"way": train.WAY, "shot": train.SHOT, "query": train.QUERY_PER_CLASS}
+    return {"way": train.WAY_TEST or train.WAY, "shot": train.SHOT_TEST or train.SHOT,
+            "query": train.QUERY_PER_CLASS_TEST}
+
+
+def _episode_count(cfg: Config, split: str) -> int:
+    train = cfg.TRAIN
+    return {"train": train.NUM_TRAIN_TASKS, "val": train.NUM_VAL_TASKS or train.NUM_TEST_TASKS,
+            "test": train.NUM_TEST_TASKS}[split]
+
+
+def _class_names(cfg: Config, split: str) -> tuple[str, ...]:
+    key, names = {"train": ("TRAIN.CLASS_NAME", cfg.TRAIN.CLASS_NAME),
+                  "val": ("TRAIN.VAL_CLASS_NAME", cfg.TRAIN.VAL_CLASS_NAME),
+                  "test": ("TEST.CLASS_NAME", cfg.TEST.CLASS_NAME)}[split]
+    if not names:
+        raise ConfigError([f"{key}: expected the class names of the {split} split, found none"])
+    return tuple(names)
+
+
+def _pixel_statistics(cfg: Config) -> dict[str, Sequence[float]]:
+    """mean and std: DATA's, or with DATA.MEAN_FROM SOLVER those that a file put under SOLVER."""
+    from_solver = cfg.DATA.MEAN_FROM == "SOLVER"
+    mean, std = (cfg.SOLVER.MEAN, cfg.SOLVER.STD) if from_solver else (None, None)
+    return {"mean": mean if mean is not None else cfg.DATA.MEAN, "std": std if std is not None else cfg.DATA.STD}
+
+
+def _transforms(cfg: Config, split: str) -> tuple[ClipTransform, ClipTransform]:
+    """The transforms of supports and queries."""
+    data, aug, erase = cfg.DATA, cfg.AUGMENTATION, cfg.AUGMENTATION.RANDOM_ERASING
+    if split != "train":
+        same = test_transform(scale=data.TEST_SCALE, crop=data.TEST_CROP_SIZE, **_pixel_statistics(cfg))
+        return same, same
+    common = {
+        "scale": data.TRAIN_JITTER_SCALES, "crop": data.TRAIN_CROP_SIZE, **_pixel_statistics(cfg),
+        "jitter": Jitter(aug.BRIGHTNESS, aug.CONTRAST, aug.SATURATION, aug.HUE, aug.GRAYSCALE),
+        "erasing": Erasing(erase.PROB, erase.MODE, erase.AREA_RANGE, erase.MIN_ASPECT) if erase.ENABLE else None,
+        "random_flip": aug.RANDOM_FLIP, "color_aug": aug.COLOR_AUG, "support_query_diff": aug.SUPPORT_QUERY_DIFF,
+    }
+    support = train_support_transform(**common, support_query_diff_support=aug.SUPPORT_QUERY_DIFF_SUPPORT)
+    return support, train_query_transform(**common)
+
+
+def _build(cfg: Config, split: str, start: int, rank: int, world: int) -> SplitData:
+    data, training, sizes = cfg.DATA, split == "train", _episode_sizes(cfg, split)
+    data_set = DATASETS[cfg.TRAIN.DATASET if training else cfg.TEST.DATASET]
+    if data.DECODER not in DECODERS:
+        raise RegistryError(DECODERS.unknown(data.DECODER))
+    list_path, names = Path(data.ANNO_DIR) / f"{split}_few_shot.txt", _class_names(cfg, split)
+    records = read_split_list(list_path, split, cfg.TRAIN.DATASET_FEW)
+    check_classes(records, names, sizes["shot"] + sizes["query"], list_path)
+    sampler = EpisodeSampler(records, split=split, seed=cfg.RANDOM_SEED, **sizes)
+    frames = partial(sample_frames, T=data.NUM_INPUT_FRAMES, sampling_rate=data.SAMPLING_RATE,
+                     target_fps=data.TARGET_FPS, training=training, test_sampling=data.TEST_SAMPLING,
+                     interval_tail=data.INTERVAL_TAIL)
+    support_transform, query_transform = _transforms(cfg, split)
+    episodes = _episode_count(cfg, split)
+    dataset = data_set(
+        records=records, root=Path(data.DATA_ROOT_DIR), list_format=cfg.TRAIN.DATASET_FEW, sampler=sampler,
+        decoder=data.DECODER, frames=frames, support_transform=support_transform, query_transform=query_transform,
+        length=episodes, start=start, rank=rank, world=world, on_bad_video=data.ON_BAD_VIDEO)
+    return SplitData(dataset, records, names, list_path, list_hash(list_path), sampler, episodes)
+
+
+def build_split(cfg: Config, split: str, *, rank: int = 0, world: int = 1) -> SplitData:
+    """Read and check a split ("train", "val" or "test"); decodes nothing.
+
+    Raises:
+        AnnotationError, EpisodeError, ConfigError, RegistryError: the list, or what is asked of it, is wrong.
+    """
+    return _build(cfg, split, 0, rank, world)
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """An error on its way out of a worker: torch would rebuild it from its text and lose its type."""
+
+    error: FewShotError
+
+
+class _Guarded(Dataset):
+    """A data set whose FewShotErrors are items."""
+
+    def __init__(self, dataset: Dataset):
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Episode | _Failure:
+        try:
+            return self.dataset[index]
+        except FewShotError as error:
+            return _Failure(error)
+
+
+class EpisodeLoader(DataLoader):
+    """A DataLoader of single Episodes that raises a worker's FewShotError as it was."""
+
+    def __iter__(self) -> Iterator[Episode]:
+        for item in super().__iter__():
+            if isinstance(item, _Failure):
+                raise item.error
+            yield item
+
+
+def _as_is(item: object) -> object:
+    return item
+
+
+def _one_thread(worker: int) -> None:
+    """Workers share the cores: one thread each."""
+    torch.set_num_threads(1)
+
+
+def build_loader(cfg: Config, split: str, *, start: int = 0, rank: int = 0, world: int = 1) -> EpisodeLoader:
+    """A loader of the split's episodes, one at a time and in order.
+
+    Args:
+        cfg: the run's configuration.
+        split: train, val or test.
+        start: number of the first episode, counted over all ranks.
+        rank, world: this process gets episodes start + rank, start + rank + world, ...
+
+    Raises:
+        As `build_split`; while iterating VideoDecodeError (DATA.ON_BAD_VIDEO: stop), in the caller's process.
+    """
+    loader, workers = cfg.DATA_LOADER, cfg.DATA_LOADER.NUM_WORKERS
+    dataset = _Guarded(_build(cfg, split, start, rank, world).dataset)
+    # Workers are forked on Linux, before they open any video or touch CUDA, and run single-threaded. They live as long
+    # as one pass over the episodes: every loader is iterated once, so keeping them longer would only hold memory.
+    context = ("fork" if sys.platform.startswith("linux") else "spawn") if workers else None
+    pin = loader.PIN_MEMORY and cfg.NUM_GPUS > 0 and torch.cuda.is_available()
+    return EpisodeLoader(dataset, batch_size=None, shuffle=False, num_workers=workers, collate_fn=_as_is,
+                         pin_memory=pin, worker_init_fn=_one_thread, multiprocessing_context=context,
+                         generator=torch.Generator())  # its own: the loader then leaves the global generator alone
+
+
+def test_episodes_hash(split_data: SplitData) -> str:
+    """SHA-256 of all episodes of a split, in order: what two runs must share to be compared pair by pair."""
+    return episodes_hash(map(split_data.sampler.spec, range(split_data.episodes)))

@@ -1,0 +1,117 @@
+"""From an episode's number to its pixels: `FewShotDataset`."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from datasets.annotations import resolve_video
+from datasets.decoding import open_video, read_frames
+from datasets.episodes import EpisodeSampler, draw_distinct, rank_indices
+from datasets.transforms import ClipTransform
+from utils.episode import BadVideo, Episode, EpisodeSpec, VideoRecord
+from utils.errors import VideoDecodeError
+from utils.registry import Registry
+from utils.seed import derive_seed, numpy_generator
+
+MAX_REPLACEMENTS = 20  # clips tried in place of one that cannot be read
+DATASETS: Registry[type[Dataset]] = Registry("data set")
+
+
+def _stack(clips: Sequence[Tensor]) -> Tensor:
+    """[T,C,H,W] clips -> [clips,T,C,H,W], contiguous whatever the memory layout of the clips."""
+    return torch.stack(tuple(clips), out=clips[0].new_empty((len(clips), *clips[0].shape)))
+
+
+@DATASETS.register("Ssv2_few_shot", "few_shot")
+class FewShotDataset(Dataset):
+    """Episodes of one split; item i is the same for any number of workers, and for any order of asking.
+
+    Args:
+        records: the split's videos.
+        root: DATA_ROOT_DIR.
+        list_format: a name of annotations.LIST_FORMATS.
+        sampler: draws the episodes from `records`; its seed and split are the seed and split of all draws here.
+        decoder: a name of decoding.DECODERS.
+        frames: (num_frames, fps, *, generator) -> int64 [T]: frame_sampling.sample_frames with its settings bound.
+        support_transform, query_transform: uint8 [T,H,W,3] and a seed -> float32 [T,C,H,W].
+        length: number of episodes, over all ranks.
+        start: first episode (to go on where a run stopped).
+        rank, world: this process handles episodes start + rank, start + rank + world, ...
+        on_bad_video: "stop": VideoDecodeError; "replace": another clip of the class, recorded in Episode.bad_videos.
+    """
+
+    def __init__(self, *, records: Sequence[VideoRecord], root: Path, list_format: str | None, sampler: EpisodeSampler,
+                 decoder: str, frames: Callable[..., np.ndarray], support_transform: ClipTransform,
+                 query_transform: ClipTransform, length: int, start: int = 0, rank: int = 0, world: int = 1,
+                 on_bad_video: str = "stop"):
+        self.records, self.root, self.list_format, self.sampler = records, Path(root), list_format, sampler
+        self.decoder, self.frames, self.on_bad_video = decoder, frames, on_bad_video
+        self.support_transform, self.query_transform = support_transform, query_transform
+        self.episodes = rank_indices(length, rank, world, start)
+
+    def __len__(self) -> int:
+        return len(self.episodes)
+
+    def __getitem__(self, index: int) -> Episode:
+        """Episode number `self.episodes[index]`, decoded; IndexError behind the last."""
+        spec = self.sampler.spec(self.episodes[index])
+        videos, shots = [*spec.support_N, *spec.query_M], len(spec.support_N)
+        bad: list[BadVideo] = []
+        taken = set(videos)
+        clips = [self._clip(spec, position, video, self.support_transform if position < shots else self.query_transform,
+                            taken, bad)
+                 for position, video in enumerate(videos)]
+        support_labels, query_labels = torch.tensor(spec.support_labels_N), torch.tensor(spec.query_labels_M)
+        classes = torch.tensor(spec.classes_K)
+        return Episode(
+            support_NTCHW=_stack(clips[:shots]), support_labels_N=support_labels,
+            support_classes_N=classes[support_labels], query_MTCHW=_stack(clips[shots:]),
+            query_labels_M=query_labels, query_classes_M=classes[query_labels], classes_K=classes, spec=spec,
+            bad_videos=tuple(bad))
+
+    def _clip(self, spec: EpisodeSpec, position: int, video: int, transform: ClipTransform, taken: set[int],
+              bad: list[BadVideo]) -> Tensor:
+        """Pixels [T,C,H,W] of the clip at `position`; replacements join `taken`, what they replace joins `bad`."""
+        try:
+            return self._read(spec, position, video, transform)
+        except VideoDecodeError as error:
+            if self.on_bad_video != "replace":
+                raise
+            failures = [(video, error)]
+        for candidate in self._stand_ins(spec, position, video, taken):
+            taken.add(candidate)
+            try:
+                pixels = self._read(spec, position, candidate, transform)
+            except VideoDecodeError as error:
+                failures.append((candidate, error))
+                continue
+            bad += [BadVideo(self.records[failed].path, error.reason, self.records[candidate].path, spec.split,
+                             spec.index) for failed, error in failures]
+            return pixels
+        original = failures[0][1]
+        raise VideoDecodeError(original.path, f"{original.reason}; {len(failures) - 1} other clips of the class were "
+                                              "tried in its place, none can be read") from original
+
+    def _stand_ins(self, spec: EpisodeSpec, position: int, video: int, taken: set[int]) -> list[int]:
+        """Clips of the class that are not in the episode, in an order that the seed fixes."""
+        members = self.sampler.members[self.records[video].class_index]
+        free = [int(member) for member in members if int(member) not in taken]
+        generator = numpy_generator(self.sampler.seed, "replace:" + spec.split, spec.index, position)
+        return [free[i] for i in draw_distinct(generator, len(free), min(MAX_REPLACEMENTS, len(free)))]
+
+    def _read(self, spec: EpisodeSpec, position: int, video: int, transform: ClipTransform) -> Tensor:
+        path = resolve_video(self.root, self.records[video], self.list_format, prefer_folder=self.decoder == "frames")
+        generator = numpy_generator(self.sampler.seed, "frames:" + spec.split, spec.index, position)
+        clip = open_video(path, self.decoder)
+        try:
+            indices = self.frames(clip.num_frames, clip.fps, generator=generator)
+            pixels = read_frames(clip, indices, path)
+        except ValueError as error:
+            raise VideoDecodeError(path, str(error)) from error
+        finally:
+            clip.close()
+        return transform(pixels, seed=derive_seed(self.sampler.seed, "augment:" + spec.split, spec.index, position))

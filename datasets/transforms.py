@@ -1,0 +1,135 @@
+"""From decoded frames to a model's input, with torchvision.transforms.v2: uint8 [T,H,W,3] -> float32 [T,3,H,W].
+
+Order: /255, bilinear resize to exactly the scale (half-pixel centres, no antialias, aspect ratio not kept), flip, crop,
+grayscale, colour jitter, normalise, erase. Every random choice is made once a clip, from the seed given with it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.transforms import v2
+
+
+@dataclass(frozen=True, slots=True)
+class Jitter:
+    """Colour jitter: grayscale with probability `grayscale` first, then the four strengths in random order."""
+
+    brightness: float
+    contrast: float
+    saturation: float
+    hue: float
+    grayscale: float
+
+
+@dataclass(frozen=True, slots=True)
+class Erasing:
+    """Random erasing of one rectangle, the same in all frames, after normalisation.
+
+    Args:
+        probability: of erasing at all.
+        mode: "const" fills with 0 (the mean colour), "pixel" with normal noise.
+        area: least and largest share of the picture.
+        min_aspect: least height/width; the largest is its inverse.
+    """
+
+    probability: float
+    mode: str
+    area: tuple[float, float]
+    min_aspect: float
+
+
+class ClipTransform:
+    """A pipeline of v2 transforms that takes its randomness from a seed and leaves torch's generators alone.
+
+    Args:
+        steps: transforms of a float32 clip [T,3,H,W] in 0..1.
+        random: whether any of them draws; then every call needs a seed.
+    """
+
+    def __init__(self, steps: Sequence[torch.nn.Module], random: bool):
+        self.steps = v2.Compose(list(steps))
+        self.random = random
+
+    def __call__(self, clip: np.ndarray | Tensor, seed: int | None = None) -> Tensor:
+        """uint8 [T,H,W,3] -> float32 [T,3,H,W]; ValueError for another shape or type, or a missing seed."""
+        frames = torch.as_tensor(clip)
+        if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != torch.uint8:
+            raise ValueError(f"expected a clip of uint8 [T, H, W, 3], found {frames.dtype} {list(frames.shape)}")
+        # Divided, as published: v2.ToDtype multiplies by 1/255 and so differs in the last bits.
+        frames = frames.permute(0, 3, 1, 2).to(torch.float32).div_(255)
+        if not self.random:
+            return self.steps(frames)
+        if seed is None:
+            raise ValueError("a random transform needs a seed")
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed CUDA, too
+            return self.steps(frames)
+
+
+def _resize_to(scale: int | Sequence[int], crop: int) -> tuple[int, int]:
+    """Height and width of the resized frame; ValueError when `crop` does not fit into it."""
+    sizes = (scale, scale) if isinstance(scale, int) else tuple(scale)
+    if len(sizes) != 2 or not 1 <= crop <= min(sizes):
+        raise ValueError(f"expected a scale of height and width that a crop of {crop} fits into, found {scale}")
+    return sizes
+
+
+def _resize(scale: int | Sequence[int], crop: int) -> v2.Resize:
+    return v2.Resize(_resize_to(scale, crop), interpolation=v2.InterpolationMode.BILINEAR, antialias=False)
+
+
+def _train_transform(*, scale: int | Sequence[int], crop: int, mean: Sequence[float], std: Sequence[float],
+                     flip: bool, jitter: Jitter | None, erasing: Erasing | None) -> ClipTransform:
+    steps: list[torch.nn.Module] = [_resize(scale, crop)]
+    if flip:
+        steps.append(v2.RandomHorizontalFlip(0.5))
+    steps.append(v2.RandomCrop(crop))
+    if jitter is not None:
+        steps += [v2.RandomGrayscale(jitter.grayscale),
+                  v2.ColorJitter(jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue)]
+    steps.append(v2.Normalize(list(mean), list(std)))
+    if erasing is not None:
+        aspects = sorted((erasing.min_aspect, 1 / erasing.min_aspect))
+        steps.append(v2.RandomErasing(erasing.probability, tuple(erasing.area), tuple(aspects),
+                                      value="random" if erasing.mode == "pixel" else 0.0))
+    return ClipTransform(steps, random=True)
+
+
+def train_support_transform(*, scale: int | Sequence[int], crop: int, mean: Sequence[float], std: Sequence[float],
+                            jitter: Jitter, erasing: Erasing | None, random_flip: bool, color_aug: bool,
+                            support_query_diff: bool, support_query_diff_support: bool) -> ClipTransform:
+    """Pixels of a training support.
+
+    Args:
+        scale: height and width after resizing, pixels; one number for a square.
+        crop: side of the random crop, pixels.
+        mean, std: of R, G, B in 0..1.
+        jitter: strengths, used where colour jitter is on.
+        erasing: used where the query recipe is on; None: no erasing.
+        random_flip: flip all training clips with p = 0.5.
+        color_aug: colour jitter of all training clips.
+        support_query_diff: queries get the query recipe: flip, colour jitter and (if configured) erasing.
+        support_query_diff_support: with support_query_diff, supports get that recipe, too.
+    """
+    recipe = support_query_diff and support_query_diff_support
+    return _train_transform(scale=scale, crop=crop, mean=mean, std=std, flip=recipe or random_flip,
+                            jitter=jitter if recipe or color_aug else None, erasing=erasing if recipe else None)
+
+
+def train_query_transform(*, scale: int | Sequence[int], crop: int, mean: Sequence[float], std: Sequence[float],
+                          jitter: Jitter, erasing: Erasing | None, random_flip: bool, color_aug: bool,
+                          support_query_diff: bool) -> ClipTransform:
+    """Pixels of a training query; arguments as in `train_support_transform`. Erasing needs support_query_diff."""
+    recipe = support_query_diff
+    return _train_transform(scale=scale, crop=crop, mean=mean, std=std, flip=recipe or random_flip,
+                            jitter=jitter if recipe or color_aug else None, erasing=erasing if recipe else None)
+
+
+def test_transform(*, scale: int | Sequence[int], crop: int, mean: Sequence[float],
+                   std: Sequence[float]) -> ClipTransform:
+    """Pixels of a validation or test clip: resize, central crop, normalise; nothing random."""
+    steps = [_resize(scale, crop), v2.CenterCrop(crop), v2.Normalize(list(mean), list(std))]
+    return ClipTransform(steps, random=False)

@@ -1,0 +1,1 @@
+"""Encoders, modulator, alignments, heads and losses. Import `models.builder` to build one from a configuration."""

@@ -1,0 +1,148 @@
+"""OTAM: ordered temporal alignment with a soft minimum (Cao et al., "Few-Shot Video Classification via Temporal
+Alignment", CVPR 2020), with the boundary of the published CLIP-FSAR code.
+
+Costs d[l, m] (l query frame, m support frame) get one zero-cost column on each side. With M real columns:
+
+    C[l, 0] = 0;    C[0, m] = d[0, 1] + ... + d[0, m];
+    C[l, m] = d[l, m] + softmin(C[l-1, m-1], C[l, m-1])    and, in columns 1 and M+1 only, C[l-1, m];
+    softmin(a...) = -lambda log(sum exp(-a / lambda));     distance = C[last row, M+1].
+
+In A = -C/lambda every row is linear (in exp space) in the row above, so one row is one log-cumulative-sum:
+with a = -d/lambda and P its running sum, A[l, m] = P[m] + logcumsumexp([0, b[j] - P[j-1]])[m], where b[j] joins the
+entries of the row above that reach column j. The gradient of the distance with respect to d[l, m] is the probability
+that a path visits the cell, which the mirrored recursion (B, from the end backwards) gives: exp(A + B - A_end).
+Both passes run in float64. Where the costs are small enough for exp space to hold every path (see LINEAR_RANGE), rows
+are plain cumulative sums there; otherwise they are log-cumulative-sums, so nothing underflows, whatever T and lambda.
+
+Shapes: costs [..., L, M]; inside, S sequences flattened: [S, L, M].
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+LINEAR_RANGE = 600.0  # largest exponent of a path's weight; float64 holds exp(-708)
+
+
+def _log_forward(a_SLM: Tensor, prefix_SLM: Tensor) -> Tensor:
+    """A = -C/lambda of every cell, columns 0..M+1. [S, L, M+2]"""
+    row = F.pad(prefix_SLM[:, 0], (1, 0))
+    rows = [row]
+    for step in range(1, a_SLM.shape[1]):
+        reach = row[:, :-1].clone()
+        reach[:, 0] = torch.logaddexp(row[:, 0], row[:, 1])
+        reach[:, -1] = torch.logaddexp(row[:, -2], row[:, -1])
+        before = F.pad(prefix_SLM[:, step, :-1], (1, 0))
+        row = torch.logcumsumexp(F.pad(reach - before, (1, 0)), dim=1)
+        row[:, 1:] += prefix_SLM[:, step]
+        rows.append(row)
+    return torch.stack(rows, dim=1)
+
+
+def _log_backward(a_SLM: Tensor, prefix_SLM: Tensor) -> Tensor:
+    """B: log of the summed weights of all ways from a cell to the end, columns 1..M+1. [S, L, M+1]"""
+    below = torch.full_like(a_SLM[:, 0], -torch.inf)
+    below[:, -1] = 0.0
+    rows = []
+    for step in range(a_SLM.shape[1] - 1, -1, -1):
+        tail = torch.logcumsumexp((below + prefix_SLM[:, step]).flip(1), dim=1).flip(1)
+        row = tail - prefix_SLM[:, step]
+        rows.append(row)
+        entry = row + a_SLM[:, step]
+        below = F.pad(entry[:, 1:], (0, 1), value=-torch.inf)
+        below[:, 0] = torch.logaddexp(below[:, 0], entry[:, 0])
+        below[:, -1] = entry[:, -1]
+    return torch.stack(rows[::-1], dim=1)
+
+
+def _linear_forward(prefix_SLM: Tensor) -> Tensor:
+    """exp(A) of every cell, columns 0..M+1. [S, L, M+2]"""
+    weight, before = prefix_SLM.exp(), F.pad(-prefix_SLM[..., :-1], (1, 0)).exp()
+    table = prefix_SLM.new_ones(prefix_SLM.shape[0], prefix_SLM.shape[1], prefix_SLM.shape[2] + 1)
+    table[:, 0, 1:] = weight[:, 0]
+    for step in range(1, prefix_SLM.shape[1]):
+        above = table[:, step - 1]
+        reach = above[:, :-1].clone()
+        reach[:, 0] += above[:, 1]
+        reach[:, -1] += above[:, -1]
+        torch.mul((reach * before[:, step]).cumsum(dim=1).add_(1), weight[:, step], out=table[:, step, 1:])
+    return table
+
+
+def _linear_backward(a_SLM: Tensor, prefix_SLM: Tensor) -> Tensor:
+    """exp(B), columns 1..M+1. [S, L, M+1]"""
+    weight, inverse, cell = prefix_SLM.exp(), (-prefix_SLM).exp(), a_SLM.exp()
+    table = torch.empty_like(a_SLM)
+    below = torch.zeros_like(a_SLM[:, 0])
+    below[:, -1] = 1.0
+    for step in range(a_SLM.shape[1] - 1, -1, -1):
+        tail = (below * weight[:, step]).flip(1).cumsum(dim=1).flip(1)
+        torch.mul(tail, inverse[:, step], out=table[:, step])
+        entry = table[:, step] * cell[:, step]
+        below = F.pad(entry[:, 1:], (0, 1))
+        below[:, 0] += entry[:, 0]
+        below[:, -1] = entry[:, -1]
+    return table
+
+
+class _Otam(torch.autograd.Function):
+    """Distance and visiting probabilities of flattened sequences."""
+
+    @staticmethod
+    def forward(ctx, costs_SLM: Tensor, smoothing: float) -> Tensor:
+        a_SLM = F.pad(costs_SLM.double() / -smoothing, (0, 1))
+        prefix_SLM = a_SLM.cumsum(dim=2)
+        longest = (a_SLM.shape[1] + a_SLM.shape[2]) * a_SLM.abs().amax()
+        ctx.linear = bool(longest < LINEAR_RANGE)
+        table = _linear_forward(prefix_SLM) if ctx.linear else _log_forward(a_SLM, prefix_SLM)
+        ctx.save_for_backward(a_SLM, prefix_SLM, table)
+        end = table[:, -1, -1].log() if ctx.linear else table[:, -1, -1]
+        return (end * -smoothing).to(costs_SLM.dtype)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad_S: Tensor):
+        a_SLM, prefix_SLM, table = ctx.saved_tensors
+        if ctx.linear:
+            visits = table[:, :, 1:-1] * _linear_backward(a_SLM, prefix_SLM)[..., :-1] / table[:, -1:, -1:]
+        else:
+            visits = (table[:, :, 1:-1] + _log_backward(a_SLM, prefix_SLM)[..., :-1] - table[:, -1:, -1:]).exp()
+        return visits.to(grad_S.dtype) * grad_S[:, None, None], None
+
+
+def soft_alignment(costs: Tensor, smoothing: float = 0.5) -> Tensor:
+    """OTAM of queries against supports, one direction.
+
+    Args:
+        costs: [..., L, M], any floating type; L, M >= 1.
+        smoothing: lambda > 0 of the soft minimum.
+
+    Returns:
+        [...] distances of the type of `costs`.
+    """
+    if costs.shape[-1] < 1 or costs.shape[-2] < 1:
+        raise ValueError(f"expected at least one frame on each side, found costs of shape {list(costs.shape)}")
+    if smoothing <= 0:
+        raise ValueError(f"expected a smoothing above 0, found {smoothing}")
+    flat = costs.reshape(-1, *costs.shape[-2:])
+    return _Otam.apply(flat, smoothing).reshape(costs.shape[:-2])
+
+
+def otam_distance(costs: Tensor, *, smoothing: float = 0.5, single_direction: bool = False) -> Tensor:
+    """OTAM distance: the alignment and its mirror (costs transposed), summed.
+
+    Args:
+        costs: [..., L, M], L query frames, M support frames.
+        smoothing: lambda of the soft minimum.
+        single_direction: the alignment of queries to supports only.
+
+    Returns:
+        [...] distances.
+    """
+    if single_direction:
+        return soft_alignment(costs, smoothing)
+    mirrored = costs.transpose(-1, -2)
+    if costs.shape[-1] == costs.shape[-2]:
+        return soft_alignment(torch.stack([costs, mirrored]), smoothing).sum(dim=0)
+    return soft_alignment(costs, smoothing) + soft_alignment(mirrored, smoothing)

@@ -1,0 +1,80 @@
+"""Config -> model and losses: the one place under models/ that knows the configuration."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from torch import nn
+
+import models.alignment
+import models.clip
+import models.heads
+import models.modulator  # noqa: F401  (these imports fill the registries)
+from models.clip import Encoder
+from models.heads.clip_fsar import FewShotModel, HeadOptions
+from models.losses import Criterion, clip_fsar_criterion
+from models.registries import ALIGNMENTS, ENCODERS, HEADS, MODULATORS
+from utils.config.schema import Config
+from utils.errors import ConfigError
+
+
+def class_names(cfg: Config) -> dict[str, Sequence[str]]:
+    """Split to class names, for the splits that have them."""
+    names = {"train": cfg.TRAIN.CLASS_NAME, "val": cfg.TRAIN.VAL_CLASS_NAME, "test": cfg.TEST.CLASS_NAME}
+    return {split: split_names for split, split_names in names.items() if split_names}
+
+
+def build_encoder(cfg: Config, names: Mapping[str, Sequence[str]]) -> Encoder:
+    """The encoder of VIDEO.HEAD with text features of `names`. Raises ConfigError when a crop does not fit it."""
+    head = cfg.VIDEO.HEAD
+    encoder = ENCODERS[head.ENCODER](
+        name=head.BACKBONE_NAME, weights=head.BACKBONE_WEIGHTS, weights_dir=head.WEIGHTS_DIR, class_names=names,
+        prompt=cfg.TEST.PROMPT,
+    )
+    problems = [
+        f"DATA.{key}: {head.BACKBONE_NAME} takes pictures of {encoder.image_size} pixels, found a crop of {crop}"
+        for key, crop in (("TRAIN_CROP_SIZE", cfg.DATA.TRAIN_CROP_SIZE), ("TEST_CROP_SIZE", cfg.DATA.TEST_CROP_SIZE))
+        if crop != encoder.image_size
+    ]
+    if problems:
+        raise ConfigError(problems)
+    return encoder
+
+
+def head_options(cfg: Config) -> HeadOptions:
+    """The method's switches from TRAIN."""
+    train = cfg.TRAIN
+    return HeadOptions(merge_before=train.MERGE_BEFORE, eval_text=train.EVAL_TEXT, combine=train.COMBINE,
+                       text_weight=train.TEXT_COFF, combine_frames=train.COMBINE_FRAMES)
+
+
+def build_model(cfg: Config) -> FewShotModel:
+    """The model of a configuration on the CPU, with its backbone's weights loaded."""
+    encoder = build_encoder(cfg, class_names(cfg))
+    head = cfg.VIDEO.HEAD
+    distance = partial(ALIGNMENTS[head.ALIGNMENT], smoothing=head.SMOOTHING,
+                       single_direction=cfg.TRAIN.SINGLE_DIRECT)
+    model = FewShotModel(HEADS[head.NAME](
+        backbone=encoder.visual, modulator=MODULATORS[head.MODULATOR](encoder.dim, cfg.TRAIN.TRANSFORMER_DEPTH),
+        text_features=encoder.text_features, distance=distance, options=head_options(cfg),
+    ))
+    if cfg.BN.FREEZE:
+        freeze_batch_norm(model)
+    return model
+
+
+def freeze_batch_norm(model: FewShotModel) -> None:
+    """Batch-norm layers keep statistics and affine weights as they are, in training, too."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.requires_grad_(False)
+            module.eval()
+            module.train = lambda mode=True, module=module: module
+
+
+def build_criterion(cfg: Config) -> Criterion:
+    """The losses of TRAIN.USE_CLASSIFICATION*, divided by TRAIN.BATCH_SIZE."""
+    train = cfg.TRAIN
+    return clip_fsar_criterion(
+        use_classification=train.USE_CLASSIFICATION, classification_weight=train.USE_CLASSIFICATION_VALUE,
+        classification_only=train.USE_CLASSIFICATION_ONLY, divisor=train.BATCH_SIZE,
+    )

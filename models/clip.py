@@ -1,0 +1,136 @@
+"""CLIP towers from open_clip: the visual tower is trained, the text tower only gives the features of the class names."""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from torch import Tensor, nn
+
+from models import clip_weights
+from models.registries import ENCODERS
+from utils.errors import WeightsError
+
+# OpenAI's names; the plain open_clip names keep GELU, with which OpenAI's weights give other features.
+OPEN_CLIP_NAMES = {
+    "RN50": "RN50-quickgelu",
+    "RN101": "RN101-quickgelu",
+    "RN50x4": "RN50x4-quickgelu",
+    "RN50x16": "RN50x16-quickgelu",
+    "RN50x64": "RN50x64-quickgelu",
+    "ViT-B/32": "ViT-B-32-quickgelu",
+    "ViT-B/16": "ViT-B-16-quickgelu",
+    "ViT-L/14": "ViT-L-14-quickgelu",
+    "ViT-L/14@336px": "ViT-L-14-336-quickgelu",
+}
+TEXT_SEED = 0  # random text towers are the same in every run, so that a checkpoint meets the features it was trained with
+_LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Encoder:
+    """The visual tower and what it needs to know.
+
+    Args:
+        visual: [frames, 3, image_size, image_size] -> [frames, dim].
+        dim: D. image_size: side of the picture in pixels.
+        text_features: split name to [G, D].
+        weights: what was loaded: "random", or file name and SHA-256.
+    """
+
+    visual: nn.Module
+    dim: int
+    image_size: int
+    text_features: dict[str, Tensor]
+    weights: str
+
+
+def tower_config(name: str) -> dict[str, Any]:
+    """open_clip's model config of a backbone name or of a .json file. Raises WeightsError on an unknown name."""
+    if name.endswith(".json"):
+        try:
+            return json.loads(Path(name).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise WeightsError(f"VIDEO.HEAD.BACKBONE_NAME: {name}: not a readable model config ({error})") from error
+    config = open_clip.get_model_config(OPEN_CLIP_NAMES.get(name, name))
+    if config is None:
+        known = ", ".join([*OPEN_CLIP_NAMES, "a .json file"])
+        raise WeightsError(f"VIDEO.HEAD.BACKBONE_NAME: expected {known} or a name of open_clip.list_models(), "
+                           f"found {name!r}")
+    return config
+
+
+def build_towers(config: Mapping[str, Any]) -> nn.Module:
+    """Both towers with random weights, as open_clip builds them. Raises WeightsError on a config it refuses."""
+    settings = dict(config)
+    custom = settings.pop("custom_text", False) or "hf_model_name" in settings["text_cfg"]
+    kind = open_clip.CustomTextCLIP if custom else open_clip.CLIP
+    try:
+        return kind(**settings).float()
+    except (TypeError, ValueError, KeyError, AssertionError) as error:
+        raise WeightsError(f"VIDEO.HEAD.BACKBONE_NAME: open_clip refuses this model config: {error}") from error
+
+
+def image_size(visual: nn.Module) -> int:
+    """Side in pixels of the pictures a visual tower takes."""
+    size = visual.image_size
+    return int(size[0] if isinstance(size, (tuple, list)) else size)
+
+
+@torch.inference_mode()
+def encode_names(towers: nn.Module, names: Sequence[str], prompt: str, tokenizer) -> Tensor:
+    """Text features of class names, as written, in `prompt`; not normalised. [G, D]"""
+    towers.eval()
+    sentences = [prompt.format(name) for name in names]
+    chunks = [towers.encode_text(tokenizer(sentences[i:i + 64])) for i in range(0, len(sentences), 64)]
+    return torch.cat(chunks).float().clone()
+
+
+def _tokenizer(name: str, config: Mapping[str, Any]):
+    text = config["text_cfg"]
+    if not name.endswith(".json"):
+        return open_clip.get_tokenizer(OPEN_CLIP_NAMES.get(name, name))
+    tokenizer = open_clip.SimpleTokenizer(context_length=text.get("context_length", 77))
+    if text.get("vocab_size", tokenizer.vocab_size) < tokenizer.vocab_size:
+        raise WeightsError(f"{name}: text_cfg.vocab_size: expected at least {tokenizer.vocab_size} "
+                           f"(CLIP's tokenizer), found {text['vocab_size']}")
+    return tokenizer
+
+
+def _random_towers(config: Mapping[str, Any]) -> tuple[nn.Module, nn.Module]:
+    """(towers whose visual part follows the run's seed, towers whose text part is the same in every run)."""
+    towers = build_towers(config)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(TEXT_SEED)
+        return towers, build_towers(config)
+
+
+@ENCODERS.register("clip")
+def clip_encoder(*, name: str, weights: str, weights_dir: str | None, class_names: Mapping[str, Sequence[str]],
+                 prompt: str) -> Encoder:
+    """CLIP's visual tower, and text features of the classes of each split.
+
+    Args:
+        name: RN50, ViT-B/16, ..., any open_clip name, or a .json model config.
+        weights: openai, random, or a file (see clip_weights.read_state).
+        weights_dir: cache of downloads (None: ~/.cache/clip).
+        class_names: split to names. prompt: sentence with {}.
+    """
+    config = tower_config(name)
+    if weights == "random":
+        towers, text_towers = _random_towers(config)
+        loaded = "random"
+    else:
+        towers = text_towers = build_towers(config)
+        path, digest = clip_weights.find(name, weights, weights_dir)
+        clip_weights.load_into(towers, clip_weights.read_state(path), path)
+        loaded = f"{path.name} sha256:{digest}"
+    tokenizer = _tokenizer(name, config)
+    text = {split: encode_names(text_towers, names, prompt, tokenizer) for split, names in class_names.items()}
+    towers.train()
+    _LOGGER.info("encoder %s, weights %s", name, loaded)
+    return Encoder(towers.visual, int(config["embed_dim"]), image_size(towers.visual), text, loaded)

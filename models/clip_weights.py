@@ -1,0 +1,186 @@
+"""CLIP weights: found or downloaded, checked, read without running any code from the file, fitted strictly."""
+
+import hashlib
+import io
+import pickle
+import urllib.error
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from utils.errors import WeightsError
+
+# Public addresses of OpenAI's archives; the SHA-256 is part of the address.
+_HOST = "https://openaipublic.azureedge.net/clip/models"
+OPENAI = {
+    "RN50": ("afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762", "RN50.pt"),
+    "RN101": ("8fa8567bab74a42d41c5915025a8e4538c3bdbe8804a470a72f30b0d94fab599", "RN101.pt"),
+    "RN50x4": ("7e526bd135e493cef0776de27d5f42653e6b4c8bf9e0f653bb11773263205fdd", "RN50x4.pt"),
+    "RN50x16": ("52378b407f34354e150460fe41077663dd5b39c54cd0bfd2b27167a4a06ec9aa", "RN50x16.pt"),
+    "RN50x64": ("be1cfb55d75a9666199fb2206c106743da0f6468c9d327f3e0d0a543a9919d9c", "RN50x64.pt"),
+    "ViT-B/32": ("40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af", "ViT-B-32.pt"),
+    "ViT-B/16": ("5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f", "ViT-B-16.pt"),
+    "ViT-L/14": ("b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836", "ViT-L-14.pt"),
+    "ViT-L/14@336px": ("3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02", "ViT-L-14-336px.pt"),
+}
+_EXTRA = {"input_resolution", "context_length", "vocab_size"}  # numbers OpenAI's archives carry beside the weights
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 (hex) of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def find(name: str, weights: str, weights_dir: str | None) -> tuple[Path, str]:
+    """(file, SHA-256) of `weights`: a local file, or OpenAI's for this backbone, downloaded if it is not in the cache.
+
+    Raises WeightsError when the file is missing, cannot be downloaded, or has another hash than it must have.
+    """
+    if weights != "openai":
+        path = Path(weights).expanduser()
+        if not path.is_file():
+            raise WeightsError(f"VIDEO.HEAD.BACKBONE_WEIGHTS: expected openai, random or a file, found no file {path}")
+        return path, sha256(path)
+    if name not in OPENAI:
+        raise WeightsError(f"VIDEO.HEAD.BACKBONE_WEIGHTS: openai has no weights for {name!r} "
+                           f"(it has: {', '.join(OPENAI)}); name a file, or random")
+    expected, file_name = OPENAI[name]
+    path = Path(weights_dir or "~/.cache/clip").expanduser() / file_name
+    if not path.is_file():
+        download(f"{_HOST}/{expected}/{file_name}", path, expected)
+    found = sha256(path)
+    if found != expected:
+        raise WeightsError(f"{path}: damaged or another file: expected SHA-256 {expected}, found {found}; "
+                           "delete it and start again")
+    return path, found
+
+
+def download(url: str, path: Path, expected: str) -> None:
+    """Fetch a file with a progress bar; it appears under its name only when its SHA-256 is right."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        torch.hub.download_url_to_file(url, str(path), hash_prefix=expected)
+    except RuntimeError as error:
+        raise WeightsError(f"{url}: the download is damaged: expected SHA-256 {expected} ({error})") from error
+    except (urllib.error.URLError, OSError) as error:
+        raise WeightsError(f"{url}: cannot be downloaded ({error}). On a machine with network fetch it and place it "
+                           f"at {path}, or name a file in VIDEO.HEAD.BACKBONE_WEIGHTS") from error
+
+
+class _ArchiveUnpickler(pickle.Unpickler):
+    """Reads the attribute tree of a TorchScript archive. Only tensors and inert containers can come out of it."""
+
+    def __init__(self, archive: zipfile.ZipFile, prefix: str):
+        super().__init__(io.BytesIO(archive.read(f"{prefix}/data.pkl")))
+        self._archive, self._prefix = archive, prefix
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module.startswith("__torch__"):
+            return type(name, (_Node,), {})
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return _rebuild
+        if (module, name) == ("collections", "OrderedDict"):
+            return OrderedDict
+        if module == "torch" and name.endswith("Storage"):
+            return name
+        if module == "torch.jit._pickle":
+            return _container
+        raise WeightsError(f"refused: the file wants to run {module}.{name}")
+
+    def persistent_load(self, pid: tuple) -> Tensor:
+        _, storage_type, key, _, _ = pid
+        names = {"HalfStorage": torch.float16, "FloatStorage": torch.float32, "DoubleStorage": torch.float64,
+                 "LongStorage": torch.int64, "IntStorage": torch.int32, "BFloat16Storage": torch.bfloat16,
+                 "BoolStorage": torch.bool, "ByteStorage": torch.uint8}
+        blob = bytearray(self._archive.read(f"{self._prefix}/data/{key}"))
+        return torch.frombuffer(blob, dtype=names[storage_type]) if blob else torch.empty(0, dtype=names[storage_type])
+
+
+class _Node:
+    """A module of the archive: attributes, no behaviour."""
+
+    def __init__(self, *_):
+        self.state: Any = {}
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+
+def _rebuild(storage: Tensor, offset: int, size: tuple, stride: tuple, *_) -> Tensor:
+    return storage.as_strided(size, stride, offset).clone()
+
+
+def _container(value: Any = None, *_) -> Any:
+    return value
+
+
+def _walk(node: Any, prefix: str, out: dict[str, Tensor]) -> None:
+    items = node.state if isinstance(node, _Node) else node
+    if not isinstance(items, dict):
+        return
+    for key, value in items.items():
+        if isinstance(value, Tensor):
+            out[f"{prefix}{key}"] = value
+        elif isinstance(value, (_Node, dict)):
+            _walk(value, f"{prefix}{key}.", out)
+
+
+def _read_archive(path: Path) -> dict[str, Tensor] | None:
+    """State of a TorchScript archive; None when the file is not one."""
+    if not zipfile.is_zipfile(path):
+        return None
+    with zipfile.ZipFile(path) as archive:
+        roots = [n.removesuffix("/data.pkl") for n in archive.namelist() if n.endswith("/data.pkl")]
+        if not roots or f"{roots[0]}/constants.pkl" not in archive.namelist():
+            return None
+        state: dict[str, Tensor] = {}
+        _walk(_ArchiveUnpickler(archive, roots[0]).load(), "", state)
+        return state
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Tensors by name from OpenAI's TorchScript archive, a plain state dict (.pt, .pth) or a .safetensors file.
+
+    Nothing in the file is run. Raises WeightsError naming the file when it is none of these.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        state = _read_archive(path)
+        if state is None:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from error
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError, TypeError,
+            AttributeError, IndexError, zipfile.BadZipFile, safetensors.SafetensorError) as error:
+        raise WeightsError(f"{path}: expected CLIP weights (a TorchScript archive, a state dict or safetensors), "
+                           f"found a file that cannot be read: {str(error).splitlines()[0]}") from error
+    for wrapper in ("state_dict", "model_state"):
+        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
+            state = state[wrapper]
+    if not isinstance(state, dict) or not any(isinstance(v, Tensor) for v in state.values()):
+        raise WeightsError(f"{path}: expected tensors by name, found a {type(state).__name__} without any")
+    return {k.removeprefix("module."): v for k, v in state.items() if isinstance(v, Tensor)}
+
+
+def load_into(towers: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+    """Fit weights into both towers, strictly. Raises WeightsError listing names and shapes that do not fit."""
+    own = towers.state_dict()
+    found = {k: v for k, v in state.items() if k not in _EXTRA and not k.endswith("attn_mask")}
+    problems = [f"missing {k} {list(v.shape)}" for k, v in own.items() if k not in found]
+    problems += [f"unexpected {k} {list(v.shape)}" for k, v in found.items() if k not in own]
+    problems += [f"{k}: expected shape {list(own[k].shape)}, found {list(v.shape)}"
+                 for k, v in found.items() if k in own and own[k].shape != v.shape]
+    if problems:
+        more = f" (and {len(problems) - 8} more)" if len(problems) > 8 else ""
+        raise WeightsError(f"{path}: these weights are of another model: " + "; ".join(problems[:8]) + more)
+    towers.load_state_dict({k: v.to(own[k].dtype) for k, v in found.items()})

@@ -1,0 +1,6 @@
+"""Few-shot heads, one file a method: `HEADS["CNN_OTAM_CLIPFSAR"]`."""
+
+from models.heads.clip_fsar import ClipFsar
+from models.registries import HEADS
+
+__all__ = ["HEADS", "ClipFsar"]

@@ -1,0 +1,87 @@
+"""The prototype modulator: a small Transformer without positions over [frames ; text] (CLIP-FSAR, section 3.3).
+
+Parameter names are the published ones (`layers.<i>.0.norm`, `layers.<i>.0.fn.to_q`, `layers.<i>.1.net.0`, ...).
+Shapes: B sequences, L tokens, D features, H heads.
+"""
+
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from models.registries import MODULATORS
+
+HEADS = 8
+HIDDEN = 2048
+ATTENTION_DROPOUT = 0.2
+FEED_FORWARD_DROPOUT = 0.05
+
+
+class Attention(nn.Module):
+    """Multi-head attention, projections without bias, output with bias and dropout. [B, L, D] -> [B, L, D]."""
+
+    def __init__(self, dim: int, heads: int, dropout: float):
+        super().__init__()
+        self.heads = heads
+        self.to_q = nn.Linear(dim, dim, bias=False)
+        self.to_k = nn.Linear(dim, dim, bias=False)
+        self.to_v = nn.Linear(dim, dim, bias=False)
+        self.to_out = nn.Sequential(nn.Linear(dim, dim), nn.Dropout(dropout))
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        q, k, v = (rearrange(proj(x_BLD), "b l (h d) -> b h l d", h=self.heads)
+                   for proj in (self.to_q, self.to_k, self.to_v))
+        mixed = F.scaled_dot_product_attention(q, k, v)
+        return self.to_out(rearrange(mixed, "b h l d -> b l (h d)"))
+
+
+class PreNorm(nn.Module):
+    """One LayerNorm shared by queries, keys and values."""
+
+    def __init__(self, dim: int, fn: nn.Module):
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+        self.fn = fn
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        return self.fn(self.norm(x_BLD))
+
+
+class FeedForward(nn.Module):
+    """Linear, GELU, linear, with dropout; no norm before it."""
+
+    def __init__(self, dim: int, hidden: int, dropout: float):
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Linear(dim, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, dim), nn.Dropout(dropout)
+        )
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        return self.net(x_BLD)
+
+
+@MODULATORS.register("transformer")
+class TemporalTransformer(nn.Module):
+    """x = x + attention(norm(x)); x = x + feed_forward(x); `depth` times. [B, L, D] -> [B, L, D].
+
+    Args:
+        dim: D, a multiple of 8 (the number of heads).
+        depth: number of layers (TRAIN.TRANSFORMER_DEPTH).
+    """
+
+    def __init__(self, dim: int, depth: int = 1):
+        super().__init__()
+        if dim % HEADS:
+            raise ValueError(f"expected a feature width that {HEADS} heads divide, found {dim}")
+        self.layers = nn.ModuleList(
+            nn.ModuleList([
+                PreNorm(dim, Attention(dim, HEADS, ATTENTION_DROPOUT)),
+                FeedForward(dim, HIDDEN, FEED_FORWARD_DROPOUT),
+            ])
+            for _ in range(depth)
+        )
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        for attention, feed_forward in self.layers:
+            x_BLD = x_BLD + attention(x_BLD)
+            x_BLD = x_BLD + feed_forward(x_BLD)
+        return x_BLD

@@ -1,0 +1,1 @@
+"""Commands: run.py trains and tests; the rest are its parts."""

@@ -1,0 +1,1 @@
+"""Benchmarks: each prints one table; run them from the repository root."""

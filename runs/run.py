@@ -1,0 +1,50 @@
+"""Train and test from one configuration: python runs/run.py --cfg X.yaml [--print-config] [KEY VALUE ...]"""
+
+import argparse
+import sys
+from pathlib import Path
+
+# The generic package names (datasets, models, utils) must resolve to this checkout, whatever else is installed.
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from utils.config import resolve_config  # noqa: E402
+from utils.config.show import describe_notes, format_config  # noqa: E402
+from utils.errors import FewShotError  # noqa: E402
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """--cfg, --print-config, KEY VALUE pairs."""
+    parser = argparse.ArgumentParser(
+        prog="runs/run.py", formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Train on the train list, select on the val list, test once on the test list.",
+        epilog="example: python runs/run.py --cfg configs/projects/demo/CLIPFSAR_Demo_1shot.yaml TRAIN.SHOT_TEST 5")
+    parser.add_argument("--cfg", required=True, metavar="YAML", help="project file (configs/projects/...)")
+    parser.add_argument("--print-config", action="store_true",
+                        help="print every key with the layer its value came from, and stop")
+    parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="settings that win over the files")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status 0, or 1 after a message that says what to do."""
+    parsed = parse_arguments(arguments)
+    try:
+        resolved = resolve_config(parsed.cfg, parsed.overrides)
+        if parsed.print_config:
+            sys.stdout.write(format_config(resolved))
+            sys.stderr.write(describe_notes(resolved))
+            return 0
+        from runs.session import run  # torch and the data sets load only when there is something to run
+
+        run(resolved)
+    except FewShotError as error:
+        sys.stderr.write(f"\n{type(error).__name__}: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("\ninterrupted; the same command goes on from the last checkpoint\n")
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,134 @@
+"""One run from a resolved configuration: set up, train, test the best, write results."""
+
+import logging
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from datasets.builder import SplitData, build_split, test_episodes_hash
+from models.builder import build_criterion, build_model
+from runs import results
+from runs.complexity import complexity_line
+from runs.test import test_checkpoint
+from runs.train import LoopOptions
+from runs.trainer import Trainer, training_differences
+from utils import checkpoint
+from utils.config.loader import Resolved
+from utils.config.schema import Config
+from utils.config.show import describe_notes
+from utils.errors import ConfigError
+from utils.launch import choose_device
+from utils.logging import setup_logging
+from utils.optim import build_optimizer
+from utils.schedule import Schedule
+from utils.seed import seed_everything
+
+_LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What every part of a run shares."""
+
+    resolved: Resolved
+    cfg: Config
+    device: torch.device
+    output_dir: Path
+    store: checkpoint.CheckpointStore
+    test_split: SplitData
+
+
+def schedule_of(cfg: Config) -> Schedule:
+    """SOLVER's learning rates."""
+    s = cfg.SOLVER
+    return Schedule(s.BASE_LR, s.STEPS_ITER, s.STEPS, s.LRS, s.WARMUP_EPOCHS, s.WARMUP_START_LR, s.LR_POLICY,
+                    s.MAX_EPOCH, s.PROGRESS == "double")
+
+
+def optimizer_of(cfg: Config, model: nn.Module) -> torch.optim.Optimizer:
+    """The optimizer of OPTIMIZER over the published groups; SOLVER.WEIGHT_DECAY_FROM says whose decay holds."""
+    o = cfg.OPTIMIZER
+    decay = cfg.SOLVER.WEIGHT_DECAY if cfg.SOLVER.WEIGHT_DECAY_FROM == "SOLVER" else o.WEIGHT_DECAY
+    return build_optimizer(model, method=o.OPTIM_METHOD, weight_decay=decay, norm_weight_decay=cfg.BN.WEIGHT_DECAY,
+                           lr=cfg.SOLVER.BASE_LR, momentum=o.MOMENTUM, dampening=o.DAMPENING, nesterov=o.NESTEROV)
+
+
+def loop_options(cfg: Config) -> LoopOptions:
+    """Numbers of the training loop."""
+    t = cfg.TRAIN
+    return LoopOptions(iterations=t.NUM_TRAIN_TASKS, validate_every=t.VAL_FRE_ITER,
+                       episodes_per_step=t.BATCH_SIZE_PER_TASK, log_every=cfg.LOG_PERIOD,
+                       clip_grad_norm=t.CLIP_GRAD_NORM, bf16=t.PRECISION == "bf16",
+                       skip_nonfinite=t.ON_NONFINITE == "skip")
+
+
+def prepare_output(cfg: Config, store: checkpoint.CheckpointStore) -> None:
+    """Refuse to mix two runs in one directory; set old checkpoints aside when AUTO_RESUME is off."""
+    store.sweep()
+    if not cfg.TRAIN.ENABLE or not store.numbered():
+        return
+    if not cfg.TRAIN.AUTO_RESUME:
+        aside = next(p for n in range(1, 10**6)
+                     if not (p := store.directory.with_name(f"checkpoints_before_{n}")).exists())
+        shutil.move(store.directory, aside)
+        _LOGGER.info("TRAIN.AUTO_RESUME is off: earlier checkpoints moved to %s", aside)
+        return
+    for path, state in store.readable():
+        differences = training_differences(state.get("cfg", "{}"), cfg)
+        if differences:
+            raise ConfigError([f"OUTPUT_DIR: {cfg.OUTPUT_DIR} holds a run with other settings ({path.name}): "
+                               + "; ".join(differences) + ". Choose another OUTPUT_DIR, or start over with "
+                               "TRAIN.AUTO_RESUME false"])
+        return
+
+
+def open_session(resolved: Resolved) -> Session:
+    """Device, log, split lists: everything that can fail early fails here."""
+    cfg = resolved.config
+    device = choose_device(cfg.NUM_GPUS)
+    output_dir = Path(cfg.OUTPUT_DIR)
+    setup_logging(output_dir, cfg.TRAIN.LOG_FILE if cfg.TRAIN.ENABLE else cfg.TEST.LOG_FILE)
+    notes = describe_notes(resolved).strip()
+    if notes:
+        _LOGGER.info("%s", notes)
+    store = checkpoint.CheckpointStore(output_dir / "checkpoints", cfg.TRAIN.KEEP_CHECKPOINTS)
+    prepare_output(cfg, store)
+    return Session(resolved, cfg, device, output_dir, store, build_split(cfg, "test"))
+
+
+def write_run(session: Session, model: nn.Module, splits: dict[str, SplitData]) -> None:
+    """run.json, before anything is trained."""
+    lists = {name: {"path": str(split.list_path), "sha256": split.list_hash, "videos": len(split.records),
+                    "classes": len(split.class_names)} for name, split in splits.items()}
+    results.write_run(session.output_dir, session.resolved, {
+        "device": str(session.device), "lists": lists, "test_episodes_sha256": test_episodes_hash(session.test_split),
+        "parameters": sum(p.numel() for p in model.parameters()),
+    })
+
+
+def run(resolved: Resolved) -> dict:
+    """Train (TRAIN.ENABLE), test the best checkpoint or TEST.CHECKPOINT_FILE_PATH, return results.json's content."""
+    session = open_session(resolved)
+    cfg = session.cfg
+    seed_everything(cfg.RANDOM_SEED)
+    model = build_model(cfg).to(session.device)
+    splits = {"test": session.test_split}
+    if cfg.TRAIN.ENABLE:
+        splits = {"train": build_split(cfg, "train"), cfg.TRAIN.EVAL_SPLIT: build_split(cfg, cfg.TRAIN.EVAL_SPLIT),
+                  **splits}
+    write_run(session, model, splits)
+    _LOGGER.info("%s", complexity_line(model, cfg.DATA.NUM_INPUT_FRAMES, cfg.DATA.TEST_CROP_SIZE))
+    if cfg.TRAIN.ENABLE:
+        trainer = Trainer(cfg=cfg, model=model, criterion=build_criterion(cfg), optimizer=optimizer_of(cfg, model),
+                          schedule=schedule_of(cfg), options=loop_options(cfg), store=session.store,
+                          output_dir=session.output_dir, device=session.device, splits=splits)
+        trainer.run()
+    path = Path(cfg.TEST.CHECKPOINT_FILE_PATH) if cfg.TEST.CHECKPOINT_FILE_PATH and not cfg.TRAIN.ENABLE \
+        else session.store.best
+    found = test_checkpoint(cfg, model, path, session.test_split, session.device, session.output_dir)
+    sys.stdout.write("\n" + results.in_words(found) + f"\nWritten to {session.output_dir}/results.json\n")
+    return found

@@ -1,0 +1,202 @@
+"""Decoders: the right frames out of real files, and a VideoDecodeError with its reason out of everything else."""
+
+import os
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from datasets.decoding import DECODERS, FOLDER_FPS, container_problem, open_video, read_frames
+from utils.errors import RegistryError, VideoDecodeError
+
+FILES = {"clip.mp4": "libx264", "clip.avi": "mpeg4", "clip.webm": "libvpx-vp9"}
+FRAMES, RATE, STEP = 30, 15, 8
+READERS = ("decord", "pyav")
+
+
+def write_video(path: Path, codec: str = "libx264", frames: int = FRAMES, noise: bool = False, **options) -> Path:
+    """A video whose frame i is gray level STEP * i (or noise, which does not compress), 48 high and 64 wide."""
+    rng = np.random.default_rng(0)
+    with av.open(str(path), "w", options=options) as container:
+        stream = container.add_stream(codec, rate=RATE)
+        stream.height, stream.width, stream.pix_fmt, stream.thread_count = 48, 64, "yuv420p", 1
+        for i in range(frames):
+            picture = rng.integers(0, 255, (48, 64, 3), dtype=np.uint8) if noise else np.full((48, 64, 3), STEP * i)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture.astype(np.uint8), format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+def write_folder(path: Path, levels, size=(64, 48), pattern: str = "{:d}.jpg") -> Path:
+    path.mkdir(parents=True)
+    for i, level in enumerate(levels, start=1):
+        Image.new("RGB", size, (level,) * 3).save(path / pattern.format(i))
+    return path
+
+
+def reason(path: Path, decoder: str = "decord", indices=None) -> str:
+    with pytest.raises(VideoDecodeError) as caught:
+        clip = open_video(path, decoder)
+        read_frames(clip, np.arange(clip.num_frames) if indices is None else indices, path)
+    assert caught.value.path == str(path)
+    assert str(caught.value) == f"{path}: {caught.value.reason}"
+    return caught.value.reason
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("videos")
+    for name, codec in FILES.items():
+        write_video(folder / name, codec)
+        write_video(folder / f"noise_{name}", codec, noise=True)
+    write_video(folder / "noise_fast.mp4", noise=True, movflags="faststart")
+    return folder
+
+
+@pytest.mark.parametrize("decoder", READERS)
+@pytest.mark.parametrize("name", FILES)
+def test_frames_by_index_in_any_order_with_repeats(videos, name, decoder):
+    clip = open_video(videos / name, decoder)
+    assert (clip.num_frames, clip.fps) == (FRAMES, pytest.approx(RATE, rel=1e-3))
+    for indices in ([0, 7, 7, 29], [21, 3, 0], list(range(FRAMES))):  # one opened clip, several requests
+        found = read_frames(clip, np.array(indices), videos / name)
+        assert found.shape == (len(indices), 48, 64, 3) and found.dtype == np.uint8
+        assert np.abs(found.mean((1, 2, 3)) - STEP * np.array(indices)).max() < 0.75 * STEP  # lossy, never a neighbour
+    clip.close()
+
+
+def test_decoders_agree(videos):
+    first, second = (read_frames(open_video(videos / "noise_clip.mp4", d), np.array([0, 13]), Path()).astype(int)
+                     for d in READERS)
+    assert np.abs(first - second).mean() < 3
+
+
+@pytest.mark.parametrize("decoder", READERS)
+@pytest.mark.parametrize("name", [*(f"noise_{name}" for name in FILES), "noise_fast.mp4"])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_truncated_files(videos, tmp_path, name, decoder, share):
+    whole = (videos / name).read_bytes()
+    path = tmp_path / name
+    path.write_bytes(whole[: int(len(whole) * share)])
+    found = reason(path, decoder)
+    assert found.startswith("truncated: the file should have ")
+    assert found.endswith(f"found {int(len(whole) * share)}")
+    assert container_problem(videos / name) is None
+
+
+def test_mp4_without_its_index(tmp_path, videos):
+    content = (videos / "clip.mp4").read_bytes()
+    path = tmp_path / "x.mp4"
+    path.write_bytes(content[: content.index(b"moov") - 4])
+    assert reason(path) == "truncated: an MP4 file without its index (moov)"
+
+
+@pytest.mark.parametrize("decoder", READERS)
+def test_damaged_stream(videos, tmp_path, decoder):
+    content = bytearray((videos / "noise_fast.mp4").read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + len(content) // 4] = np.random.default_rng(1).bytes(len(content) // 4)
+    path = tmp_path / "x.mp4"
+    path.write_bytes(content)
+    found = reason(path, decoder)
+    assert found.startswith(f"damaged: decoding failed ({decoder}: ")
+    assert "0x" not in found and "\n" not in found
+
+
+@pytest.mark.parametrize("decoder", READERS)
+def test_missing_empty_and_other_files(tmp_path, decoder):
+    path = tmp_path / "x.mp4"
+    assert reason(path, decoder) == "no such file"
+    path.write_bytes(b"")
+    assert reason(path, decoder) == "empty file (0 bytes)"
+    path.write_bytes(b"<html>404</html>\n" * 40)
+    assert reason(path, decoder).startswith(f"not a video, or damaged ({decoder}: ")
+
+
+@pytest.mark.parametrize("decoder", READERS)
+def test_sound_without_pictures(tmp_path, decoder):
+    path = tmp_path / "sound.avi"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=8000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
+        frame.sample_rate = 8000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    assert reason(path, decoder).startswith({"pyav": "has no video stream", "decord": "not a video, or dam"}[decoder])
+
+
+@pytest.mark.parametrize("decoder", READERS)
+def test_indices_outside_the_clip(videos, decoder):
+    for indices in ([0, FRAMES], [-1, 0], []):
+        assert reason(videos / "clip.mp4", decoder, np.array(indices, np.int64)) == (
+            f"expected indices in 0..{FRAMES - 1}, found {indices}")
+
+
+@pytest.mark.parametrize("decoder", ["decord", "pyav", "frames"])
+def test_a_folder_is_read_as_frames_in_the_order_of_numbers(tmp_path, decoder):
+    folder = write_folder(tmp_path / "clip", [10 * i for i in range(1, 13)])  # 1.jpg ... 10.jpg, 11.jpg, 12.jpg
+    (folder / "notes.txt").write_text("no frame")
+    clip = open_video(folder, decoder)
+    assert (clip.num_frames, clip.fps) == (12, FOLDER_FPS)
+    found = read_frames(clip, np.array([0, 1, 8, 9, 11, 11]), folder)
+    assert found.mean((1, 2, 3)).round(-1).tolist() == [10, 20, 90, 100, 120, 120]
+    assert found.shape == (6, 48, 64, 3)
+    clip.close()
+
+
+def test_gray_jpegs_have_three_channels(tmp_path):
+    (tmp_path / "clip").mkdir()
+    Image.new("L", (8, 6), 77).save(tmp_path / "clip" / "img_00001.jpeg")
+    assert read_frames(open_video(tmp_path / "clip"), np.array([0]), tmp_path).shape == (1, 6, 8, 3)
+
+
+def test_folders_that_are_no_clip(tmp_path):
+    (tmp_path / "none").mkdir()
+    assert reason(tmp_path / "none") == "has no JPEG frames"
+    mixed = write_folder(tmp_path / "mixed", [1, 2])
+    Image.new("RGB", (10, 10)).save(mixed / "2.jpg")
+    assert reason(mixed) == "expected frames of one size, found [(10, 10), (48, 64)]"
+    broken = write_folder(tmp_path / "broken", [1, 2])
+    (broken / "1.jpg").write_bytes((broken / "1.jpg").read_bytes()[:300])
+    assert reason(broken).startswith("frame 1.jpg is no whole JPEG (")
+    (broken / "1.jpg").write_bytes(b"")
+    assert reason(broken).startswith("frame 1.jpg is no whole JPEG (")
+
+
+def test_frames_decoder_wants_a_folder(videos):
+    assert reason(videos / "clip.mp4", "frames") == "expected a folder of JPEG frames, found a file"
+
+
+def test_decoders_have_their_names(videos):
+    assert list(DECODERS) == ["decord", "frames", "pyav"]
+    with pytest.raises(RegistryError, match="unknown decoder 'decrod'; did you mean 'decord'"):
+        open_video(videos / "clip.mp4", "decrod")
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts open files in /proc")
+@pytest.mark.parametrize("decoder", READERS)
+def test_no_file_stays_open(videos, tmp_path, decoder):
+    bad = tmp_path / "bad.mp4"
+    bad.write_bytes(b"no video" * 100)
+    reason(bad, decoder)
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        clip = open_video(videos / "clip.mp4", decoder)
+        read_frames(clip, np.array([3]), Path())
+        clip.close()
+        reason(bad, decoder)
+    assert len(os.listdir("/proc/self/fd")) <= before
+
+
+def test_wrong_frames_of_a_decoder_are_refused():
+    class Wrong:
+        num_frames, fps = 9, 10.0
+
+        def frames(self, indices):
+            return np.zeros((1, 4, 4, 3), np.uint8)
+
+    with pytest.raises(VideoDecodeError) as caught:
+        read_frames(Wrong(), np.array([0, 1]), Path("x.mp4"))
+    assert str(caught.value) == "x.mp4: expected uint8 frames of shape [2, H, W, 3], found uint8 [1, 4, 4, 3]"

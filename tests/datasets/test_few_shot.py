@@ -1,0 +1,299 @@
+"""Episodes with pixels, and the builder: reproducible for any number of workers, ranks and restarts."""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from datasets import builder, transforms
+from datasets.annotations import read_split_list
+from datasets.episodes import EpisodeSampler
+from datasets.few_shot import DATASETS, FewShotDataset
+from datasets.frame_sampling import sample_frames
+from utils.config import load_config
+from utils.errors import AnnotationError, ConfigError, EpisodeError, RegistryError, VideoDecodeError
+
+CLASSES, CLIPS, T = 4, 5, 4
+NAMES = {split: [f"{split} {k}" for k in range(CLASSES)] for split in ("train", "val", "test")}
+
+
+def write_clip(path: Path, level: int) -> None:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=12)
+        stream.height = stream.width = 32
+        stream.pix_fmt, stream.thread_count, stream.options = "yuv420p", 1, {"preset": "ultrafast"}
+        for i in range(9):
+            picture = np.full((32, 32, 3), level + 2 * i, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """Lists and clips: class k of every split is gray around 40 * k."""
+    root = tmp_path_factory.mktemp("data")
+    for split in NAMES:
+        lines = []
+        for k in range(CLASSES):
+            for i in range(CLIPS):
+                write_clip(root / f"{split}_{k}_{i}.mp4", 40 * k + 4 * i)
+                lines.append(f"{split}{k}//{split}_{k}_{i}.mp4")
+        (root / f"{split}_few_shot.txt").write_text("\n".join(lines))
+    return root
+
+
+@pytest.fixture
+def copied(data, tmp_path) -> Path:
+    """The same files, to be damaged."""
+    for path in data.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    return tmp_path
+
+
+def make_dataset(root: Path, split="test", seed=0, training=False, query=2, list_format="HMDB_few_shot",
+                 **changes) -> FewShotDataset:
+    records = read_split_list(root / f"{split}_few_shot.txt", split, list_format)
+    sampler = EpisodeSampler(records, split=split, seed=seed, way=3, shot=1, query=query)
+    frames = partial(sample_frames, T=T, sampling_rate=50, target_fps=12, training=training, test_sampling="random",
+                     interval_tail="drop")
+    pixels = {"mean": [0.0] * 3, "std": [1.0] * 3}
+    off = {"jitter": transforms.Jitter(0.5, 0.5, 0.5, 0.25, 0.3), "erasing": None, "random_flip": True,
+           "color_aug": training, "support_query_diff": False}
+    support = transforms.test_transform(scale=20, crop=16, **pixels)
+    if training:
+        support = transforms.train_query_transform(scale=20, crop=16, **pixels, **off)
+    settings = {"records": records, "root": root, "list_format": list_format, "sampler": sampler,
+                "decoder": "decord", "frames": frames, "support_transform": support, "query_transform": support,
+                "length": 6}
+    return FewShotDataset(**{**settings, **changes})
+
+
+def same(one, two) -> bool:
+    return one.spec == two.spec and torch.equal(one.support_NTCHW, two.support_NTCHW) and torch.equal(
+        one.query_MTCHW, two.query_MTCHW)
+
+
+def test_an_episode_has_the_right_clips_and_labels(data):
+    episode = make_dataset(data)[0]
+    assert episode.support_NTCHW.shape == (3, T, 3, 16, 16) and episode.query_MTCHW.shape == (6, T, 3, 16, 16)
+    assert episode.support_NTCHW.dtype == torch.float32
+    assert episode.support_NTCHW.is_contiguous() and episode.query_MTCHW.is_contiguous()
+    assert episode.classes_K.tolist() == list(episode.spec.classes_K) and episode.bad_videos == ()
+    for clips, labels, classes in (
+            (episode.support_NTCHW, episode.support_labels_N, episode.support_classes_N),
+            (episode.query_MTCHW, episode.query_labels_M, episode.query_classes_M)):
+        assert labels.dtype == classes.dtype == torch.int64
+        assert torch.equal(episode.classes_K[labels], classes)
+        gray = clips.mean((1, 2, 3, 4)) * 255 // 40  # 40 levels a class
+        assert gray.tolist() == classes.tolist()
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_an_episode_depends_on_seed_split_and_number_only(data, training):
+    one, two = (make_dataset(data, training=training) for _ in range(2))
+    torch.manual_seed(1)
+    first = [one[i] for i in range(6)]
+    torch.manual_seed(2)
+    assert all(same(two[i], first[i]) for i in reversed(range(6)))
+    assert not same(make_dataset(data, seed=1, training=training)[0], first[0])
+
+
+def test_random_test_frames_differ_between_episodes_not_between_calls(data):
+    dataset = make_dataset(data)
+    seen: dict[int, list[torch.Tensor]] = {}
+    for i in range(6):
+        for video, clip in zip(dataset[i].spec.support_N, dataset[i].support_NTCHW, strict=True):
+            seen.setdefault(video, []).append(clip)
+    repeated = [clips for clips in seen.values() if len(clips) > 1]
+    assert repeated and any(not torch.equal(a, b) for a, b, *_ in repeated)
+
+
+def test_ranks_and_restarts_share_one_list(data):
+    whole = [make_dataset(data)[i].spec for i in range(6)]
+    halves = [make_dataset(data, rank=rank, world=2) for rank in range(2)]
+    assert [halves[i % 2][i // 2].spec for i in range(6)] == whole
+    rest = make_dataset(data, start=4)
+    assert len(rest) == 2 and [rest[i].spec for i in range(2)] == whole[4:]
+    with pytest.raises(IndexError):
+        rest[2]
+
+
+def test_a_bad_video_stops(copied):
+    dataset = make_dataset(copied)
+    bad = copied / dataset.records[dataset.sampler.spec(0).query_M[0]].path
+    bad.write_bytes(b"")
+    with pytest.raises(VideoDecodeError) as caught:
+        dataset[0]
+    assert str(caught.value) == f"{bad}: empty file (0 bytes)"
+
+
+def test_a_bad_video_is_replaced_by_another_of_its_class(copied):
+    dataset = make_dataset(copied, on_bad_video="replace")
+    spec, whole = dataset.sampler.spec(0), dataset[0]
+    victims = [dataset.records[spec.support_N[0]].path, dataset.records[spec.query_M[2]].path]
+    (copied / victims[0]).write_bytes(b"")
+    (copied / victims[1]).unlink()
+    episode, again = dataset[0], dataset[0]
+    assert same(episode, again) and episode.bad_videos == again.bad_videos
+    assert [bad.path for bad in episode.bad_videos] == victims
+    assert episode.bad_videos[0].reason == "empty file (0 bytes)"
+    assert "no such video" in episode.bad_videos[1].reason
+    used = {dataset.records[v].path for v in (*spec.support_N, *spec.query_M)}
+    for bad in episode.bad_videos:
+        assert (bad.split, bad.episode) == ("test", 0)
+        assert bad.replaced_by not in used and bad.replaced_by.rsplit("_", 1)[0] == bad.path.rsplit("_", 1)[0]
+    assert torch.equal(episode.support_NTCHW[1:], whole.support_NTCHW[1:])  # the other clips are as before
+    assert episode.support_classes_N.tolist() == whole.support_classes_N.tolist()
+
+
+def test_a_stand_in_may_be_bad_too_and_none_left_is_an_error(copied):
+    dataset = make_dataset(copied, on_bad_video="replace")
+    spec = dataset.sampler.spec(0)
+    victim = spec.support_N[0]
+    members = [int(m) for m in dataset.sampler.members[dataset.records[victim].class_index]]
+    free = [m for m in members if m not in (*spec.support_N, *spec.query_M)]
+    for number in (victim, free[0]):
+        (copied / dataset.records[number].path).write_bytes(b"")
+    reports = dataset[0].bad_videos
+    assert {bad.replaced_by for bad in reports} == {dataset.records[free[1]].path}
+    assert reports[0].path == dataset.records[victim].path
+    (copied / dataset.records[free[1]].path).write_bytes(b"")
+    with pytest.raises(VideoDecodeError) as caught:
+        dataset[0]
+    assert caught.value.reason == ("empty file (0 bytes); 2 other clips of the class were tried in its place, "
+                                   "none can be read")
+
+
+def test_folders_of_frames_are_episodes_too(tmp_path):
+    lines = []
+    for k in range(3):
+        for i in range(3):
+            (tmp_path / f"{k}{i}").mkdir()
+            for number in range(1, 4):  # fewer than T: frames repeat
+                Image.new("RGB", (24, 18), (30 + 50 * k,) * 3).save(tmp_path / f"{k}{i}" / f"{number:08d}.jpg")
+            lines.append(f"test{k}/{k}{i}")
+    (tmp_path / "test_few_shot.txt").write_text("\n".join(lines))
+    for decoder in ("decord", "frames"):
+        episode = make_dataset(tmp_path, query=1, list_format=None, decoder=decoder)[0]
+        assert ((episode.support_NTCHW.mean((1, 2, 3, 4)) * 255 - 30) / 50).round().tolist() == (
+            episode.support_classes_N.tolist())
+
+
+def test_registered_names():
+    assert DATASETS["Ssv2_few_shot"] is DATASETS["few_shot"] is FewShotDataset
+
+
+# The builder.
+
+
+def config(root: Path, **changes):
+    """A small run's configuration; changes are written SECTION__KEY=value, or SECTION__PART__KEY."""
+    project = root / "project.yaml"
+    project.write_text(
+        f"DATA: {{DATA_ROOT_DIR: {root}, ANNO_DIR: {root}, NUM_INPUT_FRAMES: {T}, TRAIN_JITTER_SCALES: [20, 20], "
+        "TRAIN_CROP_SIZE: 16, TEST_SCALE: 20, TEST_CROP_SIZE: 16}\n"
+        f"TRAIN: {{DATASET_FEW: HMDB_few_shot, CLASS_NAME: {NAMES['train']}, VAL_CLASS_NAME: {NAMES['val']}, WAY: 3, "
+        "QUERY_PER_CLASS: 2, NUM_TRAIN_TASKS: 5, NUM_TEST_TASKS: 4, NUM_VAL_TASKS: 3}\n"
+        f"TEST: {{CLASS_NAME: {NAMES['test']}}}\nNUM_GPUS: 0\nDATA_LOADER: {{NUM_WORKERS: 0}}\n")
+    cfg = load_config(project)
+    for name, value in changes.items():
+        *sections, key = name.split("__")
+        cfg = change(cfg, sections, key, value)
+    return cfg
+
+
+def change(node, sections, key, value):
+    if not sections:
+        return replace(node, **{key: value})
+    head, *rest = sections
+    return replace(node, **{head: change(getattr(node, head), rest, key, value)})
+
+
+@pytest.fixture
+def root(data, tmp_path) -> Path:
+    for path in data.iterdir():
+        (tmp_path / path.name).symlink_to(path) if path.suffix == ".txt" else (tmp_path / path.name).hardlink_to(path)
+    return tmp_path
+
+
+def test_build_split_follows_the_configuration(root):
+    cfg = config(root, TRAIN__WAY_TEST=4, TRAIN__SHOT_TEST=3)
+    split = builder.build_split(cfg, "train")
+    assert (split.episodes, len(split.dataset), len(split.records)) == (5, 5, CLASSES * CLIPS)
+    assert split.class_names == tuple(NAMES["train"]) and split.list_path == root / "train_few_shot.txt"
+    assert (split.sampler.way, split.sampler.shot, split.sampler.query) == (3, 1, 2)
+    for name, episodes in (("val", 3), ("test", 4)):
+        split = builder.build_split(cfg, name)
+        assert (split.episodes, split.sampler.way, split.sampler.shot, split.sampler.query) == (episodes, 4, 3, 1)
+        assert split.class_names == tuple(NAMES[name])
+    assert builder.build_split(config(root, TRAIN__NUM_VAL_TASKS=None), "val").episodes == 4
+    assert len(builder.build_split(cfg, "train", rank=1, world=2).dataset) == 2
+
+
+def test_test_episodes_hash_is_that_of_the_sampler(root):
+    hashes = {builder.test_episodes_hash(builder.build_split(config(root, RANDOM_SEED=seed), "test"))
+              for seed in (0, 0, 1)}
+    assert len(hashes) == 2
+
+
+def test_mean_from(root):
+    solver = {"SOLVER__MEAN": (0.5, 0.5, 0.5), "SOLVER__STD": (0.1, 0.1, 0.1)}
+    frames = [builder.build_split(config(root, **changes), "test").dataset[0].support_NTCHW * std + mean
+              for changes, mean, std in (({}, 0.45, 0.225), ({**solver, "DATA__MEAN_FROM": "SOLVER"}, 0.5, 0.1),
+                                         (solver, 0.45, 0.225), ({"DATA__MEAN_FROM": "SOLVER"}, 0.45, 0.225))]
+    assert all(torch.allclose(frames[0], other, atol=1e-5) for other in frames)
+
+
+def test_refusals_come_before_decoding(root):
+    with pytest.raises(RegistryError, match="unknown decoder 'x'.*known: decord, frames, pyav"):
+        builder.build_split(config(root, DATA__DECODER="x"), "train")
+    with pytest.raises(RegistryError, match="unknown data set 'x'"):
+        builder.build_split(config(root, TEST__DATASET="x"), "test")
+    with pytest.raises(ConfigError, match="TRAIN.VAL_CLASS_NAME: expected the class names of the val split"):
+        builder.build_split(config(root, TRAIN__VAL_CLASS_NAME=None), "val")
+    with pytest.raises(AnnotationError, match="expected 3 classes, as many as CLASS_NAME has names, found 4"):
+        builder.build_split(config(root, TEST__CLASS_NAME=("a", "b", "c")), "test")
+    with pytest.raises(AnnotationError, match="expected at least 6 videos a class"):
+        builder.build_split(config(root, TRAIN__SHOT=4), "train")
+    with pytest.raises(EpisodeError, match="an episode draws 5 classes, found 4"):
+        builder.build_split(config(root, TRAIN__WAY=5), "train")
+
+
+def test_training_pixels_follow_the_augmentation_keys(root):
+    def erased(**changes) -> tuple[bool, bool]:
+        cfg = config(root, AUGMENTATION__RANDOM_ERASING__ENABLE=True, AUGMENTATION__RANDOM_ERASING__PROB=1.0, **changes)
+        episode = builder.build_split(cfg, "train").dataset[0]
+        return bool((episode.support_NTCHW == 0).any()), bool((episode.query_MTCHW == 0).any())
+
+    assert erased() == (False, False)
+    assert erased(AUGMENTATION__SUPPORT_QUERY_DIFF=True) == (False, True)
+    assert erased(AUGMENTATION__SUPPORT_QUERY_DIFF=True, AUGMENTATION__SUPPORT_QUERY_DIFF_SUPPORT=True) == (True, True)
+
+
+def test_the_loader_gives_the_same_episodes_with_any_number_of_workers(root):
+    state = torch.get_rng_state()
+    runs = [list(builder.build_loader(config(root, DATA_LOADER__NUM_WORKERS=n), "train")) for n in (0, 1, 2)]
+    assert torch.equal(torch.get_rng_state(), state)
+    assert [episode.spec.index for episode in runs[0]] == list(range(5))
+    for other in runs[1:]:
+        assert len(other) == 5 and all(same(a, b) for a, b in zip(runs[0], other, strict=True))
+    late = builder.build_loader(config(root), "train", start=3)
+    assert len(late) == 2 and all(same(a, b) for a, b in zip(late, runs[0][3:], strict=True))
+    assert list(builder.build_loader(config(root), "train", start=5)) == []
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_error_in_a_worker_keeps_its_type_and_text(copied, workers):
+    dataset = make_dataset(copied, split="train")
+    for record in dataset.records:
+        (copied / record.path).write_bytes(b"")
+    cfg = config(copied, DATA_LOADER__NUM_WORKERS=workers)
+    with pytest.raises(VideoDecodeError) as caught:
+        next(iter(builder.build_loader(cfg, "train")))
+    assert caught.value.reason == "empty file (0 bytes)"
+    assert str(caught.value).startswith(str(copied))

@@ -1,0 +1,99 @@
+"""Class names of a data set, written once in configs/pool/classes, filled in where a project gives none."""
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from utils.config.layers import POOL, read_layer
+from utils.errors import ConfigError
+
+CLASSES = POOL / "classes"
+TARGETS = {"train": "TRAIN.CLASS_NAME", "val": "TRAIN.VAL_CLASS_NAME", "test": "TEST.CLASS_NAME"}
+
+
+@dataclass(frozen=True)
+class ClassNames:
+    """The names of each split of one class file, in the order of the class index."""
+
+    file: str
+    splits: dict[str, tuple[str, ...]]
+
+
+def pool_names() -> list[str]:
+    """What DATA.CLASSES can name."""
+    return sorted(path.stem for path in CLASSES.glob("*.yaml"))
+
+
+def locate(classes: str, project: Path) -> Path:
+    """The file DATA.CLASSES means: a name of the pool, else a path (from here, else from the project file)."""
+    if not classes.endswith((".yaml", ".yml")) and "/" not in classes:
+        if classes not in pool_names():
+            near = difflib.get_close_matches(classes, pool_names(), n=1)
+            known = f"known: {', '.join(pool_names())}, or a path to a .yaml file"
+            advice = f"did you mean {near[0]}?" if near else known
+            raise ConfigError([f"DATA.CLASSES: no class file {classes!r}; {advice}"])
+        return CLASSES / f"{classes}.yaml"
+    places = [Path(classes), project.parent / classes]
+    for path in places:
+        if path.is_file():
+            return path
+    raise ConfigError([f"DATA.CLASSES: no such file: {' or '.join(dict.fromkeys(map(str, places)))}"])
+
+
+def _split(name: str, split: Any, names: Any) -> list[str]:
+    """The problems of one split's list."""
+    if split not in TARGETS:
+        return [f"{name}: {split}: expected train, val or test"]
+    if not isinstance(names, list):
+        return [f"{name}: {split}: expected a list of class names, found {names!r}"]
+    return [f"{name}: {split}: class {index} is {item!r}, not text; put it in quotes"
+            for index, item in enumerate(names) if not isinstance(item, str)]
+
+
+def read_class_names(path: Path) -> ClassNames:
+    """A class file: {any name: {train: [...], val: [...], test: [...]}}. Raises ConfigError naming what is wrong."""
+    layer = read_layer(path)
+    inner = list(layer.values.values())
+    if len(inner) != 1 or not isinstance(inner[0], dict):
+        raise ConfigError([f"{layer.name}: expected one data set with the lists train, val and test, found "
+                           f"{len(inner)} entries ({', '.join(str(key) for key in list(layer.values)[:3])})"])
+    given = {split: names for split, names in inner[0].items() if names is not None}
+    problems = [text for split, names in given.items() for text in _split(layer.name, split, names)]
+    if problems:
+        raise ConfigError(problems)
+    return ClassNames(layer.name, {split: tuple(names) for split, names in given.items()})
+
+
+def match_train(train: tuple[str, ...]) -> ClassNames | None:
+    """The pool's class file with exactly these training classes in this order, if any."""
+    for name in pool_names():
+        found = read_class_names(CLASSES / f"{name}.yaml")
+        if "train" in found.splits and found.splits["train"] == train:
+            return found
+    return None
+
+
+def fill(values: dict[str, Any], project: Path) -> tuple[dict[str, str], list[str]]:
+    """Fill the class names that are null in `values` (in place).
+
+    DATA.CLASSES decides; without it, training classes that are those of a pool file bring that file's val classes.
+
+    Returns:
+        file by key filled in, and notes.
+    """
+    if values["DATA.CLASSES"] is not None:
+        found = read_class_names(locate(values["DATA.CLASSES"], project))
+        keys = [key for split, key in TARGETS.items() if values[key] is None and split in found.splits]
+    elif values["TRAIN.CLASS_NAME"] is not None and values["TRAIN.VAL_CLASS_NAME"] is None:
+        found = match_train(values["TRAIN.CLASS_NAME"])
+        keys = [TARGETS["val"]] if found else []
+    else:
+        return {}, []
+    if found and not keys:
+        return {}, [f"DATA.CLASSES: has no effect: the class names that {found.file} has are set by name"]
+    by_key = {key: found.splits[split] for split, key in TARGETS.items() if key in keys}
+    values.update(by_key)
+    notes = [] if values["DATA.CLASSES"] is not None or not keys else [
+        f"{TARGETS['val']}: taken from {found.file}, which has the same training classes"]
+    return dict.fromkeys(by_key, found.file if found else ""), notes

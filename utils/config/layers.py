@@ -1,0 +1,152 @@
+"""The YAML files a run is made of, in the order they apply."""
+
+import re
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from utils.errors import ConfigError
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+POOL = REPOSITORY / "configs" / "pool"
+LINKS = ("_BASE_RUN", "_BASE_MODEL", "_BASE")
+
+
+class _WrittenTwice(yaml.constructor.ConstructorError):
+    """A key that stands twice in one mapping."""
+
+
+class _Lenient(yaml.SafeLoader):
+    """SafeLoader that reads 1e-3 as a number (YAML 1.2)."""
+
+
+class _Strict(_Lenient):
+    """Refuses a key written twice, too."""
+
+    def construct_mapping(self, node, deep=False):
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                continue  # SafeLoader says so
+            if key in seen:
+                raise _WrittenTwice(None, None, f"key {key!r} written twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_Lenient.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+$"),
+    list("-+0123456789."),
+)
+
+
+def parse_yaml(text: str, loader: type[yaml.SafeLoader] = _Strict) -> Any:
+    """YAML text to Python; raises yaml.YAMLError."""
+    try:
+        return yaml.load(text, loader)  # noqa: S506  (a SafeLoader subclass)
+    except ValueError as error:  # a day like 2024-02-31
+        raise yaml.YAMLError(str(error)) from error
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One file of settings, or one KEY VALUE pair: where it came from and what it says (nested dict).
+
+    `path` is None for a pair of the command line; `key` and `text` are that pair as typed. `remark` is worth telling.
+    """
+
+    name: str
+    values: dict[str, Any]
+    path: Path | None = None
+    key: str = ""
+    text: str = ""
+    remark: str = ""
+
+
+def read_layer(path: Path, *, foreign: bool = False) -> Layer:
+    """One YAML file. Raises ConfigError naming the file when it is missing or is not a mapping.
+
+    A key written twice is an error, but in another project's tree (`foreign`) the last one holds, as it does there.
+    """
+    name = str(path.relative_to(REPOSITORY)) if path.is_relative_to(REPOSITORY) else str(path)
+    remark = ""
+    try:
+        text = path.read_text(encoding="utf-8")
+        try:
+            values = parse_yaml(text)
+        except _WrittenTwice as error:
+            if not foreign:
+                raise
+            values, remark = parse_yaml(text, _Lenient), f"{name}: {error.problem}; the last one holds"
+    except FileNotFoundError:
+        raise ConfigError([f"{name}: no such file"]) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{name}: cannot be read ({error})"]) from error
+    except yaml.YAMLError as error:
+        raise ConfigError([f"{name}: not valid YAML: {' '.join(str(error).split())}"]) from error
+    if values is None:
+        values = {}
+    if not isinstance(values, dict):
+        raise ConfigError([f"{name}: expected sections and keys, found a {type(values).__name__}"])
+    return Layer(name, values, path, remark=remark)
+
+
+def _linked(layer: Layer, path: Path, link: str) -> Path | None:
+    """The file a layer names under `link`, relative to itself."""
+    target = layer.values.get(link)
+    if target is None:
+        return None
+    if not isinstance(target, str):
+        raise ConfigError([f"{layer.name}: {link}: expected a file name, found {target!r}"])
+    return (path.parent / target).resolve()
+
+
+def _chain(path: Path, foreign: bool, seen: tuple[Path, ...] = ()) -> list[Layer]:
+    """The layers of a file, earliest first: its run and model files, its parents, itself."""
+    if path in seen:
+        loop = " -> ".join(p.name for p in (*seen, path))
+        raise ConfigError([f"{path}: _BASE goes in a circle: {loop}"])
+    layer = read_layer(path, foreign=foreign)
+    before: dict[str, list[Layer]] = {link: [] for link in LINKS}
+    for link in LINKS:
+        target = _linked(layer, path, link)
+        if target is None or (_optional(link, target) and not target.exists()):
+            continue
+        if not target.exists():
+            raise ConfigError([f"{layer.name}: {link}: no such file: {target}"])
+        before[link] = _chain(target, foreign, (*seen, path))
+    own = replace(layer, values={k: v for k, v in layer.values.items() if k not in LINKS})
+    return [*before["_BASE_RUN"], *before["_BASE_MODEL"], *before["_BASE"], own]
+
+
+def _optional(link: str, target: Path) -> bool:
+    """The public tree names one backbone file of another task that its own settings override entirely."""
+    return link == "_BASE_MODEL" and target.name == "localization-conv.yaml"
+
+
+def foreign_base(path: Path) -> Path | None:
+    """`configs/pool/base.yaml` of the tree a project file lies in, when that is not this repository's."""
+    for parent in path.resolve().parents:
+        base = parent / "pool" / "base.yaml"
+        if parent.name == "configs" and base.is_file():
+            return None if base.samefile(POOL / "base.yaml") else base
+    return None
+
+
+def layer_files(path: Path) -> tuple[list[Layer], list[Layer]]:
+    """(base layers, project layers) of a project file; the protocol layer goes between them.
+
+    The base layers are this repository's base.yaml and, for a file of another tree, that tree's.
+
+    The order inside is the published one: base, `_BASE_RUN`, `_BASE_MODEL`, each `_BASE`, the file.
+    """
+    bases = [read_layer(POOL / "base.yaml")]
+    other = foreign_base(path)
+    if other:
+        bases.append(read_layer(other, foreign=True))
+    return bases, _chain(path.resolve(), other is not None)

@@ -1,0 +1,165 @@
+"""From a project file and KEY VALUE pairs to a frozen Config: layers, types, class names, checks, one ConfigError."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from utils.config import class_names
+from utils.config.checks import Finding, impossible, remarks
+from utils.config.fields import hints, is_section, keys_of
+from utils.config.layers import POOL, Layer, foreign_base, layer_files, parse_yaml, read_layer
+from utils.config.reading import Reading, shown, typed
+from utils.config.schema import Config
+from utils.errors import ConfigError
+
+COMMAND_LINE = "command line"
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A configuration, and how it came to be.
+
+    Args:
+        config: what the run does.
+        sources: dotted key to the layer its value came from (a file, or "command line").
+        ignored: keys and sections found that belong to the public project's other tasks.
+        notes: what a user should know: keys that were set and have no effect, class names taken from the pool.
+        path: the project file.
+    """
+
+    config: Config
+    sources: dict[str, str]
+    ignored: tuple[str, ...]
+    notes: tuple[str, ...]
+    path: Path
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """The configuration of a project file; `overrides` alternates dotted keys and values, as on the command line.
+
+    Raises ConfigError with every problem found.
+    """
+    return resolve_config(path, overrides).config
+
+
+def resolve_config(path: str | Path, overrides: Sequence[str] = ()) -> Resolved:
+    """As load_config, with the layer of each key, the ignored keys and the notes."""
+    path = Path(path)
+    bases, project = layer_files(path)
+    foreign = foreign_base(path)
+    reading = Reading(_ignored_names(), foreign.resolve().parent if foreign else None)
+    defaults = _defaults(bases[0], reading)
+    pairs = _pairs(overrides, reading.problems)
+    for layer in [*bases[1:], *_protocol([*bases, *project, *pairs]), *project, *pairs]:
+        reading.add(layer)
+    values, bad = _values(reading, defaults)
+    sources = {key: reading.entries[key].layer for key in keys_of(Config)}
+    notes: list[str] = []
+    try:
+        filled, notes = class_names.fill(values, path)
+        sources.update(filled)
+    except ConfigError as error:
+        reading.problems.extend(_blame(error.problems, sources))
+        bad |= {*class_names.TARGETS.values(), "DATA.CLASSES"}
+    config = _build(Config, values)
+    blamed = {key: project[-1].name if layer == bases[0].name else layer for key, layer in sources.items()}
+    reading.problems.extend(_worded(impossible(config), bad, blamed))
+    if reading.problems:
+        raise ConfigError(list(dict.fromkeys(reading.problems)))
+    notes += [layer.remark for layer in [*bases, *project] if layer.remark]
+    notes += [*_without_effect(values, defaults, sources), *_worded(remarks(config, sources), bad, sources)]
+    return Resolved(config, sources, tuple(reading.ignored), tuple(notes), path)
+
+
+def _ignored_names() -> frozenset[str]:
+    path = POOL / "ignored_keys.yaml"
+    return frozenset(parse_yaml(path.read_text(encoding="utf-8"))) if path.exists() else frozenset()
+
+
+def _defaults(base: Layer, reading: Reading) -> dict[str, Any]:
+    """Every key's default. Raises one clear problem when base.yaml is not this project's."""
+    reading.add(base)
+    missing = [key for key in keys_of(Config) if key not in reading.entries]
+    if missing:
+        raise ConfigError([
+            f"{base.name}: sets no default for {len(missing)} keys ({', '.join(missing[:3])}"
+            f"{', ...' if len(missing) > 3 else ''}): it must be this project's own file, which sets every key; "
+            "restore it with: git checkout configs/pool/base.yaml"])
+    values, _ = _values(reading, {})
+    if reading.problems:
+        raise ConfigError(reading.problems)
+    return values
+
+
+def _pairs(overrides: Sequence[str], problems: list[str]) -> list[Layer]:
+    """KEY VALUE pairs as layers of one key each; problems are appended."""
+    items = [str(item) for item in overrides]
+    if len(items) % 2:
+        equals = [item for item in items if "=" in item]
+        advice = f"; write {equals[0].replace('=', ' ', 1)}, without '='" if equals else ""
+        problems.append(f"{COMMAND_LINE}: {items[-1]}: expected KEY VALUE pairs, found {len(items)} items, so the last "
+                        f"has no value{advice}")
+        return []
+    return [_pair(key, text, problems) for key, text in zip(items[::2], items[1::2], strict=True)]
+
+
+def _pair(key: str, text: str, problems: list[str]) -> Layer:
+    known = keys_of(Config)
+    value: Any = text
+    try:
+        value = parse_yaml(text)
+    except yaml.YAMLError as error:
+        if key not in known or not known[key].is_text:
+            problems.append(f"{COMMAND_LINE}: {key}: not valid YAML: {' '.join(str(error).split())}")
+            return Layer(COMMAND_LINE, {}, key=key, text=text)
+    for name in reversed(key.split(".")):
+        value = {name: value}
+    return Layer(COMMAND_LINE, value, key=key, text=text)
+
+
+def _protocol(layers: list[Layer]) -> list[Layer]:
+    """The layer of the last PROTOCOL named; none when that is no protocol (the key's own check says so)."""
+    names = [layer.values["PROTOCOL"] for layer in layers if "PROTOCOL" in layer.values]
+    names = [name for name in names if name is not None]
+    known = keys_of(Config)["PROTOCOL"].choices
+    return [read_layer(POOL / "protocol" / f"{names[-1]}.yaml")] if names and names[-1] in known else []
+
+
+def _values(reading: Reading, defaults: dict[str, Any]) -> tuple[dict[str, Any], set[str]]:
+    """Typed values, and the keys whose value is wrong (their default stands in, so that other checks can go on)."""
+    values, bad = {}, set()
+    for dotted, key in keys_of(Config).items():
+        entry = reading.entries[dotted]
+        values[dotted], problem = typed(entry.value, key)
+        if problem:
+            reading.problems.append(f"{entry.layer}: {entry.spelled}: {problem}")
+            values[dotted] = defaults.get(dotted)
+            bad.add(dotted)
+    return values, bad
+
+
+def _build(section: type, values: dict[str, Any], prefix: str = "") -> Any:
+    return section(**{
+        name: _build(hint, values, f"{prefix}{name}.") if is_section(hint) else values[prefix + name]
+        for name, hint in hints(section).items()
+    })
+
+
+def _blame(problems: list[str], sources: dict[str, str]) -> list[str]:
+    """Problems of DATA.CLASSES with the layer that set it; problems of a class file name that file already."""
+    return [f"{sources['DATA.CLASSES']}: {text}" if text.startswith("DATA.CLASSES") else text for text in problems]
+
+
+def _worded(findings: list[Finding], bad: set[str], sources: dict[str, str]) -> list[str]:
+    """Findings as lines; those about a key that is already reported as wrong are left out."""
+    return [f"{sources[finding.keys[0]]}: {finding.keys[0]}: {finding.text}"
+            for finding in findings if bad.isdisjoint(finding.keys)]
+
+
+def _without_effect(values: dict[str, Any], defaults: dict[str, Any], sources: dict[str, str]) -> list[str]:
+    """Inert keys that someone set to something else than the default."""
+    return [f"{sources[dotted]}: {dotted}: {shown(values[dotted])} has no effect: {key.inert}"
+            for dotted, key in keys_of(Config).items() if key.inert and values[dotted] != defaults[dotted]]

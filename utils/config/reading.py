@@ -1,0 +1,170 @@
+"""Layers into one flat table: dotted key -> the value that wins. Collects problems instead of stopping at the first."""
+
+import difflib
+import reprlib
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from utils.config.fields import Key, Mismatch, coerce, describe, hints, is_section, keys_of
+from utils.config.layers import Layer
+from utils.config.schema import Config
+
+ALIASES = {"TRAIN.WAT_TEST": "TRAIN.WAY_TEST"}  # the published misspelling
+_NULLS = ("null", "Null", "NULL", "~")
+
+
+def shown(value: Any) -> str:
+    """A value in an error message: YAML's words for null and booleans, long lists cut."""
+    words = {None: "null", True: "true", False: "false"}
+    if value is None or isinstance(value, bool):
+        return words[value]
+    short = reprlib.Repr()
+    short.maxlist, short.maxstring, short.maxother = 4, 80, 80
+    return short.repr(value)
+
+
+def _sections(section: type, prefix: str = "") -> list[str]:
+    found = []
+    for name, hint in hints(section).items():
+        if is_section(hint):
+            found += [prefix + name, *_sections(hint, f"{prefix}{name}.")]
+    return found
+
+
+def suggestion(dotted: str) -> str:
+    """'; did you mean ...?' with the nearest known names, or where all names stand."""
+    known = [*keys_of(Config), *_sections(Config)]
+    wanted = dotted.upper()
+    leaf = wanted.rsplit(".", 1)[-1]
+    found = difflib.get_close_matches(wanted, known, n=1, cutoff=0.8)
+    found += [name for name in known if name.rsplit(".", 1)[-1] == leaf and name not in found][:3]
+    found = found or difflib.get_close_matches(wanted, known, n=1, cutoff=0.55)
+    return f"; did you mean {' or '.join(found[:3])}?" if found else "; configs/pool/base.yaml lists every key"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A value as written, the layer that wrote it, and the name it was written under."""
+
+    value: Any
+    layer: str
+    spelled: str
+
+
+@dataclass
+class Reading:
+    """What the layers say, in the order they were added.
+
+    Args:
+        ignored_names: keys and sections of the public project's other tasks.
+        foreign_pool: `configs/pool` of another project's tree; what its files declare beyond the schema is ignored.
+    """
+
+    ignored_names: frozenset[str]
+    foreign_pool: Path | None = None
+    entries: dict[str, Entry] = field(default_factory=dict)
+    ignored: dict[str, None] = field(default_factory=dict)  # ordered, without duplicates
+    problems: list[str] = field(default_factory=list)
+
+    def add(self, layer: Layer) -> None:
+        """Put one layer over the earlier ones."""
+        self._add(layer, layer.values, Config, "")
+
+    def _add(self, layer: Layer, values: dict, section: type, prefix: str) -> None:
+        known = hints(section)
+        for name, value in values.items():
+            dotted = f"{prefix}{name}"
+            target = ALIASES.get(dotted, dotted)
+            name = target.removeprefix(prefix)
+            if dotted in self.ignored_names or dotted in self.ignored:
+                self.ignored[dotted] = None
+            elif name not in known:
+                self._unknown(layer, dotted, value)
+            elif is_section(known[name]):
+                self._section(layer, value, known[name], dotted)
+            else:
+                self._value(layer, dotted, target, value)
+
+    def _unknown(self, layer: Layer, dotted: str, value: Any) -> None:
+        if self.foreign_pool and layer.path and layer.path.is_relative_to(self.foreign_pool):
+            self.ignored[dotted] = None
+            return
+        if "." in dotted and layer.path and dotted in keys_of(Config):
+            advice = f"; in a file a key stands indented under its section: {dotted.replace('.', ': ')}"
+            self.problems.append(f"{layer.name}: {dotted}: unknown key{advice}")
+            return
+        kind = "section" if isinstance(value, dict) and not layer.key else "key"
+        name = layer.key or dotted
+        self.problems.append(f"{layer.name}: {name}: unknown {kind}{suggestion(name)}")
+
+    def _section(self, layer: Layer, value: Any, section: type, dotted: str) -> None:
+        if isinstance(value, dict):
+            self._add(layer, value, section, f"{dotted}.")
+        elif value is not None or layer.key:
+            text = f"{layer.name}: {dotted}: expected a section (with {', '.join(list(hints(section))[:3])}, ...), "
+            self.problems.append(text + f"found {shown(value)}")
+
+    def _value(self, layer: Layer, spelled: str, dotted: str, value: Any) -> None:
+        key = keys_of(Config)[dotted]
+        if layer.key == spelled and key.is_text:
+            value = _typed_text(layer.text, value)
+        elif isinstance(value, dict):
+            inner = ", ".join(str(name) for name in list(value)[:3])
+            self.problems.append(
+                f"{layer.name}: {spelled}: expected {describe(key.hint)}, found a section (with {inner or 'nothing'})")
+            return
+        if value is None and not key.optional and not layer.key:
+            return  # an empty line of a YAML file sets nothing
+        if dotted in self.entries:
+            before = self.entries[dotted]
+            if before.layer == layer.name and before.spelled != spelled and before.value != value:
+                self.problems.append(f"{layer.name}: {spelled}: another spelling of {before.spelled}, which is set to "
+                                     f"{shown(before.value)}; found {shown(value)}")
+        self.entries[dotted] = Entry(value, layer.name, spelled)
+
+
+def _typed_text(text: str, value: Any) -> Any:
+    """A command-line value of a text key: null, quoted text without its quotes, or the text as typed."""
+    if text.strip() in _NULLS:
+        return None
+    return value if isinstance(value, str) and text.strip()[:1] in ("'", '"') else text
+
+
+def _wrong_type(value: Any, key: Key) -> str:
+    """Expected and found; for a list, the first item that does not fit."""
+    text = f"expected {describe(key.hint)}, found {shown(value)}"
+    lists = [key.hint, *typing.get_args(key.hint)]
+    item_types = [typing.get_args(hint)[0] for hint in lists if typing.get_origin(hint) is tuple]
+    if not isinstance(value, list) or not item_types:
+        return text
+    for number, item in enumerate(value, start=1):
+        try:
+            coerce(item, item_types[0])
+        except Mismatch:
+            advice = "; put it in quotes" if item_types[0] is str else ""
+            return f"expected {describe(key.hint)}, found {shown(item)} as item {number}{advice}"
+    return text
+
+
+def _numbers(value: Any) -> list[float]:
+    items = value if isinstance(value, tuple) else (value,)
+    return [item for item in items if isinstance(item, (int, float)) and not isinstance(item, bool)]
+
+
+def typed(value: Any, key: Key) -> tuple[Any, str]:
+    """(value as the key's type, "") or (None, what is wrong with it)."""
+    try:
+        result = coerce(value, key.hint)
+    except Mismatch:
+        return None, _wrong_type(value, key)
+    if any(number != number or number in (float("inf"), -float("inf")) for number in _numbers(result)):
+        return None, f"expected a finite number, found {shown(value)}"
+    if result is not None and key.choices and result not in key.choices:
+        near = difflib.get_close_matches(str(result), key.choices, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        return None, f"expected {' or '.join(key.choices)}, found {shown(result)}{hint}"
+    if key.minimum is not None and any(number < key.minimum for number in _numbers(result)):
+        return None, f"expected {key.minimum:g} or more, found {shown(result)}"
+    return result, ""

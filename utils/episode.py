@@ -1,0 +1,146 @@
+"""The nouns that travel between data, models and runs: VideoRecord -> EpisodeSpec -> Episode -> EpisodeOutput.
+
+Shape letters: N = way*shot supports, M queries, K ways, S shots, T frames, D features, G all classes of a split,
+C/H/W image. Labels 0..K-1 are positions in the episode; classes 0..G-1 are indices in the split's CLASS_NAME.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from utils.errors import EpisodeError
+
+
+@dataclass(frozen=True, slots=True)
+class VideoRecord:
+    """One line of a split list: `path` under DATA_ROOT_DIR (as the list has it), class index, line number (from 1)."""
+
+    path: str
+    class_index: int
+    line: int
+
+    def __post_init__(self):
+        if self.class_index < 0 or not self.path:
+            raise EpisodeError(f"line {self.line}: class {self.class_index} and path {self.path!r} make no record")
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeSpec:
+    """Which videos make an episode: indices of records, before anything is decoded.
+
+    Args:
+        split: train, val or test.
+        index: number of the episode in its list.
+        classes_K: class index of each episode label.
+        support_N, query_M: record indices, already shuffled.
+        support_labels_N, query_labels_M: episode label of each.
+    """
+
+    split: str
+    index: int
+    classes_K: tuple[int, ...]
+    support_N: tuple[int, ...]
+    support_labels_N: tuple[int, ...]
+    query_M: tuple[int, ...]
+    query_labels_M: tuple[int, ...]
+
+    def __post_init__(self):
+        if len(self.support_N) != len(self.support_labels_N) or len(self.query_M) != len(self.query_labels_M):
+            raise EpisodeError(f"episode {self.split} {self.index}: videos and labels differ in number")
+        if len(set(self.support_N) | set(self.query_M)) != len(self.support_N) + len(self.query_M):
+            raise EpisodeError(f"episode {self.split} {self.index}: a video occurs twice")
+
+    def line(self) -> str:
+        """The episode as one line of text, for hashing."""
+        parts = (self.classes_K, self.support_N, self.support_labels_N, self.query_M, self.query_labels_M)
+        return f"{self.split}:{self.index}:" + ";".join(",".join(map(str, part)) for part in parts)
+
+
+def episodes_hash(specs: Iterable[EpisodeSpec]) -> str:
+    """SHA-256 (hex) of a list of episodes, in order."""
+    digest = hashlib.sha256()
+    for spec in specs:
+        digest.update(spec.line().encode() + b"\n")
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class BadVideo:
+    """A clip that could not be read, and the one that stood in for it (DATA.ON_BAD_VIDEO: replace)."""
+
+    path: str
+    reason: str
+    replaced_by: str
+    split: str
+    episode: int
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """An episode ready for a model.
+
+    Args:
+        support_NTCHW, query_MTCHW: normalised frames, float32.
+        support_labels_N, query_labels_M: episode labels, int64.
+        support_classes_N, query_classes_M: class indices in the split, int64.
+        classes_K: class index of each episode label, int64.
+        spec: where it came from (None for episodes made by hand).
+        bad_videos: clips replaced while decoding.
+    """
+
+    support_NTCHW: Tensor
+    support_labels_N: Tensor
+    support_classes_N: Tensor
+    query_MTCHW: Tensor
+    query_labels_M: Tensor
+    query_classes_M: Tensor
+    classes_K: Tensor
+    spec: EpisodeSpec | None = None
+    bad_videos: tuple[BadVideo, ...] = field(default=())
+
+    def __post_init__(self):
+        support, query = self.support_NTCHW, self.query_MTCHW
+        if support.ndim != 5 or query.ndim != 5:
+            raise EpisodeError(f"expected clips of shape [clips, T, C, H, W], found {list(support.shape)} "
+                               f"and {list(query.shape)}")
+        counts = (len(self.support_labels_N), len(self.support_classes_N)), (
+            len(self.query_labels_M), len(self.query_classes_M))
+        if counts != ((len(support),) * 2, (len(query),) * 2):
+            raise EpisodeError(f"{len(support)} supports and {len(query)} queries, but labels in the numbers {counts}")
+
+    @property
+    def way(self) -> int:
+        """K, the number of classes."""
+        return len(self.classes_K)
+
+    def to(self, device: torch.device | str) -> "Episode":
+        """The same episode with its tensors on `device`."""
+        moved = {name: getattr(self, name).to(device, non_blocking=True)
+                 for name in self.__slots__ if isinstance(getattr(self, name), Tensor)}
+        return replace(self, **moved)
+
+    def pin_memory(self) -> "Episode":
+        """The same episode in page-locked memory (called by the loader)."""
+        pinned = {name: getattr(self, name).pin_memory()
+                  for name in self.__slots__ if isinstance(getattr(self, name), Tensor)}
+        return replace(self, **pinned)
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeOutput:
+    """What a head says of an episode.
+
+    Args:
+        logits_MK: score of each query for each episode label.
+        class_logits_PG: score of supports, then queries (P = N + M) for each training class; None in evaluation.
+    """
+
+    logits_MK: Tensor
+    class_logits_PG: Tensor | None = None
+
+    def __post_init__(self):
+        if self.logits_MK.ndim != 2:
+            raise EpisodeError(f"expected logits of shape [queries, ways], found {list(self.logits_MK.shape)}")

@@ -1,0 +1,59 @@
+"""Every error this project raises on purpose.
+
+All derive from `FewShotError`, so `runs/run.py` can show them as one message instead of a traceback.
+Texts name the file or key, what was expected, and what came.
+"""
+
+
+class FewShotError(Exception):
+    """Base of the errors a user can act on."""
+
+
+class ConfigError(FewShotError):
+    """The configuration is wrong. `problems` lists every problem, one line each."""
+
+    def __init__(self, problems: list[str]):
+        self.problems = list(problems)
+        count = len(self.problems)
+        head = f"{count} problem{'s' if count != 1 else ''} in the configuration:"
+        super().__init__("\n".join([head, *(f"  - {problem}" for problem in self.problems)]))
+
+
+class RegistryError(FewShotError):
+    """A name that no registry entry has, or a name registered twice."""
+
+
+class AnnotationError(FewShotError):
+    """A split list that cannot be read: names the file and the line."""
+
+
+class EpisodeError(FewShotError):
+    """An episode that cannot be drawn, or an Episode whose parts do not fit together."""
+
+
+class VideoDecodeError(FewShotError):
+    """A video that cannot give the frames asked of it. `path` and `reason` stand on their own, too."""
+
+    def __init__(self, path, reason: str):
+        self.path = str(path)
+        self.reason = reason
+        super().__init__(f"{self.path}: {reason}")
+
+    def __reduce__(self):
+        return type(self), (self.path, self.reason)
+
+
+class WeightsError(FewShotError):
+    """A weights file that is missing, damaged, of another shape or of another hash."""
+
+
+class CheckpointError(FewShotError):
+    """A checkpoint that is damaged or does not fit the model."""
+
+
+class NonFiniteLossError(FewShotError):
+    """A loss that is NaN or infinite: names the step, the losses and the videos of the episode."""
+
+
+class LaunchError(FewShotError):
+    """The machine cannot run what the configuration asks for."""

@@ -1,0 +1,71 @@
+"""Log lines to the screen and a file, records to log.jsonl."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import simplejson
+from tqdm import tqdm
+
+
+class _BarHandler(logging.Handler):
+    """Lines above a running progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stderr)
+
+
+def setup_logging(output_dir: Path, file_name: str) -> None:
+    """Send INFO and above to the screen and to OUTPUT_DIR/file_name (appended)."""
+    output_dir.mkdir(parents=True, exist_ok=True)
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        root.removeHandler(handler)
+        handler.close()
+    plain = _BarHandler()
+    plain.setFormatter(logging.Formatter("%(message)s"))
+    file = logging.FileHandler(output_dir / file_name, encoding="utf-8")
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root.addHandler(plain)
+    root.addHandler(file)
+    root.setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    for noisy in ("fvcore", "matplotlib", "PIL", "open_clip"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """Records of a .jsonl file; a last line cut short by a crash is left out."""
+    records = []
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                records.append(simplejson.loads(line))
+            except simplejson.JSONDecodeError:
+                break
+    return records
+
+
+class RecordLog:
+    """log.jsonl: one JSON object a line, flushed at once.
+
+    Args:
+        path: the file. resume_at: on resuming, records of later iterations are dropped (they will be written again).
+    """
+
+    def __init__(self, path: Path, resume_at: int = 0):
+        kept = [r for r in read_records(path) if r.get("iteration", 0) <= resume_at] if resume_at else []
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("w", encoding="utf-8")
+        for record in kept:
+            self.write(record)
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Append a record; NaN and infinities become null."""
+        self._file.write(simplejson.dumps(record, ignore_nan=True) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()

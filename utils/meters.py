@@ -1,0 +1,62 @@
+"""Running figures of a training loop."""
+
+import time
+from collections import deque
+
+import psutil
+import torch
+
+
+class Meter:
+    """Means over the last `window` iterations, seconds an iteration, time left."""
+
+    def __init__(self, total: int, start: int = 0, window: int = 50):
+        self.total, self.done = total, start
+        self._values: dict[str, deque[float]] = {}
+        self._ticks: deque[float] = deque([time.perf_counter()], maxlen=window + 1)
+        self._window = window
+
+    def update(self, **values: float) -> None:
+        """One more iteration with these figures."""
+        self.done += 1
+        self._ticks.append(time.perf_counter())
+        for name, value in values.items():
+            self._values.setdefault(name, deque(maxlen=self._window)).append(value)
+
+    def pause(self) -> None:
+        """Leave out the time since the last iteration (a validation)."""
+        self._ticks.clear()
+        self._ticks.append(time.perf_counter())
+
+    def mean(self, name: str) -> float:
+        """Mean of a figure over the window."""
+        values = self._values.get(name, ())
+        return sum(values) / len(values) if values else float("nan")
+
+    @property
+    def seconds(self) -> float:
+        """Seconds an iteration, over the window."""
+        return (self._ticks[-1] - self._ticks[0]) / max(len(self._ticks) - 1, 1)
+
+    @property
+    def eta(self) -> str:
+        """Time left, h:mm:ss, without validations."""
+        left = int(self.seconds * (self.total - self.done))
+        return f"{left // 3600}:{left // 60 % 60:02d}:{left % 60:02d}"
+
+
+def memory_line(device: torch.device) -> str:
+    """Resident memory of this process and its workers, and the peak of the GPU, in GiB."""
+    process = psutil.Process()
+    resident = process.memory_info().rss
+    for child in process.children(recursive=True):
+        try:
+            resident += child.memory_info().rss
+        except psutil.NoSuchProcess:
+            continue
+    line = f"memory: {resident / 2**30:.2f} GiB resident with workers"
+    if device.type == "cuda":
+        line += f", {torch.cuda.max_memory_allocated(device) / 2**30:.2f} GiB peak on the GPU"
+    return line
+
+

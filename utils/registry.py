@@ -1,0 +1,51 @@
+"""One Registry class: a table from published names to the things that carry them."""
+
+import difflib
+from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
+
+from utils.errors import RegistryError
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """Names to entries; an unknown name raises and lists the known ones.
+
+    Args:
+        kind: what the entries are, for messages ("head", "decoder").
+    """
+
+    def __init__(self, kind: str):
+        self.kind = kind
+        self._entries: dict[str, T] = {}
+
+    def register(self, *names: str) -> Callable[[T], T]:
+        """Decorator that files an entry under each of `names`. Raises RegistryError on a taken name."""
+
+        def file_entry(entry: T) -> T:
+            for name in names:
+                if name in self._entries:
+                    raise RegistryError(f"{self.kind} {name!r} is registered twice")
+                self._entries[name] = entry
+            return entry
+
+        return file_entry
+
+    def __getitem__(self, name: str) -> T:
+        if name not in self._entries:
+            raise RegistryError(self.unknown(name))
+        return self._entries[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._entries))
+
+    def unknown(self, name: str) -> str:
+        """The message for a name that is not here, with the nearest known one."""
+        known = list(self)
+        near = difflib.get_close_matches(str(name), known, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        return f"unknown {self.kind} {name!r}{hint} known: {', '.join(known)}"

@@ -1,0 +1,47 @@
+"""Learning rates as functions of the iteration (SOLVER)."""
+
+import math
+from bisect import bisect_right
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Learning rate of an iteration: a policy of progress with a linear warm-up.
+
+    Args:
+        base_lr: learning rate after the warm-up.
+        steps_iter: iterations of one unit of progress.
+        steps, factors: progress at which each factor of base_lr starts (policy steps_with_relative_lrs).
+        warmup, warmup_start_lr: length in progress, learning rate at iteration 0.
+        policy: steps_with_relative_lrs or cosine. end: progress at which cosine ends.
+        double: published progress, floor(i / steps_iter) + i / steps_iter; else i / steps_iter.
+    """
+
+    base_lr: float
+    steps_iter: int
+    steps: tuple[float, ...]
+    factors: tuple[float, ...]
+    warmup: float
+    warmup_start_lr: float
+    policy: str = "steps_with_relative_lrs"
+    end: float = 10.0
+    double: bool = True
+
+    def progress(self, iteration: int) -> float:
+        """Progress at an iteration (from 0)."""
+        passed = iteration / self.steps_iter
+        return iteration // self.steps_iter + passed if self.double else passed
+
+    def _policy(self, progress: float) -> float:
+        if self.policy == "cosine":
+            return self.base_lr * (math.cos(math.pi * min(progress / self.end, 1.0)) + 1.0) * 0.5
+        return self.base_lr * self.factors[max(bisect_right(self.steps, progress) - 1, 0)]
+
+    def __call__(self, iteration: int) -> float:
+        """The learning rate of an iteration (from 0)."""
+        progress = self.progress(iteration)
+        if progress >= self.warmup:
+            return self._policy(progress)
+        rise = self._policy(self.warmup) - self.warmup_start_lr
+        return self.warmup_start_lr + rise * progress / self.warmup
