@@ -142,11 +142,11 @@ def check_classes(records: Sequence[VideoRecord], class_names: Sequence[str], ne
         path: the list's file, for messages.
 
     Raises:
-        AnnotationError: another number of classes than names, or a class with fewer than `need` videos.
+        AnnotationError: more classes than names, or a class with fewer than `need` videos.
     """
     counts = Counter(record.class_index for record in records)
-    if len(counts) != len(class_names):
-        raise AnnotationError(f"{path}: expected {len(class_names)} classes, as many as CLASS_NAME has names, "
+    if len(counts) > len(class_names):  # fewer is a subset of a data set: its first classes
+        raise AnnotationError(f"{path}: expected at most {len(class_names)} classes, as many as CLASS_NAME has names, "
                               f"found {len(counts)}")
     short = [f"class {k} ({class_names[k]!r}) has {counts[k]}" for k in sorted(counts) if counts[k] < need]
     if short:

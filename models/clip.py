@@ -1,4 +1,4 @@
-"""CLIP towers from open_clip: the visual tower is trained, the text tower only gives the features of the class names."""
+"""CLIP towers from open_clip: the visual tower is trained, the text tower only gives features of class names."""
 
 import json
 import logging
@@ -27,7 +27,7 @@ OPEN_CLIP_NAMES = {
     "ViT-L/14": "ViT-L-14-quickgelu",
     "ViT-L/14@336px": "ViT-L-14-336-quickgelu",
 }
-TEXT_SEED = 0  # random text towers are the same in every run, so that a checkpoint meets the features it was trained with
+TEXT_SEED = 0  # random text towers are the same in every run: a checkpoint meets the features it was trained with
 _LOGGER = logging.getLogger(__name__)
 
 

@@ -1,4 +1,4 @@
-"""Losses of an episode. Each takes (EpisodeOutput, Episode) and returns a scalar; the criterion weighs and names them."""
+"""Losses of an episode. Each takes (EpisodeOutput, Episode) and returns a scalar; the criterion weighs them."""
 
 from collections.abc import Callable, Mapping
 

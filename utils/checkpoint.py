@@ -48,7 +48,7 @@ def atomic_save(state: dict[str, Any], path: Path) -> None:
 
 
 def read(path: str | Path) -> dict[str, Any]:
-    """A checkpoint's content. Raises CheckpointError naming the file when it is missing, damaged or not a checkpoint."""
+    """A checkpoint's content. Raises CheckpointError naming a file that is missing, damaged or no checkpoint."""
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint")

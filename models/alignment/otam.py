@@ -21,7 +21,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-
 LINEAR_RANGE = 600.0  # largest exponent of a path's weight; float64 holds exp(-708)
 
 

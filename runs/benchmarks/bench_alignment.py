@@ -1,4 +1,4 @@
-"""OTAM forward and backward against a cell-by-cell loop: python runs/benchmarks/bench_alignment.py [--queries 25 ...]"""
+"""OTAM forward and backward against a cell-by-cell loop: python runs/benchmarks/bench_alignment.py"""
 
 import argparse
 import sys
