@@ -90,7 +90,8 @@ def in_words(results: dict[str, Any]) -> str:
         f"{1 / results['way']:.0%}.\n"
         f"Protocol {results['protocol']}; checkpoint of iteration {results['iteration']} selected on "
         f"{results['selected_on']}; test list {results['list_sha256'][:12]}, "
-        f"episodes {results['episodes_sha256'][:12]}.\nBest class: {high[0]} ({high[1]['accuracy']:.0%}); worst: {low[0]} ({low[1]['accuracy']:.0%})."
+        f"episodes {results['episodes_sha256'][:12]}.\n"
+        f"Best class: {high[0]} ({high[1]['accuracy']:.0%}); worst: {low[0]} ({low[1]['accuracy']:.0%})."
     )
 
 

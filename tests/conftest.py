@@ -1,0 +1,64 @@
+"""Shared pieces of the tests: a tiny tower, tiny videos, a configuration that trains in seconds."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from datasets.synthetic import class_names, render_demo
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+TINY_TOWER = {
+    "embed_dim": 32, "quick_gelu": True,
+    "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 32, "patch_size": 16},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 1, "layers": 1},
+}
+
+
+@pytest.fixture(autouse=True)
+def _threads():
+    torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def tiny_videos(tmp_path_factory) -> Path:
+    """Four clips of five train, five val and five test classes."""
+    root = tmp_path_factory.mktemp("videos")
+    render_demo(root, clips_per_class=4, workers=2, max_classes={"train": 5, "val": 5, "test": 5})
+    return root
+
+
+@pytest.fixture()
+def tiny_project(tmp_path, tiny_videos):
+    """Writes a project file; returns a function(name, **TRAIN settings) -> its path."""
+    tower = tmp_path / "tower.json"
+    tower.write_text(json.dumps(TINY_TOWER))
+
+    def write(name: str = "run", extra: str = "", **train) -> Path:
+        settings = {"DATASET_FEW": "HMDB_few_shot", "WAY": 3, "QUERY_PER_CLASS": 1, "NUM_TRAIN_TASKS": 8,
+                    "NUM_VAL_TASKS": 4, "NUM_TEST_TASKS": 6, "VAL_FRE_ITER": 3, "BATCH_SIZE": 1,
+                    "BATCH_SIZE_PER_TASK": 2, **train}
+        names = {"CLASS_NAME": class_names("train")[:5], "VAL_CLASS_NAME": class_names("val")[:5]}
+        lines = ["NUM_GPUS: 0", f"OUTPUT_DIR: {tmp_path / name}", "LOG_PERIOD: 1", "TRAIN:"]
+        lines += [f"  {key}: {json.dumps(value)}" for key, value in {**names, **settings}.items()]
+        lines += [f"TEST: {{CLASS_NAME: {json.dumps(class_names('test')[:5])}}}",
+                  f"DATA: {{DATA_ROOT_DIR: {tiny_videos}, ANNO_DIR: {tiny_videos}, NUM_INPUT_FRAMES: 4, "
+                  "TRAIN_JITTER_SCALES: [36, 36], TEST_SCALE: 36, TRAIN_CROP_SIZE: 32, TEST_CROP_SIZE: 32}",
+                  "SOLVER: {BASE_LR: 1e-3, STEPS_ITER: 4, WARMUP_EPOCHS: 0}", "DATA_LOADER: {NUM_WORKERS: 0}",
+                  f"VIDEO: {{HEAD: {{BACKBONE_NAME: {tower}, BACKBONE_WEIGHTS: random}}}}", extra]
+        path = tmp_path / f"{name}.yaml"
+        path.write_text("\n".join(lines) + "\n")
+        return path
+
+    return write
+
+
+def run_command(*arguments: str, **kwargs) -> subprocess.CompletedProcess:
+    """runs/run.py in a process of its own."""
+    environment = {**os.environ, "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "2"}
+    return subprocess.run([sys.executable, "runs/run.py", *map(str, arguments)], cwd=REPOSITORY, text=True,
+                          capture_output=True, env=environment, timeout=500, **kwargs)

@@ -1,0 +1,154 @@
+"""The command as a user runs it: train, select, test; kill and resume; refuse what is wrong."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from runs.session import run
+from tests.conftest import REPOSITORY, run_command
+from utils import checkpoint
+from utils.config import resolve_config
+from utils.errors import CheckpointError, ConfigError, LaunchError, NonFiniteLossError
+
+
+def _weights(path: Path) -> dict:
+    return checkpoint.read(path)["model_state"]
+
+
+def _equal(a: dict, b: dict) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_train_select_test(tiny_project):
+    project = tiny_project()
+    done = run_command("--cfg", project)
+    assert done.returncode == 0, done.stderr
+    out = project.parent / "run"
+    results = json.loads((out / "results.json").read_text())
+    assert results["episodes"] == 6 and results["selected_on"] == "val" and results["protocol"] == "upstream"
+    assert sum(c["queries"] for c in results["per_class"].values()) == 18
+    assert len(results["episodes_sha256"]) == 64
+    record = json.loads((out / "run.json").read_text())
+    assert record["config"]["TRAIN"]["WAY"] == 3 and record["sources"]["TRAIN.WAY"].endswith("run.yaml")
+    assert set(record["lists"]) == {"train", "val", "test"}
+    assert (out / "curves.png").stat().st_size > 1000 and list((out / "tensorboard").iterdir())
+    kinds = [json.loads(line)["kind"] for line in (out / "log.jsonl").read_text().splitlines()]
+    assert kinds.count("train") == 8 and kinds.count("validation") == 3
+    assert "Test accuracy" in done.stdout and "95 % interval over 6 episodes" in done.stdout
+    assert sorted(p.name for p in (out / "checkpoints").iterdir()) == [
+        "checkpoint_best.pyth", "checkpoint_epoch_00002.pyth", "checkpoint_epoch_00003.pyth"]
+    state = checkpoint.read(out / "checkpoints" / "checkpoint_epoch_00003.pyth")
+    assert {"epoch", "model_state", "optimizer_state", "cfg"} <= set(state) and json.loads(state["cfg"])
+    assert all(name.startswith("head.") for name in state["model_state"])
+    again = run_command("--cfg", project, "TRAIN.ENABLE", "false", "TEST.ENABLE", "true")
+    assert again.returncode == 0, again.stderr
+    assert json.loads((out / "results.json").read_text()) == results
+
+
+def test_killed_and_started_again_ends_with_the_same_weights(tiny_project):
+    whole = tiny_project("whole", NUM_TRAIN_TASKS=24)
+    assert run_command("--cfg", whole).returncode == 0
+    killed = tiny_project("killed", NUM_TRAIN_TASKS=24)
+    log = killed.parent / "killed" / "log.jsonl"
+    for kills in (7, 14):
+        process = subprocess.Popen([sys.executable, "runs/run.py", "--cfg", str(killed)], cwd=REPOSITORY,
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < deadline:
+            if log.is_file() and f'"iteration": {kills}' in log.read_text():
+                break
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    done = run_command("--cfg", killed)
+    assert done.returncode == 0 and "going on from" in done.stderr, done.stderr
+    last = "checkpoints/checkpoint_epoch_00008.pyth"
+    first, second = whole.parent / "whole", killed.parent / "killed"
+    assert _equal(_weights(first / last), _weights(second / last))
+    a, b = (json.loads((d / "results.json").read_text()) for d in (first, second))
+    assert {**a, "checkpoint": ""} == {**b, "checkpoint": ""}
+    lines = [[json.loads(x) for x in (d / "log.jsonl").read_text().splitlines()] for d in (first, second)]
+    drop = "seconds_an_iteration"
+    assert [{k: v for k, v in r.items() if k in ("kind", "iteration", "lr")} for r in lines[0]] == [
+        {k: v for k, v in r.items() if k in ("kind", "iteration", "lr")} for r in lines[1]], drop
+
+
+def test_corrupt_last_checkpoint_falls_back(tiny_project, caplog):
+    project = tiny_project("fall", NUM_TRAIN_TASKS=8)
+    run(resolve_config(project))
+    out = project.parent / "fall" / "checkpoints"
+    expected = _weights(out / "checkpoint_epoch_00003.pyth")
+    (out / "checkpoint_epoch_00003.pyth").write_bytes(b"damaged")
+    done = run_command("--cfg", project)
+    assert done.returncode == 0
+    assert "falling back to the checkpoint before it" in done.stderr and "iteration 6" in done.stderr
+    assert _equal(expected, _weights(out / "checkpoint_epoch_00003.pyth"))
+
+
+def test_another_run_in_the_same_directory_is_refused(tiny_project):
+    project = tiny_project("same", NUM_TRAIN_TASKS=3)
+    run(resolve_config(project))
+    with pytest.raises(ConfigError, match="TRAIN.QUERY_PER_CLASS: 1 there, 2 here"):
+        run(resolve_config(project, ["TRAIN.QUERY_PER_CLASS", "2"]))
+
+
+def test_nonfinite_loss_stops_with_the_videos_or_is_skipped(tiny_project):
+    project = tiny_project("nan", NUM_TRAIN_TASKS=3)
+    broken = ["SOLVER.BASE_LR", "1e30"]
+    with pytest.raises(NonFiniteLossError, match=r"iteration \d: the loss is not finite .*few_shot.*videos/"):
+        run(resolve_config(project, [*broken, "TRAIN.NUM_TRAIN_TASKS", "6", "TRAIN.VAL_FRE_ITER", "100"]))
+    run(resolve_config(project, [*broken, "TRAIN.ON_NONFINITE", "skip", "OUTPUT_DIR", str(project.parent / "skip"),
+                                 "TRAIN.NUM_TRAIN_TASKS", "6", "TRAIN.VAL_FRE_ITER", "100"]))
+    records = [json.loads(x) for x in (project.parent / "skip" / "log.jsonl").read_text().splitlines()]
+    assert records[-2]["skipped"] > 0
+
+
+def test_missing_gpus_say_what_to_do(tiny_project):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(LaunchError, match=r"asks for 4 CUDA device\(s\), this machine has 0. Add NUM_GPUS 0"):
+        run(resolve_config(tiny_project(), ["NUM_GPUS", "4"]))
+
+
+def test_selection_on_test_is_labelled(tiny_project):
+    done = run_command("--cfg", tiny_project("ontest", EVAL_SPLIT="test", NUM_TRAIN_TASKS=2))
+    assert done.returncode == 0 and "(selected on test)" in done.stdout
+
+
+@pytest.mark.parametrize("extra", [["TRAIN.PRECISION", "bf16", "TRAIN.CLIP_GRAD_NORM", "1.0"],
+                                   ["TRAIN.EVAL_TEXT", "true"], ["TRAIN.COMBINE", "true", "PROTOCOL", "clean"],
+                                   ["TRAIN.SHOT_TEST", "2", "TRAIN.MERGE_BEFORE", "true", "BN.FREEZE", "true"]])
+def test_options_run(tiny_project, extra):
+    found = run(resolve_config(tiny_project("options", NUM_TRAIN_TASKS=2), extra))
+    assert 0 <= found["accuracy"] <= 1
+
+
+def test_a_checkpoint_of_another_shape_lists_what_does_not_fit(tiny_project):
+    project = tiny_project("depth", NUM_TRAIN_TASKS=2)
+    run(resolve_config(project))
+    with pytest.raises(CheckpointError, match="missing head.context2.layers.1.0.norm.weight"):
+        run(resolve_config(project, ["TRAIN.TRANSFORMER_DEPTH", "2", "TRAIN.ENABLE", "false", "TEST.ENABLE", "true"]))
+
+
+def test_print_config_and_errors_on_the_command_line(tiny_project):
+    done = run_command("--cfg", tiny_project(), "--print-config")
+    assert done.returncode == 0 and "WAY: 3" in done.stdout
+    done = run_command("--cfg", tiny_project(), "TRAIN.SHOTS", "5")
+    assert done.returncode == 1 and "TRAIN.SHOT" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_checkout_comes_first(tmp_path):
+    (tmp_path / "datasets.py").write_text("raise SystemExit('the wrong datasets')")
+    done = subprocess.run([sys.executable, str(REPOSITORY / "runs" / "run.py"), "--help"], cwd=tmp_path, text=True,
+                          capture_output=True, env={"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin"})
+    assert done.returncode == 0, done.stderr
+    check = ("import runpy, sys; sys.argv = ['runs/run.py', '--help']\ntry:\n runpy.run_path(sys.argv[0], "
+             "run_name='__main__')\nexcept SystemExit: pass\nimport datasets; print(datasets.__file__)")
+    done = subprocess.run([sys.executable, "-c", check], cwd=REPOSITORY, text=True, capture_output=True)
+    assert Path(done.stdout.splitlines()[-1]).parent == REPOSITORY / "datasets"
