@@ -111,7 +111,9 @@ def test_list_hash_ignores_order_blank_lines_and_line_ends(tmp_path):
 def test_check_classes_counts_classes_and_clips():
     records = [VideoRecord(str(i), k, i + 1) for i, k in enumerate([0, 0, 0, 1, 2, 2])]
     check_classes(records, ("run", "jump", "sit"), 1, Path("LIST"))
-    with pytest.raises(AnnotationError, match="^LIST: expected at most 2 classes, as many as CLASS_NAME has names, found 3$"):
+    check_classes(records, ("run", "jump", "sit", "a name without clips"), 1, Path("LIST"))
+    message = "^LIST: expected at most 2 classes, as many as CLASS_NAME has names, found 3$"
+    with pytest.raises(AnnotationError, match=message):
         check_classes(records, ("run", "jump"), 1, Path("LIST"))
     with pytest.raises(AnnotationError) as caught:
         check_classes(records, ("run", "jump", "sit"), 3, Path("LIST"))

@@ -1,0 +1,75 @@
+"""Rules of the tree: sizes, lint, duplication, direction of imports, and the demo's class names."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from datasets.synthetic import class_names
+from tests.conftest import REPOSITORY
+
+CODE = [p for room in ("datasets", "models", "runs", "utils") for p in sorted((REPOSITORY / room).rglob("*.py"))]
+ALL = [*CODE, *sorted((REPOSITORY / "tests").rglob("*.py")), REPOSITORY / "setup.py"]
+ALLOWED = {"utils": {"utils"}, "datasets": {"datasets", "utils"}, "models": {"models", "utils"},
+           "runs": {"runs", "datasets", "models", "utils"}}
+
+
+@pytest.mark.parametrize("path", ALL, ids=lambda p: str(p.relative_to(REPOSITORY)))
+def test_sizes(path):
+    text = path.read_text()
+    assert len(text.splitlines()) < 300
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            assert node.end_lineno - node.lineno + 1 <= 50, node.name
+
+
+@pytest.mark.parametrize("path", CODE, ids=lambda p: str(p.relative_to(REPOSITORY)))
+def test_imports_flow_one_way(path):
+    room = path.relative_to(REPOSITORY).parts[0]
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = [a.name for a in node.names] if isinstance(node, ast.Import) else (
+            [node.module or ""] if isinstance(node, ast.ImportFrom) else [])
+        for name in names:
+            root = name.split(".")[0]
+            assert root not in ALLOWED or root in ALLOWED[room], f"{path.name} imports {name}"
+
+
+def test_ruff():
+    done = subprocess.run([sys.executable, "-m", "ruff", "check", "."], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_duplication_is_under_three_percent():
+    """Lines of the code rooms that pylint finds twice (six lines or more), over all lines."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pylint", "--disable=all", "--enable=duplicate-code", "--min-similarity-lines=6",
+         "--ignore-imports=y", "--ignore-docstrings=y", "--score=n", "datasets", "models", "runs", "utils"],
+        cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode in (0, 8), done.stdout + done.stderr
+    twice = sum(int(b) - int(a) for a, b in re.findall(r"^==[\w.]+:\[(\d+):(\d+)\]", done.stdout, re.MULTILINE))
+    assert twice / sum(len(p.read_text().splitlines()) for p in CODE) < 0.03, done.stdout
+
+
+def test_loop_and_entry_are_short():
+    assert len((REPOSITORY / "runs" / "run.py").read_text().splitlines()) <= 60
+    tree = ast.parse((REPOSITORY / "runs" / "train.py").read_text())
+    loop = next(n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "train")
+    assert loop.end_lineno - loop.lineno < 80
+
+
+def test_demo_class_names_are_the_rendered_ones():
+    names = yaml.safe_load((REPOSITORY / "configs/pool/classes/demo.yaml").read_text())["demo"]
+    for split in ("train", "val", "test"):
+        assert tuple(names[split]) == class_names(split)
+    assert len(names["train"]) >= 32 and len(names["val"]) >= 8 and len(names["test"]) >= 12
+    assert not set(names["test"]) & set(names["train"] + names["val"])
+
+
+def test_readme_names_files_that_exist():
+    text = Path(REPOSITORY / "README.md").read_text()
+    for name in re.findall(r"(?:configs|runs|models|tests|datasets)/[\w/.]+\.(?:py|yaml)", text):
+        assert (REPOSITORY / name).is_file(), name
