@@ -32,8 +32,8 @@ def meaning(cfg: Config, split: SplitData) -> dict[str, Any]:
     train = cfg.TRAIN
     scoring = "text only" if train.EVAL_TEXT else "fused with text" if train.COMBINE else "prototypes"
     return {
-        "protocol": cfg.PROTOCOL, "scoring": scoring, "split": "test", "way": train.WAY_TEST or train.WAY,
-        "shot": train.SHOT_TEST or train.SHOT, "query": train.QUERY_PER_CLASS_TEST,
+        "protocol": cfg.PROTOCOL, "scoring": scoring, "split": "test", "way": split.sampler.way,
+        "shot": split.sampler.shot, "query": split.sampler.query,
         "frames": cfg.DATA.NUM_INPUT_FRAMES, "seed": cfg.RANDOM_SEED, "backbone": cfg.VIDEO.HEAD.BACKBONE_NAME,
         "list": str(split.list_path), "list_sha256": split.list_hash, "episodes_sha256": test_episodes_hash(split),
     }
@@ -50,7 +50,7 @@ def test_checkpoint(cfg: Config, model: nn.Module, path: Path, split: SplitData,
         _LOGGER.warning("%s was trained with the text tower of BACKBONE_WEIGHTS %s; this test uses %s", path, weights,
                         cfg.VIDEO.HEAD.BACKBONE_WEIGHTS)
     loader = build_loader(cfg, "test")
-    evaluation = evaluate(model, loader, "test", device=device, total=cfg.TRAIN.NUM_TEST_TASKS, title="test")
+    evaluation = evaluate(model, loader, "test", device=device, total=len(loader), title="test")
     summary = results.summarise(evaluation, split.class_names, {
         **meaning(cfg, split), "checkpoint": str(path), **found,
     })

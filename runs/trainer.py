@@ -102,10 +102,8 @@ class Trainer:
 
     def validate(self, progress: Progress) -> None:
         """Score the validation episodes, keep the best weights, save the state, redraw the curves."""
-        total = self.cfg.TRAIN.NUM_TEST_TASKS if self.eval_split == "test" else (
-            self.cfg.TRAIN.NUM_VAL_TASKS or self.cfg.TRAIN.NUM_TEST_TASKS)
-        found = evaluate(self.model, build_loader(self.cfg, self.eval_split), self.eval_split, device=self.device,
-                         total=total, title=f"validate on {self.eval_split}")
+        loader = build_loader(self.cfg, self.eval_split)
+        found = evaluate(self.model, loader, self.eval_split, device=self.device, total=len(loader), title=f"validate on {self.eval_split}")
         progress.epoch += 1
         is_best = found.accuracy > progress.best
         if is_best:
