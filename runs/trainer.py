@@ -103,7 +103,8 @@ class Trainer:
     def validate(self, progress: Progress) -> None:
         """Score the validation episodes, keep the best weights, save the state, redraw the curves."""
         loader = build_loader(self.cfg, self.eval_split)
-        found = evaluate(self.model, loader, self.eval_split, device=self.device, total=len(loader), title=f"validate on {self.eval_split}")
+        found = evaluate(self.model, loader, self.eval_split, device=self.device, total=len(loader),
+                         title=f"validate on {self.eval_split}")
         progress.epoch += 1
         is_best = found.accuracy > progress.best
         if is_best:

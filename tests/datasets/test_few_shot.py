@@ -256,7 +256,7 @@ def test_refusals_come_before_decoding(root):
         builder.build_split(config(root, TEST__DATASET="x"), "test")
     with pytest.raises(ConfigError, match="TRAIN.VAL_CLASS_NAME: expected the class names of the val split"):
         builder.build_split(config(root, TRAIN__VAL_CLASS_NAME=None), "val")
-    with pytest.raises(AnnotationError, match="expected 3 classes, as many as CLASS_NAME has names, found 4"):
+    with pytest.raises(AnnotationError, match="expected at most 3 classes, as many as CLASS_NAME has names, found 4"):
         builder.build_split(config(root, TEST__CLASS_NAME=("a", "b", "c")), "test")
     with pytest.raises(AnnotationError, match="expected at least 6 videos a class"):
         builder.build_split(config(root, TRAIN__SHOT=4), "train")

@@ -57,7 +57,7 @@ def project(tmp_path):
     ("PROTOCOL", "null", "expected text, found null"),
     ("TRAIN.EVAL_SPLIT", "train", "expected val or test, found 'train'"),
     ("DATA.CLASSES", "hmbd51", "no class file 'hmbd51'; did you mean hmdb51?"),
-    ("DATA.CLASSES", "zzz", "no class file 'zzz'; known: hmdb51, kinetics100, ssv2_full, ssv2_small, ucf101, or"),
+    ("DATA.CLASSES", "zzz", "no class file 'zzz'; known: demo, hmdb51, kinetics100, ssv2_full, ssv2_small, ucf101, or"),
     ("DATA.CLASSES", "no/such.yaml", "no such file: no/such.yaml or "),
     ("SOLVER.STEPS", "[0, 4]", "2 steps, but SOLVER.LRS has 3 factors; each step needs one"),
     ("SOLVER.LRS", "[1, 0.1, -0.1]", "expected factors of 0 or more, found [1.0, 0.1, -0.1]"),
@@ -130,7 +130,7 @@ def test_all_problems_come_at_once_each_with_its_file(project):
         f"{path}: BN: expected a section (with FREEZE, WEIGHT_DECAY, MOMENTUM, ...), found 3",
         f"{path}: TRAIN.WAY: expected integer, found 'two'",
         "command line: TRAIN.QUERY_PER_CLASS: expected 1 or more, found 0",
-        "command line: DATA.CLASSES: no class file 'nothing'; known: hmdb51, kinetics100, ssv2_full, ssv2_small, "
+        "command line: DATA.CLASSES: no class file 'nothing'; known: demo, hmdb51, kinetics100, ssv2_full, ssv2_small, "
         "ucf101, or a path to a .yaml file",
         f"{path}: SOLVER.STEPS: 2 steps, but SOLVER.LRS has 1 factors; each step needs one",
         "command line: DATA.TRAIN_CROP_SIZE: a crop of 300 pixels does not fit into DATA.TRAIN_JITTER_SCALES 256 x 256",
