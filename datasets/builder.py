@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from datasets.annotations import check_classes, list_hash, read_split_list
 from datasets.decoding import DECODERS
 from datasets.episodes import EpisodeSampler
-from datasets.few_shot import DATASETS
+from datasets.few_shot import DATASETS, FewShotDataset
 from datasets.frame_sampling import sample_frames
 from datasets.transforms import (
     ClipTransform,
@@ -22,6 +22,7 @@ from datasets.transforms import (
     train_query_transform,
     train_support_transform,
 )
+from utils.config.class_names import TARGETS, names_by_split
 from utils.config.schema import Config
 from utils.episode import Episode, VideoRecord, episodes_hash
 from utils.errors import ConfigError, FewShotError, RegistryError
@@ -32,6 +33,7 @@ class SplitData:
     """A split, ready to be decoded.
 
     Args:
+        name: train, val or test.
         dataset: item -> Episode.
         records: the videos of the list.
         class_names: one a class index.
@@ -40,7 +42,8 @@ class SplitData:
         episodes: how many of them, over all ranks.
     """
 
-    dataset: Dataset
+    name: str
+    dataset: FewShotDataset
     records: list[VideoRecord]
     class_names: tuple[str, ...]
     list_path: Path
@@ -65,12 +68,10 @@ def _episode_count(cfg: Config, split: str) -> int:
 
 
 def _class_names(cfg: Config, split: str) -> tuple[str, ...]:
-    key, names = {"train": ("TRAIN.CLASS_NAME", cfg.TRAIN.CLASS_NAME),
-                  "val": ("TRAIN.VAL_CLASS_NAME", cfg.TRAIN.VAL_CLASS_NAME),
-                  "test": ("TEST.CLASS_NAME", cfg.TEST.CLASS_NAME)}[split]
-    if not names:
-        raise ConfigError([f"{key}: expected the class names of the {split} split, found none"])
-    return tuple(names)
+    names = names_by_split(cfg).get(split)
+    if names is None:
+        raise ConfigError([f"{TARGETS[split]}: expected the class names of the {split} split, found none"])
+    return names
 
 
 def _pixel_statistics(cfg: Config) -> dict[str, Sequence[float]]:
@@ -96,7 +97,12 @@ def _transforms(cfg: Config, split: str) -> tuple[ClipTransform, ClipTransform]:
     return support, train_query_transform(**common)
 
 
-def _build(cfg: Config, split: str, start: int, rank: int, world: int) -> SplitData:
+def build_split(cfg: Config, split: str) -> SplitData:
+    """Read and check a split ("train", "val" or "test"); decodes nothing.
+
+    Raises:
+        AnnotationError, EpisodeError, ConfigError, RegistryError: the list, or what is asked of it, is wrong.
+    """
     data, training, sizes = cfg.DATA, split == "train", _episode_sizes(cfg, split)
     data_set = DATASETS[cfg.TRAIN.DATASET if training else cfg.TEST.DATASET]
     if data.DECODER not in DECODERS:
@@ -113,17 +119,8 @@ def _build(cfg: Config, split: str, start: int, rank: int, world: int) -> SplitD
     dataset = data_set(
         records=records, root=Path(data.DATA_ROOT_DIR), list_format=cfg.TRAIN.DATASET_FEW, sampler=sampler,
         decoder=data.DECODER, frames=frames, support_transform=support_transform, query_transform=query_transform,
-        length=episodes, start=start, rank=rank, world=world, on_bad_video=data.ON_BAD_VIDEO)
-    return SplitData(dataset, records, names, list_path, list_hash(list_path), sampler, episodes)
-
-
-def build_split(cfg: Config, split: str, *, rank: int = 0, world: int = 1) -> SplitData:
-    """Read and check a split ("train", "val" or "test"); decodes nothing.
-
-    Raises:
-        AnnotationError, EpisodeError, ConfigError, RegistryError: the list, or what is asked of it, is wrong.
-    """
-    return _build(cfg, split, 0, rank, world)
+        length=episodes, on_bad_video=data.ON_BAD_VIDEO)
+    return SplitData(split, dataset, records, names, list_path, list_hash(list_path), sampler, episodes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,20 +165,20 @@ def _one_thread(worker: int) -> None:
     torch.set_num_threads(1)
 
 
-def build_loader(cfg: Config, split: str, *, start: int = 0, rank: int = 0, world: int = 1) -> EpisodeLoader:
+def build_loader(cfg: Config, split: SplitData, *, start: int = 0, rank: int = 0, world: int = 1) -> EpisodeLoader:
     """A loader of the split's episodes, one at a time and in order.
 
     Args:
         cfg: the run's configuration.
-        split: train, val or test.
+        split: from `build_split`.
         start: number of the first episode, counted over all ranks.
         rank, world: this process gets episodes start + rank, start + rank + world, ...
 
     Raises:
-        As `build_split`; while iterating VideoDecodeError (DATA.ON_BAD_VIDEO: stop), in the caller's process.
+        VideoDecodeError (DATA.ON_BAD_VIDEO: stop), while iterating, in the caller's process.
     """
     loader, workers = cfg.DATA_LOADER, cfg.DATA_LOADER.NUM_WORKERS
-    dataset = _Guarded(_build(cfg, split, start, rank, world).dataset)
+    dataset = _Guarded(split.dataset.part(start, rank, world))
     # Workers are forked on Linux, before they open any video or touch CUDA, and run single-threaded. They live as long
     # as one pass over the episodes: every loader is iterated once, so keeping them longer would only hold memory.
     context = ("fork" if sys.platform.startswith("linux") else "spawn") if workers else None

@@ -1,5 +1,6 @@
 """From an episode's number to its pixels: `FewShotDataset`."""
 
+import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -38,20 +39,23 @@ class FewShotDataset(Dataset):
         decoder: a name of decoding.DECODERS.
         frames: (num_frames, fps, *, generator) -> int64 [T]: frame_sampling.sample_frames with its settings bound.
         support_transform, query_transform: uint8 [T,H,W,3] and a seed -> float32 [T,C,H,W].
-        length: number of episodes, over all ranks.
-        start: first episode (to go on where a run stopped).
-        rank, world: this process handles episodes start + rank, start + rank + world, ...
+        length: number of episodes, over all ranks; `part` gives those of one process.
         on_bad_video: "stop": VideoDecodeError; "replace": another clip of the class, recorded in Episode.bad_videos.
     """
 
     def __init__(self, *, records: Sequence[VideoRecord], root: Path, list_format: str | None, sampler: EpisodeSampler,
                  decoder: str, frames: Callable[..., np.ndarray], support_transform: ClipTransform,
-                 query_transform: ClipTransform, length: int, start: int = 0, rank: int = 0, world: int = 1,
-                 on_bad_video: str = "stop"):
+                 query_transform: ClipTransform, length: int, on_bad_video: str = "stop"):
         self.records, self.root, self.list_format, self.sampler = records, Path(root), list_format, sampler
         self.decoder, self.frames, self.on_bad_video = decoder, frames, on_bad_video
         self.support_transform, self.query_transform = support_transform, query_transform
-        self.episodes = rank_indices(length, rank, world, start)
+        self.length, self.episodes = length, rank_indices(length, 0, 1)
+
+    def part(self, start: int = 0, rank: int = 0, world: int = 1) -> "FewShotDataset":
+        """The same data set with episodes start + rank, start + rank + world, ... of all."""
+        taken = copy.copy(self)
+        taken.episodes = rank_indices(self.length, rank, world, start)
+        return taken
 
     def __len__(self) -> int:
         return len(self.episodes)

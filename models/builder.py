@@ -13,14 +13,9 @@ from models.clip import Encoder
 from models.heads.clip_fsar import FewShotModel, HeadOptions
 from models.losses import Criterion, clip_fsar_criterion
 from models.registries import ALIGNMENTS, ENCODERS, HEADS, MODULATORS
+from utils.config.class_names import names_by_split
 from utils.config.schema import Config
 from utils.errors import ConfigError
-
-
-def class_names(cfg: Config) -> dict[str, Sequence[str]]:
-    """Split to class names, for the splits that have them."""
-    names = {"train": cfg.TRAIN.CLASS_NAME, "val": cfg.TRAIN.VAL_CLASS_NAME, "test": cfg.TEST.CLASS_NAME}
-    return {split: split_names for split, split_names in names.items() if split_names}
 
 
 def build_encoder(cfg: Config, names: Mapping[str, Sequence[str]]) -> Encoder:
@@ -49,7 +44,7 @@ def head_options(cfg: Config) -> HeadOptions:
 
 def build_model(cfg: Config) -> FewShotModel:
     """The model of a configuration on the CPU, with its backbone's weights loaded."""
-    encoder = build_encoder(cfg, class_names(cfg))
+    encoder = build_encoder(cfg, names_by_split(cfg))
     head = cfg.VIDEO.HEAD
     distance = partial(ALIGNMENTS[head.ALIGNMENT], smoothing=head.SMOOTHING,
                        single_direction=cfg.TRAIN.SINGLE_DIRECT)

@@ -4,7 +4,6 @@ import logging
 import warnings
 
 import torch
-from fvcore.nn import FlopCountAnalysis
 from torch import nn
 
 
@@ -14,6 +13,9 @@ def clip_flops(model: nn.Module, frames: int, size: int) -> dict[str, int]:
     Args:
         frames: T. size: side of the picture in pixels.
     """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # fvcore uses torch.jit.script, which torch deprecates
+        from fvcore.nn import FlopCountAnalysis
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()

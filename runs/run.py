@@ -22,7 +22,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--print-config", action="store_true",
                         help="print every key with the layer its value came from, and stop")
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="settings that win over the files")
-    return parser.parse_args(arguments)
+    return parser.parse_intermixed_args(arguments)
 
 
 def main(arguments: list[str] | None = None) -> int:

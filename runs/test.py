@@ -49,7 +49,7 @@ def test_checkpoint(cfg: Config, model: nn.Module, path: Path, split: SplitData,
     if weights and weights != cfg.VIDEO.HEAD.BACKBONE_WEIGHTS:
         _LOGGER.warning("%s was trained with the text tower of BACKBONE_WEIGHTS %s; this test uses %s", path, weights,
                         cfg.VIDEO.HEAD.BACKBONE_WEIGHTS)
-    loader = build_loader(cfg, "test")
+    loader = build_loader(cfg, split)
     evaluation = evaluate(model, loader, "test", device=device, total=len(loader), title="test")
     summary = results.summarise(evaluation, split.class_names, {
         **meaning(cfg, split), "checkpoint": str(path), **found,

@@ -74,7 +74,7 @@ class Trainer:
         self.log_path = self.output_dir / "log.jsonl"
         self.log = RecordLog(self.log_path, progress.iteration)
         self.board = SummaryWriter(self.output_dir / "tensorboard", purge_step=progress.iteration + 1)
-        loader = build_loader(self.cfg, "train", start=progress.iteration)
+        loader = build_loader(self.cfg, self.splits["train"], start=progress.iteration)
         if random_state is not None:
             checkpoint.set_random_state(random_state)
         hooks = Hooks(validate=self.validate, record=self.record, videos=self.videos)
@@ -102,7 +102,7 @@ class Trainer:
 
     def validate(self, progress: Progress) -> None:
         """Score the validation episodes, keep the best weights, save the state, redraw the curves."""
-        loader = build_loader(self.cfg, self.eval_split)
+        loader = build_loader(self.cfg, self.splits[self.eval_split])
         found = evaluate(self.model, loader, self.eval_split, device=self.device, total=len(loader),
                          title=f"validate on {self.eval_split}")
         progress.epoch += 1

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -73,3 +74,23 @@ def test_readme_names_files_that_exist():
     text = Path(REPOSITORY / "README.md").read_text()
     for name in re.findall(r"(?:configs|runs|models|tests|datasets)/[\w/.]+\.(?:py|yaml)", text):
         assert (REPOSITORY / name).is_file(), name
+
+
+def test_only_editable_installs_are_accepted(tmp_path):
+    """`pip install .` stops with the reason; nothing reaches the target."""
+    for name in ("setup.py", "pyproject.toml", "datasets", "utils"):
+        source = REPOSITORY / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
+    done = subprocess.run([sys.executable, "-m", "pip", "install", "--no-deps", "--no-build-isolation", "--target",
+                           str(tmp_path / "site"), "."], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "CLIP-FSAR installs in editable mode only: pip install -e ." in done.stdout + done.stderr
+    assert not (tmp_path / "site" / "utils").exists()
+
+
+def test_setup_declares_the_python_range_and_extras():
+    text = (REPOSITORY / "setup.py").read_text()
+    assert 'python_requires=">=3.10,<3.14"' in text and '"dev": [' in text
+    names = {re.split(r"[<>=; ]", line)[0] for line in re.findall(r'^        "([^"]+)",', text, re.MULTILINE)}
+    assert {"torch", "torchvision", "decord", "pyyaml", "simplejson", "einops", "tqdm", "pandas", "psutil",
+            "fvcore"} <= names

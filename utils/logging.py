@@ -1,6 +1,7 @@
 """Log lines to the screen and a file, records to log.jsonl."""
 
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -57,9 +58,10 @@ class RecordLog:
     def __init__(self, path: Path, resume_at: int = 0):
         kept = [r for r in read_records(path) if r.get("iteration", 0) <= resume_at] if resume_at else []
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("w", encoding="utf-8")
-        for record in kept:
-            self.write(record)
+        part = path.with_name(f".{path.name}.tmp")  # a kill while rewriting must not lose the records kept
+        part.write_text("".join(f"{simplejson.dumps(record, ignore_nan=True)}\n" for record in kept), encoding="utf-8")
+        os.replace(part, path)
+        self._file = path.open("a", encoding="utf-8")
 
     def write(self, record: dict[str, Any]) -> None:
         """Append a record; NaN and infinities become null."""

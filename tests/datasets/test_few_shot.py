@@ -79,6 +79,7 @@ def same(one, two) -> bool:
 
 
 def test_an_episode_has_the_right_clips_and_labels(data):
+    assert DATASETS["Ssv2_few_shot"] is DATASETS["few_shot"] is FewShotDataset
     episode = make_dataset(data)[0]
     assert episode.support_NTCHW.shape == (3, T, 3, 16, 16) and episode.query_MTCHW.shape == (6, T, 3, 16, 16)
     assert episode.support_NTCHW.dtype == torch.float32
@@ -115,9 +116,9 @@ def test_random_test_frames_differ_between_episodes_not_between_calls(data):
 
 def test_ranks_and_restarts_share_one_list(data):
     whole = [make_dataset(data)[i].spec for i in range(6)]
-    halves = [make_dataset(data, rank=rank, world=2) for rank in range(2)]
+    halves = [make_dataset(data).part(rank=rank, world=2) for rank in range(2)]
     assert [halves[i % 2][i // 2].spec for i in range(6)] == whole
-    rest = make_dataset(data, start=4)
+    rest = make_dataset(data).part(start=4)
     assert len(rest) == 2 and [rest[i].spec for i in range(2)] == whole[4:]
     with pytest.raises(IndexError):
         rest[2]
@@ -184,13 +185,6 @@ def test_folders_of_frames_are_episodes_too(tmp_path):
             episode.support_classes_N.tolist())
 
 
-def test_registered_names():
-    assert DATASETS["Ssv2_few_shot"] is DATASETS["few_shot"] is FewShotDataset
-
-
-# The builder.
-
-
 def config(root: Path, **changes):
     """A small run's configuration; changes are written SECTION__KEY=value, or SECTION__PART__KEY."""
     project = root / "project.yaml"
@@ -205,6 +199,10 @@ def config(root: Path, **changes):
         *sections, key = name.split("__")
         cfg = change(cfg, sections, key, value)
     return cfg
+
+
+def loader_of(cfg, **place):
+    return builder.build_loader(cfg, builder.build_split(cfg, "train"), **place)
 
 
 def change(node, sections, key, value):
@@ -232,7 +230,7 @@ def test_build_split_follows_the_configuration(root):
         assert (split.episodes, split.sampler.way, split.sampler.shot, split.sampler.query) == (episodes, 4, 3, 1)
         assert split.class_names == tuple(NAMES[name])
     assert builder.build_split(config(root, TRAIN__NUM_VAL_TASKS=None), "val").episodes == 4
-    assert len(builder.build_split(cfg, "train", rank=1, world=2).dataset) == 2
+    assert len(builder.build_split(cfg, "train").dataset.part(rank=1, world=2)) == 2
 
 
 def test_test_episodes_hash_is_that_of_the_sampler(root):
@@ -277,14 +275,14 @@ def test_training_pixels_follow_the_augmentation_keys(root):
 
 def test_the_loader_gives_the_same_episodes_with_any_number_of_workers(root):
     state = torch.get_rng_state()
-    runs = [list(builder.build_loader(config(root, DATA_LOADER__NUM_WORKERS=n), "train")) for n in (0, 1, 2)]
+    runs = [list(loader_of(config(root, DATA_LOADER__NUM_WORKERS=n))) for n in (0, 1, 2)]
     assert torch.equal(torch.get_rng_state(), state)
     assert [episode.spec.index for episode in runs[0]] == list(range(5))
     for other in runs[1:]:
         assert len(other) == 5 and all(same(a, b) for a, b in zip(runs[0], other, strict=True))
-    late = builder.build_loader(config(root), "train", start=3)
+    late = loader_of(config(root), start=3)
     assert len(late) == 2 and all(same(a, b) for a, b in zip(late, runs[0][3:], strict=True))
-    assert list(builder.build_loader(config(root), "train", start=5)) == []
+    assert list(loader_of(config(root), start=5)) == []
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -294,6 +292,6 @@ def test_an_error_in_a_worker_keeps_its_type_and_text(copied, workers):
         (copied / record.path).write_bytes(b"")
     cfg = config(copied, DATA_LOADER__NUM_WORKERS=workers)
     with pytest.raises(VideoDecodeError) as caught:
-        next(iter(builder.build_loader(cfg, "train")))
+        next(iter(loader_of(cfg)))
     assert caught.value.reason == "empty file (0 bytes)"
     assert str(caught.value).startswith(str(copied))

@@ -7,12 +7,14 @@ import pytest
 import yaml
 
 from utils.config import Config
+from utils.config.class_names import TARGETS
 from utils.config.fields import keys_of
 from utils.config.layers import POOL, REPOSITORY
 
 ROOMS = ("datasets", "models", "runs", "utils")
 SECTIONS = {key.rsplit(".", 1)[0] for key in keys_of(Config) if "." in key}
-READ_WHILE_LOADING = {"PROTOCOL", "TASK_TYPE", "DATA.CLASSES", "TEST.ENABLE"}  # by utils/config itself
+# By utils/config itself.
+READ_WHILE_LOADING = {"PROTOCOL", "TASK_TYPE", "DATA.CLASSES", "TEST.ENABLE", *TARGETS.values()}
 
 
 def _dotted(node: ast.AST, names: dict[str, str]) -> str:

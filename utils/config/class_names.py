@@ -2,10 +2,12 @@
 
 import difflib
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from utils.config.layers import POOL, read_layer
+from utils.config.schema import Config
 from utils.errors import ConfigError
 
 CLASSES = POOL / "classes"
@@ -18,6 +20,12 @@ class ClassNames:
 
     file: str
     splits: dict[str, tuple[str, ...]]
+
+
+def names_by_split(cfg: Config) -> dict[str, tuple[str, ...]]:
+    """Class names of the splits that have them."""
+    found = {split: attrgetter(key)(cfg) for split, key in TARGETS.items()}
+    return {split: names for split, names in found.items() if names}
 
 
 def pool_names() -> list[str]:
