@@ -5,7 +5,7 @@ C/H/W image. Labels 0..K-1 are positions in the episode; classes 0..G-1 are indi
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -136,11 +136,51 @@ class EpisodeOutput:
     Args:
         logits_MK: score of each query for each episode label.
         class_logits_PG: score of supports, then queries (P = N + M) for each training class; None in evaluation.
+        scores: scoring name to [M, K], in evaluation: every way this head can score, logits_MK among them.
     """
 
     logits_MK: Tensor
     class_logits_PG: Tensor | None = None
+    scores: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self):
         if self.logits_MK.ndim != 2:
             raise EpisodeError(f"expected logits of shape [queries, ways], found {list(self.logits_MK.shape)}")
+
+
+@dataclass(frozen=True, slots=True)
+class ClipFeatures:
+    """What scoring needs of P clips, each as a query and as a support, whatever their episodes.
+
+    Args:
+        query_PTD: modulated frames of the clip as a query.
+        pooled_PD: mean over the frames of g.
+        support_PTD: frames of the clip as a support: modulated, or raw where supports are merged before modulation.
+    """
+
+    query_PTD: Tensor
+    pooled_PD: Tensor
+    support_PTD: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureBatch:
+    """B episodes of one size as features, supports in the order of the episode labels.
+
+    Args:
+        support_BKSTD, query_BMTD, pooled_BMD: gathered from ClipFeatures.
+        classes_BK: class index of each episode label.
+    """
+
+    support_BKSTD: Tensor
+    query_BMTD: Tensor
+    pooled_BMD: Tensor
+    classes_BK: Tensor
+
+    def __post_init__(self):
+        if self.support_BKSTD.ndim != 5 or self.query_BMTD.ndim != 4:
+            raise EpisodeError(f"expected supports [B, K, S, T, D] and queries [B, M, T, D], found "
+                               f"{list(self.support_BKSTD.shape)} and {list(self.query_BMTD.shape)}")
+        if self.support_BKSTD.shape[:2] != self.classes_BK.shape:
+            raise EpisodeError(f"expected supports of {list(self.classes_BK.shape)} episodes and ways, found "
+                               f"{list(self.support_BKSTD.shape[:2])}")

@@ -7,7 +7,10 @@ A visual tower g gives frame features; the text features of the class names do t
 Queries meet prototypes frame by frame with costs 1 - cos, joined by OTAM in both directions (section 3.4);
 logits = -distance.
 
-N = way*shot supports, M queries, K ways, T frames, D features, G classes of a split, P = N + M.
+Evaluation gives three scorings at once, which must never be mixed: prototypes (-distance), text (softmax over the ways
+of scale * cosine with the class texts), and their product, fused (COMBINE).
+
+N = way*shot supports, M queries, K ways, S shots, T frames, D features, G classes of a split, P = N + M, B episodes.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,7 +24,7 @@ from torch import Tensor, nn
 from models.prototypes import class_means
 from models.registries import HEADS
 from models.similarity import cos_similarity
-from utils.episode import Episode, EpisodeOutput
+from utils.episode import ClipFeatures, Episode, EpisodeOutput, FeatureBatch
 from utils.errors import EpisodeError
 
 DEFAULT_TEXT_WEIGHT = 0.9
@@ -44,6 +47,11 @@ class HeadOptions:
     combine: bool = False
     text_weight: float | None = None
     combine_frames: int | None = 8
+
+    @property
+    def scoring(self) -> str:
+        """The scoring whose logits are the head's: prototypes, fused or text."""
+        return "text" if self.eval_text else "fused" if self.combine else "prototypes"
 
 
 @HEADS.register("CNN_OTAM_CLIPFSAR")
@@ -93,44 +101,76 @@ class ClipFsar(nn.Module):
             return self.modulate_support(means, class_means(text_ND, labels_N, way))
         return class_means(self.modulate_support(support_NTD, text_ND), labels_N, way)
 
-    def distances(self, query_MTD: Tensor, prototypes_KTD: Tensor) -> Tensor:
-        """Alignment distances of modulated queries and prototypes. [M, K]"""
-        with torch.autocast(device_type=query_MTD.device.type, enabled=False):
-            costs = 1 - cos_similarity(query_MTD.float().unsqueeze(1), prototypes_KTD.float().unsqueeze(0))
-            return self.distance(costs)
+    def costs(self, query_MTD: Tensor, prototypes_KTD: Tensor) -> Tensor:
+        """1 - cos of every frame of a query with every frame of a prototype. [..., M, T, D] -> [..., M, K, T, T]"""
+        frames = (rearrange(x.float(), "... clips t d -> ... (clips t) d") for x in (query_MTD, prototypes_KTD))
+        return 1 - rearrange(cos_similarity(*frames), "... (m t) (k s) -> ... m k t s", m=query_MTD.shape[-3],
+                             k=prototypes_KTD.shape[-3])
 
-    def text_probabilities(self, query_MTD: Tensor, text_KD: Tensor) -> Tensor:
-        """softmax over the ways of scale * cosine(mean frame, class text); plain cosine. [M, K]"""
-        clips = query_MTD.float().mean(dim=1)
-        return (self.scale * F.cosine_similarity(clips.unsqueeze(1), text_KD.unsqueeze(0), dim=-1)).softmax(dim=-1)
+    def distances(self, query_MTD: Tensor, prototypes_KTD: Tensor) -> Tensor:
+        """Alignment distances of modulated queries and prototypes. [..., M, T, D] -> [..., M, K]"""
+        with torch.autocast(device_type=query_MTD.device.type, enabled=False):
+            return self.distance(self.costs(query_MTD, prototypes_KTD))
+
+    def text_probabilities(self, pooled_MD: Tensor, text_KD: Tensor) -> Tensor:
+        """softmax over the ways of scale * cosine(mean frame, class text); plain cosine. [..., M, D] -> [..., M, K]"""
+        cosines = F.cosine_similarity(pooled_MD.unsqueeze(-2), text_KD.unsqueeze(-3), dim=-1)
+        return (self.scale * cosines).softmax(dim=-1)
 
     def fuse(self, distances_MK: Tensor, text_MK: Tensor, frames: int) -> Tensor:
-        """COMBINE: p_text^a * p_vis^(1-a). [M, K]"""
+        """COMBINE: p_text^a * p_vis^(1-a). [..., M, K]"""
         offset = self.options.combine_frames or frames
         weight = self.options.text_weight or DEFAULT_TEXT_WEIGHT
         visual_MK = ((offset - distances_MK) / offset).softmax(dim=-1)
         return text_MK.pow(weight) * visual_MK.pow(1 - weight)
+
+    def scorings(self, distances_MK: Tensor, pooled_MD: Tensor, text_KD: Tensor, frames: int) -> dict[str, Tensor]:
+        """The three scorings by name. [..., M, K] each"""
+        text_MK = self.text_probabilities(pooled_MD, text_KD)
+        return {"prototypes": -distances_MK, "fused": self.fuse(distances_MK, text_MK, frames), "text": text_MK}
+
+    def clip_features(self, frames_PTD: Tensor, classes_P: Tensor, split: str, shot: int) -> ClipFeatures:
+        """All that scoring needs of each clip and that does not depend on its episode.
+
+        Args:
+            frames_PTD: frame features g of P clips.
+            classes_P: their class indices in `split`.
+            shot: S of the episodes; supports that are merged before modulation (MERGE_BEFORE, S > 1) stay as they are.
+        """
+        merged = self.options.merge_before and shot > 1
+        support = frames_PTD if merged else self.modulate_support(frames_PTD, self.text(split)[classes_P])
+        return ClipFeatures(self.context2(frames_PTD), frames_PTD.float().mean(dim=1), support)
+
+    def score(self, batch: FeatureBatch, split: str) -> dict[str, Tensor]:
+        """The three scorings of B episodes at once, from what `clip_features` gave. [B, M, K] each"""
+        text_BKD = self.text(split)[batch.classes_BK]
+        prototypes_BKTD = batch.support_BKSTD.mean(dim=2)
+        if self.options.merge_before and batch.support_BKSTD.shape[2] > 1:
+            flat = self.modulate_support(prototypes_BKTD.flatten(0, 1), text_BKD.flatten(0, 1))
+            prototypes_BKTD = flat.unflatten(0, prototypes_BKTD.shape[:2])
+        distances_BMK = self.distances(batch.query_BMTD, prototypes_BKTD)
+        return self.scorings(distances_BMK, batch.pooled_BMD, text_BKD, batch.query_BMTD.shape[2])
 
     def contrast(self, features_PTD: Tensor) -> Tensor:
         """Video-text contrast with every training class. [P, G]"""
         return self.scale * cos_similarity(features_PTD.float().mean(dim=1), self.text("train"))
 
     def forward(self, episode: Episode, split: str) -> EpisodeOutput:
-        """Scores of an episode whose class indices belong to `split`; training mode adds class_logits."""
+        """Scores of an episode whose class indices belong to `split`.
+
+        Training mode adds class_logits; evaluation gives every scoring, its logits are those of options.scoring.
+        """
         text_GD = self.text(split)
         support_NTD, query_MTD = self.encode(episode.support_NTCHW), self.encode(episode.query_MTCHW)
-        if not self.training and self.options.eval_text:
-            return EpisodeOutput(self.text_probabilities(query_MTD, text_GD[episode.classes_K]))
         prototypes_KTD = self.prototypes(
             support_NTD, text_GD[episode.support_classes_N], episode.support_labels_N, episode.way
         )
         distances_MK = self.distances(self.context2(query_MTD), prototypes_KTD)
         if self.training:
             return EpisodeOutput(-distances_MK, self.contrast(torch.cat([support_NTD, query_MTD])))
-        if self.options.combine:
-            text_MK = self.text_probabilities(query_MTD, text_GD[episode.classes_K])
-            return EpisodeOutput(self.fuse(distances_MK, text_MK, query_MTD.shape[1]))
-        return EpisodeOutput(-distances_MK)
+        scores = self.scorings(distances_MK, query_MTD.float().mean(dim=1), text_GD[episode.classes_K],
+                               query_MTD.shape[1])
+        return EpisodeOutput(scores[self.options.scoring], scores=scores)
 
 
 class FewShotModel(nn.Module):
