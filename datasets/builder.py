@@ -1,19 +1,21 @@
 """Config -> episodes: the only file of this package that knows the configuration."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from datasets.annotations import check_classes, list_hash, read_split_list
+from datasets.clips import ClipDataset, Clips
 from datasets.decoding import DECODERS
 from datasets.episodes import EpisodeSampler
 from datasets.few_shot import DATASETS, FewShotDataset
-from datasets.frame_sampling import sample_frames
+from datasets.frame_sampling import frames_are_drawn, sample_frames
 from datasets.transforms import (
     ClipTransform,
     Erasing,
@@ -24,7 +26,7 @@ from datasets.transforms import (
 )
 from utils.config.class_names import TARGETS, names_by_split
 from utils.config.schema import Config
-from utils.episode import Episode, VideoRecord, episodes_hash
+from utils.episode import Episode, VideoRecord
 from utils.errors import ConfigError, FewShotError, RegistryError
 
 
@@ -40,6 +42,8 @@ class SplitData:
         list_path, list_hash: the list's file and its SHA-256 (see annotations.list_hash).
         sampler: draws the episodes.
         episodes: how many of them, over all ranks.
+        drawn: whether the frames of a clip are random (outside training: dataset.draws choices).
+        pixels: every setting that decides a clip's pixels outside training.
     """
 
     name: str
@@ -50,6 +54,13 @@ class SplitData:
     list_hash: str
     sampler: EpisodeSampler
     episodes: int
+    drawn: bool
+    pixels: dict[str, Any]
+
+    @property
+    def temporal_draws(self) -> int | str | None:
+        """Choices of frames a clip has; "fresh": new ones each time; None: its frames are fixed."""
+        return (self.dataset.draws or "fresh") if self.drawn else None
 
 
 def _episode_sizes(cfg: Config, split: str) -> dict[str, int]:
@@ -110,17 +121,29 @@ def build_split(cfg: Config, split: str) -> SplitData:
     list_path, names = Path(data.ANNO_DIR) / f"{split}_few_shot.txt", _class_names(cfg, split)
     records = read_split_list(list_path, split, cfg.TRAIN.DATASET_FEW)
     check_classes(records, names, sizes["shot"] + sizes["query"], list_path)
-    sampler = EpisodeSampler(records, split=split, seed=cfg.RANDOM_SEED, **sizes)
-    frames = partial(sample_frames, T=data.NUM_INPUT_FRAMES, sampling_rate=data.SAMPLING_RATE,
-                     target_fps=data.TARGET_FPS, training=training, test_sampling=data.TEST_SAMPLING,
-                     interval_tail=data.INTERVAL_TAIL)
+    seed = cfg.RANDOM_SEED if training else cfg.TEST.EPISODE_SEED
+    sampler = EpisodeSampler(records, split=split, seed=seed, **sizes)
+    chosen = _frame_settings(cfg)
+    drawn = training or frames_are_drawn(T=chosen["T"], sampling_rate=chosen["sampling_rate"],
+                                         test_sampling=chosen["test_sampling"])
+    draws = None if training else cfg.TEST.TEMPORAL_DRAWS or None if drawn else 1
     support_transform, query_transform = _transforms(cfg, split)
     episodes = _episode_count(cfg, split)
     dataset = data_set(
         records=records, root=Path(data.DATA_ROOT_DIR), list_format=cfg.TRAIN.DATASET_FEW, sampler=sampler,
-        decoder=data.DECODER, frames=frames, support_transform=support_transform, query_transform=query_transform,
-        length=episodes, on_bad_video=data.ON_BAD_VIDEO)
-    return SplitData(split, dataset, records, names, list_path, list_hash(list_path), sampler, episodes)
+        decoder=data.DECODER, frames=partial(sample_frames, **chosen, training=training),
+        support_transform=support_transform, query_transform=query_transform, length=episodes, draws=draws,
+        on_bad_video=data.ON_BAD_VIDEO)
+    pixels = {**chosen, "decoder": data.DECODER, "scale": data.TEST_SCALE, "crop": data.TEST_CROP_SIZE,
+              **_pixel_statistics(cfg), "draws": draws, "seed": seed if drawn else None}
+    return SplitData(split, dataset, records, names, list_path, list_hash(list_path), sampler, episodes, drawn, pixels)
+
+
+def _frame_settings(cfg: Config) -> dict[str, Any]:
+    """Arguments of sample_frames that decide the frames of a clip."""
+    data = cfg.DATA
+    return {"T": data.NUM_INPUT_FRAMES, "sampling_rate": data.SAMPLING_RATE, "test_sampling": data.TEST_SAMPLING,
+            "target_fps": data.TARGET_FPS, "interval_tail": data.INTERVAL_TAIL}
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,17 +162,17 @@ class _Guarded(Dataset):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> Episode | _Failure:
+    def __getitem__(self, index: int) -> Episode | Clips | _Failure:
         try:
             return self.dataset[index]
         except FewShotError as error:
             return _Failure(error)
 
 
-class EpisodeLoader(DataLoader):
-    """A DataLoader of single Episodes that raises a worker's FewShotError as it was."""
+class ItemLoader(DataLoader):
+    """A DataLoader of single items (Episode or Clips) that raises a worker's FewShotError as it was."""
 
-    def __iter__(self) -> Iterator[Episode]:
+    def __iter__(self) -> Iterator[Episode] | Iterator[Clips]:
         for item in super().__iter__():
             if isinstance(item, _Failure):
                 raise item.error
@@ -165,7 +188,7 @@ def _one_thread(worker: int) -> None:
     torch.set_num_threads(1)
 
 
-def build_loader(cfg: Config, split: SplitData, *, start: int = 0, rank: int = 0, world: int = 1) -> EpisodeLoader:
+def build_loader(cfg: Config, split: SplitData, *, start: int = 0, rank: int = 0, world: int = 1) -> ItemLoader:
     """A loader of the split's episodes, one at a time and in order.
 
     Args:
@@ -177,17 +200,20 @@ def build_loader(cfg: Config, split: SplitData, *, start: int = 0, rank: int = 0
     Raises:
         VideoDecodeError (DATA.ON_BAD_VIDEO: stop), while iterating, in the caller's process.
     """
+    return _loader(cfg, split.dataset.part(start, rank, world))
+
+
+def build_clip_loader(cfg: Config, split: SplitData, wanted: Mapping[int, Sequence[int]]) -> ItemLoader:
+    """A loader of single videos of a validation or test split: record index to draws, in that order."""
+    return _loader(cfg, ClipDataset(split.dataset, wanted))
+
+
+def _loader(cfg: Config, source: Dataset) -> ItemLoader:
     loader, workers = cfg.DATA_LOADER, cfg.DATA_LOADER.NUM_WORKERS
-    dataset = _Guarded(split.dataset.part(start, rank, world))
     # Workers are forked on Linux, before they open any video or touch CUDA, and run single-threaded. They live as long
     # as one pass over the episodes: every loader is iterated once, so keeping them longer would only hold memory.
     context = ("fork" if sys.platform.startswith("linux") else "spawn") if workers else None
     pin = loader.PIN_MEMORY and cfg.NUM_GPUS > 0 and torch.cuda.is_available()
-    return EpisodeLoader(dataset, batch_size=None, shuffle=False, num_workers=workers, collate_fn=_as_is,
+    return ItemLoader(_Guarded(source), batch_size=None, shuffle=False, num_workers=workers, collate_fn=_as_is,
                          pin_memory=pin, worker_init_fn=_one_thread, multiprocessing_context=context,
                          generator=torch.Generator())  # its own: the loader then leaves the global generator alone
-
-
-def test_episodes_hash(split_data: SplitData) -> str:
-    """SHA-256 of all episodes of a split, in order: what two runs must share to be compared pair by pair."""
-    return episodes_hash(map(split_data.sampler.spec, range(split_data.episodes)))

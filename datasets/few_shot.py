@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from utils.seed import derive_seed, numpy_generator
 
 MAX_REPLACEMENTS = 20  # clips tried in place of one that cannot be read
 DATASETS: Registry[type[Dataset]] = Registry("data set")
+Found = TypeVar("Found")
 
 
 def _stack(clips: Sequence[Tensor]) -> Tensor:
@@ -40,16 +42,18 @@ class FewShotDataset(Dataset):
         frames: (num_frames, fps, *, generator) -> int64 [T]: frame_sampling.sample_frames with its settings bound.
         support_transform, query_transform: uint8 [T,H,W,3] and a seed -> float32 [T,C,H,W].
         length: number of episodes, over all ranks; `part` gives those of one process.
+        draws: how many choices of frames a clip has; each place of an episode takes one of them. None: any number.
         on_bad_video: "stop": VideoDecodeError; "replace": another clip of the class, recorded in Episode.bad_videos.
     """
 
     def __init__(self, *, records: Sequence[VideoRecord], root: Path, list_format: str | None, sampler: EpisodeSampler,
                  decoder: str, frames: Callable[..., np.ndarray], support_transform: ClipTransform,
-                 query_transform: ClipTransform, length: int, on_bad_video: str = "stop"):
+                 query_transform: ClipTransform, length: int, draws: int | None = None,
+                 on_bad_video: str = "stop"):
         self.records, self.root, self.list_format, self.sampler = records, Path(root), list_format, sampler
         self.decoder, self.frames, self.on_bad_video = decoder, frames, on_bad_video
         self.support_transform, self.query_transform = support_transform, query_transform
-        self.length, self.episodes = length, rank_indices(length, 0, 1)
+        self.length, self.episodes, self.draws = length, rank_indices(length, 0, 1), draws
 
     def part(self, start: int = 0, rank: int = 0, world: int = 1) -> "FewShotDataset":
         """The same data set with episodes start + rank, start + rank + world, ... of all."""
@@ -63,12 +67,9 @@ class FewShotDataset(Dataset):
     def __getitem__(self, index: int) -> Episode:
         """Episode number `self.episodes[index]`, decoded; IndexError behind the last."""
         spec = self.sampler.spec(self.episodes[index])
-        videos, shots = [*spec.support_N, *spec.query_M], len(spec.support_N)
-        bad: list[BadVideo] = []
-        taken = set(videos)
-        clips = [self._clip(spec, position, video, self.support_transform if position < shots else self.query_transform,
-                            taken, bad)
-                 for position, video in enumerate(videos)]
+        shots = len(spec.support_N)
+        clips, bad = self.place(spec, lambda position, video: self._read(
+            spec, position, video, self.support_transform if position < shots else self.query_transform))
         support_labels, query_labels = torch.tensor(spec.support_labels_N), torch.tensor(spec.query_labels_M)
         classes = torch.tensor(spec.classes_K)
         return Episode(
@@ -77,11 +78,21 @@ class FewShotDataset(Dataset):
             query_labels_M=query_labels, query_classes_M=classes[query_labels], classes_K=classes, spec=spec,
             bad_videos=tuple(bad))
 
-    def _clip(self, spec: EpisodeSpec, position: int, video: int, transform: ClipTransform, taken: set[int],
-              bad: list[BadVideo]) -> Tensor:
-        """Pixels [T,C,H,W] of the clip at `position`; replacements join `taken`, what they replace joins `bad`."""
+    def place(self, spec: EpisodeSpec, read: Callable[[int, int], Found]) -> tuple[list[Found], list[BadVideo]]:
+        """What `read(position, video)` gives for every place of an episode, supports first.
+
+        A video for which it raises VideoDecodeError is replaced as on_bad_video says; the list names the replaced.
+        """
+        videos = [*spec.support_N, *spec.query_M]
+        bad: list[BadVideo] = []
+        taken = set(videos)
+        return [self._clip(spec, position, video, read, taken, bad) for position, video in enumerate(videos)], bad
+
+    def _clip(self, spec: EpisodeSpec, position: int, video: int, read: Callable[[int, int], Found], taken: set[int],
+              bad: list[BadVideo]) -> Found:
+        """What is read at `position`; replacements join `taken`, what they replace joins `bad`."""
         try:
-            return self._read(spec, position, video, transform)
+            return read(position, video)
         except VideoDecodeError as error:
             if self.on_bad_video != "replace":
                 raise
@@ -89,13 +100,13 @@ class FewShotDataset(Dataset):
         for candidate in self._stand_ins(spec, position, video, taken):
             taken.add(candidate)
             try:
-                pixels = self._read(spec, position, candidate, transform)
+                found = read(position, candidate)
             except VideoDecodeError as error:
                 failures.append((candidate, error))
                 continue
             bad += [BadVideo(self.records[failed].path, error.reason, self.records[candidate].path, spec.split,
                              spec.index) for failed, error in failures]
-            return pixels
+            return found
         original = failures[0][1]
         raise VideoDecodeError(original.path, f"{original.reason}; {len(failures) - 1} other clips of the class were "
                                               "tried in its place, none can be read") from original
@@ -107,15 +118,38 @@ class FewShotDataset(Dataset):
         generator = numpy_generator(self.sampler.seed, "replace:" + spec.split, spec.index, position)
         return [free[i] for i in draw_distinct(generator, len(free), min(MAX_REPLACEMENTS, len(free)))]
 
-    def _read(self, spec: EpisodeSpec, position: int, video: int, transform: ClipTransform) -> Tensor:
-        path = resolve_video(self.root, self.records[video], self.list_format, prefer_folder=self.decoder == "frames")
-        generator = numpy_generator(self.sampler.seed, "frames:" + spec.split, spec.index, position)
+    def draw(self, spec: EpisodeSpec, position: int) -> int:
+        """Which of its `draws` choices of frames the clip at `position` takes."""
+        if self.draws == 1:
+            return 0
+        return derive_seed(self.sampler.seed, "draw:" + spec.split, spec.index, position) % self.draws
+
+    def draw_generator(self, video: int, draw: int) -> np.random.Generator:
+        """Source of a video's `draw`-th choice of frames."""
+        return numpy_generator(self.sampler.seed, "drawn frames:" + self.sampler.split, video, draw)
+
+    def path(self, video: int) -> Path:
+        """File or folder of a video. Raises as annotations.resolve_video."""
+        return resolve_video(self.root, self.records[video], self.list_format, prefer_folder=self.decoder == "frames")
+
+    def decode(self, video: int, generators: Sequence[np.random.Generator]) -> list[np.ndarray]:
+        """The frames of a video, uint8 [T,H,W,3], once for each generator; the file is opened once.
+
+        Raises VideoDecodeError.
+        """
+        path = self.path(video)
         clip = open_video(path, self.decoder)
         try:
-            indices = self.frames(clip.num_frames, clip.fps, generator=generator)
-            pixels = read_frames(clip, indices, path)
+            indices = [self.frames(clip.num_frames, clip.fps, generator=generator) for generator in generators]
+            pixels = read_frames(clip, np.concatenate(indices), path)
         except ValueError as error:
             raise VideoDecodeError(path, str(error)) from error
         finally:
             clip.close()
+        return np.split(pixels, len(generators))
+
+    def _read(self, spec: EpisodeSpec, position: int, video: int, transform: ClipTransform) -> Tensor:
+        generator = self.draw_generator(video, self.draw(spec, position)) if self.draws else numpy_generator(
+            self.sampler.seed, "frames:" + spec.split, spec.index, position)
+        (pixels,) = self.decode(video, [generator])
         return transform(pixels, seed=derive_seed(self.sampler.seed, "augment:" + spec.split, spec.index, position))

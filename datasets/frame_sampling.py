@@ -88,6 +88,11 @@ def interval_indices(num_frames: int, fps: float, T: int, rate: float, target_fp
     return spaced.clamp(0, num_frames - 1).long().numpy()
 
 
+def frames_are_drawn(*, T: int, sampling_rate: float, test_sampling: str) -> bool:
+    """Whether `sample_frames` draws outside training: then a clip has other frames each time it is seen."""
+    return test_sampling != "center" and (T == 1 or sampling_rate > SEGMENT_ABOVE)
+
+
 def sample_frames(num_frames: int, fps: float, *, T: int, sampling_rate: float, target_fps: float, training: bool,
                   test_sampling: str, interval_tail: str, generator: np.random.Generator) -> np.ndarray:
     """The frames of one clip, as the configuration says.

@@ -1,38 +1,66 @@
-"""Evaluation of fixed episodes, one after the other."""
+"""Evaluation of fixed episodes: from features of distinct clips, or one episode after the other.
 
-from collections.abc import Iterable
+E episodes, M queries, N supports, K ways, S shots.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 from tqdm import tqdm
 
-from utils.episode import BadVideo, Episode
-from utils.metrics import correct_queries, mean_interval
+from datasets.builder import SplitData, build_loader
+from runs.feature_store import FeatureStore, build_store, clip_features
+from utils.config.schema import Config
+from utils.episode import BadVideo, ClipFeatures, EpisodeSpec, FeatureBatch, episodes_hash
+from utils.metrics import mean_interval
+
+EPISODES_A_PASS = 32
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True)
 class Evaluation:
     """What an evaluation found.
 
     Args:
-        episode_accuracy: share of correct queries of each episode.
-        class_counts: class index to [correct, queries].
+        scores: scoring name to float32 [E, M, K].
+        scoring: the one the configuration asks for.
+        labels_EM: episode label of each query. classes_EK: class index of each label.
+        query_EM, support_EN: record indices as the episodes name them (before bad videos are replaced).
         bad_videos: clips that were replaced.
+        encoded: distinct videos decoded and encoded; None: episode by episode.
     """
 
-    episode_accuracy: list[float] = field(default_factory=list)
-    class_counts: dict[int, list[int]] = field(default_factory=dict)
+    scores: dict[str, np.ndarray]
+    scoring: str
+    labels_EM: np.ndarray
+    classes_EK: np.ndarray
+    query_EM: np.ndarray
+    support_EN: np.ndarray
     bad_videos: list[BadVideo] = field(default_factory=list)
+    encoded: int | None = None
 
-    def add(self, episode: Episode, correct: list[bool]) -> None:
-        """Count one episode."""
-        self.episode_accuracy.append(sum(correct) / len(correct))
-        for index, right in zip(episode.query_classes_M.tolist(), correct, strict=True):
-            counts = self.class_counts.setdefault(index, [0, 0])
-            counts[0] += right
-            counts[1] += 1
-        self.bad_videos.extend(episode.bad_videos)
+    def correct(self, scoring: str | None = None) -> np.ndarray:
+        """Whether each query was right. bool [E, M]"""
+        return self.scores[scoring or self.scoring].argmax(axis=-1) == self.labels_EM
+
+    def predicted(self, scoring: str | None = None) -> np.ndarray:
+        """Class index that each query was taken for. [E, M]"""
+        return np.take_along_axis(self.classes_EK, self.scores[scoring or self.scoring].argmax(axis=-1), axis=1)
+
+    @cached_property
+    def true_EM(self) -> np.ndarray:
+        """Class index of each query."""
+        return np.take_along_axis(self.classes_EK, self.labels_EM, axis=1)
+
+    @cached_property
+    def episode_accuracy(self) -> list[float]:
+        """Share of correct queries of each episode."""
+        return self.correct().mean(axis=1).tolist()
 
     @property
     def accuracy(self) -> float:
@@ -45,16 +73,92 @@ class Evaluation:
         return mean_interval(self.episode_accuracy)[1]
 
 
+class Evaluator:
+    """The fixed episodes of a validation or test split; scores any number of models on them."""
+
+    def __init__(self, cfg: Config, split: SplitData, device: torch.device):
+        self.cfg, self.split, self.device = cfg, split, device
+        self.specs: list[EpisodeSpec] = [split.sampler.spec(i) for i in range(split.episodes)]
+        self.episodes_hash = episodes_hash(self.specs)
+
+    def run(self, model: nn.Module, title: str, store_dir: Path | None = None) -> Evaluation:
+        """Score every episode; the model is put in evaluation mode and left there.
+
+        Args:
+            title: for the progress bars. store_dir: where features are kept (TEST.FEATURE_STORE).
+
+        Raises VideoDecodeError (DATA.ON_BAD_VIDEO: stop), FeatureStoreError.
+        """
+        model.eval()
+        if not self.cfg.TEST.FEATURE_STORE:
+            return self._one_by_one(model, title)
+        store = build_store(model, self.cfg, self.split, self.specs, self.device, title, store_dir)
+        return self.score(model, store, title)
+
+    def score(self, model: nn.Module, store: FeatureStore, title: str) -> Evaluation:
+        """Score every episode from stored features."""
+        features = clip_features(model, store, self.split, self.device, Path(self.cfg.OUTPUT_DIR))
+        places = Places.of(self.split, self.specs, store)
+        scores = score_places(model, features, places, self.split.name, self.device, title)
+        return self._evaluation(model, scores, places.bad_videos, store.encoded)
+
+    @torch.inference_mode()
+    def _one_by_one(self, model: nn.Module, title: str) -> Evaluation:
+        scores: dict[str, list[np.ndarray]] = {}
+        bad: list[BadVideo] = []
+        loader = build_loader(self.cfg, self.split)
+        for episode in tqdm(loader, total=len(self.specs), desc=title, unit="episode", disable=None, leave=False):
+            for name, logits in model(episode.to(self.device), self.split.name).scores.items():
+                scores.setdefault(name, []).append(logits.float().cpu().numpy())
+            bad += episode.bad_videos
+        return self._evaluation(model, {name: np.stack(parts) for name, parts in scores.items()}, bad, None)
+
+    def _evaluation(self, model: nn.Module, scores: dict[str, np.ndarray], bad: list[BadVideo],
+                    encoded: int | None) -> Evaluation:
+        def table(name: str) -> np.ndarray:
+            return np.array([getattr(spec, name) for spec in self.specs])
+
+        return Evaluation(scores, model.head.options.scoring, table("query_labels_M"), table("classes_K"),
+                          table("query_M"), table("support_N"), bad, encoded)
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Rows of a feature store that episodes are made of, supports in the order of their episode labels."""
+
+    support_EKS: torch.Tensor
+    query_EM: torch.Tensor
+    classes_EK: torch.Tensor
+    bad_videos: list[BadVideo]
+
+    @classmethod
+    def of(cls, split: SplitData, specs: Sequence[EpisodeSpec], store: FeatureStore) -> "Places":
+        """Rows of every episode; bad videos are replaced as they are when an episode is decoded."""
+        support, query, bad = [], [], []
+        for spec in specs:
+            rows, replaced = split.dataset.place(
+                spec, lambda position, video, spec=spec: store.row(video, split.dataset.draw(spec, position)))
+            count = len(spec.support_N)
+            order = np.argsort(spec.support_labels_N, kind="stable")
+            support.append(np.asarray(rows[:count])[order].reshape(split.sampler.way, split.sampler.shot))
+            query.append(rows[count:])
+            bad += replaced
+        classes = torch.tensor([spec.classes_K for spec in specs])
+        return cls(torch.from_numpy(np.stack(support)), torch.tensor(query), classes, bad)
+
+
 @torch.inference_mode()
-def evaluate(model: nn.Module, episodes: Iterable[Episode], split: str, *, device: torch.device, total: int,
-             title: str) -> Evaluation:
-    """Score every episode of a split; the model is put in evaluation mode and left there."""
+def score_places(model: nn.Module, features: ClipFeatures, places: Places, split: str, device: torch.device,
+                 title: str) -> dict[str, np.ndarray]:
+    """Scores of all episodes by scoring, float32 [E, M, K], many episodes at a time."""
     model.eval()
-    result = Evaluation()
-    with tqdm(episodes, total=total, desc=title, unit="episode", disable=None, leave=False) as bar:
-        for episode in bar:
-            output = model(episode.to(device), split)
-            result.add(episode, correct_queries(output.logits_MK.cpu(), episode.query_labels_M).tolist())
-            if bar.n % 20 == 0:
-                bar.set_postfix_str(f"accuracy {result.accuracy:.1%}")
-    return result
+    parts: dict[str, list[np.ndarray]] = {}
+    with tqdm(total=len(places.query_EM), desc=f"{title}: scoring", unit="episode", disable=None, leave=False) as bar:
+        for support, query, classes in zip(*(part.split(EPISODES_A_PASS) for part in (
+                places.support_EKS, places.query_EM, places.classes_EK)), strict=True):
+            batch = FeatureBatch(*(x.to(device) for x in (
+                features.support_PTD[support], features.query_PTD[query], features.pooled_PD[query], classes)))
+            for name, logits in model.head.score(batch, split).items():
+                parts.setdefault(name, []).append(logits.float().cpu().numpy())
+            bar.update(len(query))
+    return {name: np.concatenate(found) for name, found in parts.items()}

@@ -6,23 +6,26 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from scipy.special import softmax
 
-matplotlib.use("Agg")
-from matplotlib import pyplot  # noqa: E402
-
-from runs.evaluate import Evaluation  # noqa: E402
-from utils.config.loader import Resolved  # noqa: E402
-from utils.config.show import to_dict  # noqa: E402
-from utils.episode import BadVideo  # noqa: E402
+from datasets.builder import SplitData
+from runs.evaluate import Evaluation
+from utils.config.loader import Resolved
+from utils.config.show import to_dict
+from utils.episode import BadVideo
+from utils.metrics import calibration_error, confusion, mean_interval, shared_videos_interval, wilson
 
 PACKAGES = ("torch", "torchvision", "open_clip_torch", "decord", "numpy")
 REPOSITORY = Path(__file__).resolve().parents[1]
+SCORING_NAMES = {"prototypes": "prototypes", "fused": "prototypes fused with text", "text": "text only"}
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -64,18 +67,64 @@ def write_run(output_dir: Path, resolved: Resolved, facts: dict[str, Any]) -> No
     })
 
 
-def summarise(evaluation: Evaluation, class_names: Iterable[str], facts: dict[str, Any]) -> dict[str, Any]:
-    """results.json: accuracy in 0..1 with its 95 % interval over episodes, per class, and what the number means."""
-    names = list(class_names)
-    per_class = {
-        names[index]: {"accuracy": right / total, "correct": right, "queries": total}
-        for index, (right, total) in sorted(evaluation.class_counts.items())
-    }
+def _scoring(evaluation: Evaluation, scoring: str, class_V: np.ndarray) -> dict[str, Any]:
+    """Accuracy of one scoring in 0..1: half width of its interval over episodes, interval over videos, calibration."""
+    correct, scores = evaluation.correct(scoring), evaluation.scores[scoring].astype(np.float64)
+    mean, half = mean_interval(correct.mean(axis=1).tolist())
+    low, high = shared_videos_interval(correct, evaluation.query_EM, evaluation.support_EN, class_V)
+    shares = softmax(scores, axis=-1) if scoring == "prototypes" else scores / scores.sum(axis=-1, keepdims=True)
+    return {"accuracy": mean, "interval95": half, "interval95_videos": [low, high],
+            "ece": calibration_error(shares, correct)}
+
+
+def per_class(counts_GG: np.ndarray, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Accuracy of each class that was asked for, with its Wilson interval, from a confusion matrix (rows true)."""
+    found = {}
+    for name, right, total in zip(names, counts_GG.diagonal().tolist(), counts_GG.sum(axis=1).tolist(), strict=True):
+        if total:
+            found[name] = {"accuracy": right / total, "correct": right, "queries": total,
+                           "wilson95": list(wilson(right, total))}
+    return found
+
+
+def top_confusions(evaluation: Evaluation, counts_GG: np.ndarray, names: Sequence[str], most: int = 10) -> list[dict]:
+    """The pairs confused most often, by the share of the queries of a class whose episode held the other class."""
+    met = np.zeros_like(counts_GG)
+    true = np.repeat(evaluation.true_EM[:, :, None], evaluation.classes_EK.shape[1], axis=2)
+    np.add.at(met, (true, np.broadcast_to(evaluation.classes_EK[:, None], true.shape)), 1)
+    rates = np.where(met > 0, counts_GG / np.maximum(met, 1), 0.0)
+    np.fill_diagonal(rates, 0.0)
+    order = np.lexsort((-counts_GG.ravel(), -rates.ravel()))[:most]
+    pairs = [divmod(int(flat), len(names)) for flat in order]
+    return [{"true": names[a], "predicted": names[b], "count": int(counts_GG[a, b]), "rate": float(rates[a, b])}
+            for a, b in pairs if counts_GG[a, b] and a != b]
+
+
+def summarise(evaluation: Evaluation, split: SplitData, facts: dict[str, Any]) -> dict[str, Any]:
+    """results.json: accuracy in 0..1 with its 95 % intervals, every scoring, per class, and what the number means.
+
+    The first figures are those of the scoring that the configuration asks for.
+    """
+    names = list(split.class_names)
+    class_V = np.array([record.class_index for record in split.records])
+    scorings = {name: _scoring(evaluation, name, class_V) for name in evaluation.scores}
+    counts = confusion_of(evaluation, split)
     return {
-        "accuracy": evaluation.accuracy, "interval95": evaluation.interval,
-        "episodes": len(evaluation.episode_accuracy), **facts, "bad_videos": len(evaluation.bad_videos),
-        "per_class": per_class,
+        **{key: scorings[evaluation.scoring][key] for key in ("accuracy", "interval95", "interval95_videos")},
+        "episodes": len(evaluation.labels_EM), "scoring": evaluation.scoring, **facts, "scorings": scorings,
+        "bad_videos": len(evaluation.bad_videos), "top_confusions": top_confusions(evaluation, counts, names),
+        "per_class": per_class(counts, names),
     }
+
+
+def confusion_of(evaluation: Evaluation, split: SplitData) -> np.ndarray:
+    """How often class row was taken for class column. int64 [G, G]"""
+    return confusion(evaluation.true_EM, evaluation.predicted(), len(split.class_names))
+
+
+def write_confusion(path: Path, counts_GG: np.ndarray, names: Sequence[str]) -> None:
+    """confusion.csv: rows true classes, columns predicted ones."""
+    pd.DataFrame(counts_GG, index=pd.Index(names, name="true \\ predicted"), columns=names).to_csv(path)
 
 
 def in_words(results: dict[str, Any]) -> str:
@@ -83,13 +132,17 @@ def in_words(results: dict[str, Any]) -> str:
     low = min(results["per_class"].items(), key=lambda item: item[1]["accuracy"])
     high = max(results["per_class"].items(), key=lambda item: item[1]["accuracy"])
     mark = " (selected on test)" if results["selected_on"] == "test" else ""
+    scorings = ", ".join(f"{SCORING_NAMES[name]} {row['accuracy']:.2%} +- {row['interval95']:.2%}"
+                         for name, row in results["scorings"].items())
+    first, last = results["interval95_videos"]
     return (
         f"Test accuracy {results['accuracy']:.2%} +- {results['interval95']:.2%}{mark} "
-        f"(95 % interval over {results['episodes']:,} episodes), "
+        f"(95 % interval over {results['episodes']:,} episodes; {first:.2%} to {last:.2%} as episodes share videos), "
         f"{results['way']}-way {results['shot']}-shot, {results['query']} query a class, chance "
         f"{1 / results['way']:.0%}.\n"
+        f"Scored by {SCORING_NAMES[results['scoring']]}; all scorings: {scorings}.\n"
         f"Protocol {results['protocol']}; checkpoint of iteration {results['iteration']} selected on "
-        f"{results['selected_on']}; test list {results['list_sha256'][:12]}, "
+        f"{results['selected_on']}; test list {results['lists']['test']}, "
         f"episodes {results['episodes_sha256'][:12]}.\n"
         f"Best class: {high[0]} ({high[1]['accuracy']:.0%}); worst: {low[0]} ({low[1]['accuracy']:.0%})."
     )
@@ -114,7 +167,8 @@ def plot_curves(records: list[dict[str, Any]], path: Path) -> None:
     """Loss, training accuracy, learning rate and validation accuracy over iterations, as a PNG."""
     train = [r for r in records if r.get("kind") == "train"]
     val = [r for r in records if r.get("kind") == "validation"]
-    figure, axes = pyplot.subplots(1, 3, figsize=(13, 3.6), layout="constrained")
+    figure = Figure(figsize=(13, 3.6), layout="constrained")
+    axes = figure.subplots(1, 3)
     steps = [r["iteration"] for r in train]
     axes[0].plot(steps, [r["loss"] for r in train], color="tab:blue")
     axes[0].set(title="training loss", xlabel="iteration")
@@ -130,4 +184,3 @@ def plot_curves(records: list[dict[str, Any]], path: Path) -> None:
     for axis in axes:
         axis.grid(alpha=0.3)
     figure.savefig(path, dpi=110)
-    pyplot.close(figure)

@@ -3,16 +3,19 @@
 import logging
 import shutil
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from datasets.builder import SplitData, build_split, test_episodes_hash
+from datasets.builder import SplitData, build_split
 from models.builder import build_criterion, build_model
 from runs import results
 from runs.complexity import complexity_line
+from runs.evaluate import Evaluator
+from runs.identity import list_name
 from runs.test import test_checkpoint
 from runs.train import LoopOptions
 from runs.trainer import Trainer, training_differences
@@ -39,7 +42,7 @@ class Session:
     device: torch.device
     output_dir: Path
     store: checkpoint.CheckpointStore
-    test_split: SplitData
+    test: Evaluator
 
 
 def schedule_of(cfg: Config) -> Schedule:
@@ -97,15 +100,17 @@ def open_session(resolved: Resolved) -> Session:
         _LOGGER.info("%s", notes)
     store = checkpoint.CheckpointStore(output_dir / "checkpoints", cfg.TRAIN.KEEP_CHECKPOINTS)
     prepare_output(cfg, store)
-    return Session(resolved, cfg, device, output_dir, store, build_split(cfg, "test"))
+    return Session(resolved, cfg, device, output_dir, store,
+                   Evaluator(cfg, build_split(cfg, "test"), device))
 
 
-def write_run(session: Session, model: nn.Module, splits: dict[str, SplitData]) -> None:
+def write_run(session: Session, model: nn.Module, splits: Iterable[SplitData]) -> None:
     """run.json, before anything is trained."""
-    lists = {name: {"path": str(split.list_path), "sha256": split.list_hash, "videos": len(split.records),
-                    "classes": len(split.class_names)} for name, split in splits.items()}
+    lists = {split.name: {"path": str(split.list_path), "sha256": split.list_hash, "videos": len(split.records),
+                          "name": list_name(split.name, split.list_hash), "classes": len(split.class_names)}
+             for split in splits}
     results.write_run(session.output_dir, session.resolved, {
-        "device": str(session.device), "lists": lists, "test_episodes_sha256": test_episodes_hash(session.test_split),
+        "device": str(session.device), "lists": lists, "test_episodes_sha256": session.test.episodes_hash,
         "parameters": sum(p.numel() for p in model.parameters()),
     })
 
@@ -116,19 +121,20 @@ def run(resolved: Resolved) -> dict:
     cfg = session.cfg
     seed_everything(cfg.RANDOM_SEED)
     model = build_model(cfg).to(session.device)
-    splits = {"test": session.test_split}
-    if cfg.TRAIN.ENABLE:
-        splits = {"train": build_split(cfg, "train"), cfg.TRAIN.EVAL_SPLIT: build_split(cfg, cfg.TRAIN.EVAL_SPLIT),
-                  **splits}
-    write_run(session, model, splits)
+    train_split = build_split(cfg, "train") if cfg.TRAIN.ENABLE else None
+    selection = session.test
+    if train_split and cfg.TRAIN.EVAL_SPLIT != "test":
+        selection = Evaluator(cfg, build_split(cfg, cfg.TRAIN.EVAL_SPLIT), session.device)
+    write_run(session, model, [s for s in (train_split, selection.split, session.test.split) if s])
     _LOGGER.info("%s", complexity_line(model, cfg.DATA.NUM_INPUT_FRAMES, cfg.DATA.TEST_CROP_SIZE))
-    if cfg.TRAIN.ENABLE:
+    if train_split:
         trainer = Trainer(cfg=cfg, model=model, criterion=build_criterion(cfg), optimizer=optimizer_of(cfg, model),
                           schedule=schedule_of(cfg), options=loop_options(cfg), store=session.store,
-                          output_dir=session.output_dir, device=session.device, splits=splits)
+                          output_dir=session.output_dir, device=session.device, train_split=train_split,
+                          evaluator=selection)
         trainer.run()
     path = Path(cfg.TEST.CHECKPOINT_FILE_PATH) if cfg.TEST.CHECKPOINT_FILE_PATH and not cfg.TRAIN.ENABLE \
         else session.store.best
-    found = test_checkpoint(cfg, model, path, session.test_split, session.device, session.output_dir)
+    found = test_checkpoint(cfg, model, path, session.test, session.output_dir)
     sys.stdout.write("\n" + results.in_words(found) + f"\nWritten to {session.output_dir}/results.json\n")
     return found

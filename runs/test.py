@@ -1,60 +1,77 @@
-"""The final test: one checkpoint, the fixed episodes of the test list, results.json."""
+"""The final test: one checkpoint, the fixed episodes of the test list, results.json and predictions.parquet."""
 
 import json
 import logging
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
-from datasets.builder import SplitData, build_loader, test_episodes_hash
+from models.heads.clip_fsar import DEFAULT_TEXT_WEIGHT
 from runs import results
-from runs.evaluate import evaluate
+from runs.evaluate import Evaluator
+from runs.identity import data_set_name, list_name
+from runs.predictions import FILE, write_predictions
 from utils import checkpoint
 from utils.config.schema import Config
 
 _LOGGER = logging.getLogger(__name__)
 UNKNOWN = "not recorded in the checkpoint"
+METHODS = {"CNN_OTAM_CLIPFSAR": "CLIP-FSAR"}
 
 
 def origin(state: dict[str, Any]) -> dict[str, Any]:
-    """What a checkpoint says of itself: iteration, list it was selected on, its validation accuracy."""
+    """What a checkpoint says of itself: iteration, list it was selected on, its validation accuracy, seed, lists."""
     resume = state.get("resume") or {}
     return {
         "iteration": resume.get("iteration", UNKNOWN), "selected_on": resume.get("selected_on", UNKNOWN),
-        "selection_accuracy": resume.get("best", UNKNOWN),
+        "selection_accuracy": resume.get("best", UNKNOWN), "seed": resume.get("seed", UNKNOWN),
     }
 
 
-def meaning(cfg: Config, split: SplitData) -> dict[str, Any]:
-    """What must stand beside every number: protocol, episode, lists, hashes."""
-    train = cfg.TRAIN
-    scoring = "text only" if train.EVAL_TEXT else "fused with text" if train.COMBINE else "prototypes"
+def meaning(cfg: Config, evaluator: Evaluator, state: dict[str, Any]) -> dict[str, Any]:
+    """What must stand beside every number: method, protocol, episode, lists, hashes."""
+    split, head = evaluator.split, cfg.VIDEO.HEAD
+    lists = dict((state.get("resume") or {}).get("lists", {}))
+    lists[split.name] = list_name(split.name, split.list_hash)
     return {
-        "protocol": cfg.PROTOCOL, "scoring": scoring, "split": "test", "way": split.sampler.way,
-        "shot": split.sampler.shot, "query": split.sampler.query,
-        "frames": cfg.DATA.NUM_INPUT_FRAMES, "seed": cfg.RANDOM_SEED, "backbone": cfg.VIDEO.HEAD.BACKBONE_NAME,
-        "list": str(split.list_path), "list_sha256": split.list_hash, "episodes_sha256": test_episodes_hash(split),
+        "method": METHODS.get(head.NAME, head.NAME), "backbone": head.BACKBONE_NAME, "protocol": cfg.PROTOCOL,
+        "data_set": data_set_name(cfg), "split": split.name, "way": split.sampler.way, "shot": split.sampler.shot,
+        "query": split.sampler.query, "frames": cfg.DATA.NUM_INPUT_FRAMES, "temporal_draws": split.temporal_draws,
+        "episode_seed": cfg.TEST.EPISODE_SEED,
+        "list": str(split.list_path), "lists": lists, "list_id": lists.get("train", lists[split.name]),
+        "list_sha256": split.list_hash, "episodes_sha256": evaluator.episodes_hash,
     }
 
 
-def test_checkpoint(cfg: Config, model: nn.Module, path: Path, split: SplitData, device: torch.device,
-                    output_dir: Path) -> dict[str, Any]:
-    """Load a checkpoint strictly, score the test episodes, write results.json; returns its content."""
-    state = checkpoint.load_weights(model, path)
-    found = origin(state)
+def warn_of_other_text(state: dict[str, Any], cfg: Config, path: Path) -> None:
+    """A checkpoint holds no text tower: say so when it was trained with another one."""
     trained_with = json.loads(state["cfg"]) if isinstance(state.get("cfg"), str) else {}
     weights = trained_with.get("VIDEO", {}).get("HEAD", {}).get("BACKBONE_WEIGHTS")
     if weights and weights != cfg.VIDEO.HEAD.BACKBONE_WEIGHTS:
         _LOGGER.warning("%s was trained with the text tower of BACKBONE_WEIGHTS %s; this test uses %s", path, weights,
                         cfg.VIDEO.HEAD.BACKBONE_WEIGHTS)
-    loader = build_loader(cfg, split)
-    evaluation = evaluate(model, loader, "test", device=device, total=len(loader), title="test")
-    summary = results.summarise(evaluation, split.class_names, {
-        **meaning(cfg, split), "checkpoint": str(path), **found,
-    })
+
+
+def test_checkpoint(cfg: Config, model: nn.Module, path: Path, evaluator: Evaluator, output_dir: Path
+                    ) -> dict[str, Any]:
+    """Load a checkpoint strictly, score the test episodes, write what was found; returns results.json's content."""
+    state = checkpoint.load_weights(model, path)
+    warn_of_other_text(state, cfg, path)
+    split = evaluator.split
+    directory = Path(cfg.TEST.FEATURE_STORE_DIR) if cfg.TEST.FEATURE_STORE_DIR else None
+    evaluation = evaluator.run(model, "test", directory)
+    if evaluation.encoded is not None:
+        _LOGGER.info("%d videos decoded and encoded for %d episodes, which show %d clips", evaluation.encoded,
+                     len(evaluator.specs), evaluation.query_EM.size + evaluation.support_EN.size)
+    summary = results.summarise(evaluation, split, {
+        **meaning(cfg, evaluator, state), "checkpoint": str(path), **origin(state)})
+    if "fused" in summary["scorings"]:
+        summary["scorings"]["fused"]["text_weight"] = cfg.TRAIN.TEXT_COFF or DEFAULT_TEXT_WEIGHT
     results.write_bad_videos(output_dir / "bad_videos.csv", evaluation.bad_videos)
+    results.write_confusion(output_dir / "confusion.csv", results.confusion_of(evaluation, split), split.class_names)
+    write_predictions(output_dir / FILE, evaluation, split, {
+        key: str(summary[key]) for key in ("episodes_sha256", "list_sha256", "scoring")})
     results.write_json(output_dir / "results.json", summary)
     return summary
 

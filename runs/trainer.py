@@ -13,7 +13,8 @@ from torch.utils.tensorboard import SummaryWriter
 from datasets.builder import SplitData, build_loader
 from models.losses import Criterion
 from runs import results
-from runs.evaluate import evaluate
+from runs.evaluate import Evaluator
+from runs.identity import list_name
 from runs.train import Hooks, LoopOptions, Progress, train
 from utils import checkpoint
 from utils.config.schema import Config
@@ -30,7 +31,8 @@ MAY_CHANGE = {
     "OUTPUT_DIR", "LOG_PERIOD", "NUM_GPUS", "DATA.DATA_ROOT_DIR", "DATA.ANNO_DIR", "DATA.DECODER", "DATA_LOADER",
     "TRAIN.ENABLE", "TRAIN.NUM_TEST_TASKS", "TRAIN.NUM_TRAIN_TASKS", "TRAIN.KEEP_CHECKPOINTS", "TRAIN.LOG_FILE",
     "TRAIN.AUTO_RESUME", "TRAIN.EVAL_TEXT", "TRAIN.COMBINE", "TRAIN.TEXT_COFF", "TRAIN.COMBINE_FRAMES",
-    "TEST.ENABLE", "TEST.CHECKPOINT_FILE_PATH", "TEST.LOG_FILE", "VIDEO.HEAD.WEIGHTS_DIR",
+    "TEST.ENABLE", "TEST.CHECKPOINT_FILE_PATH", "TEST.LOG_FILE", "TEST.FEATURE_STORE", "TEST.FEATURE_STORE_DIR",
+    "TEST.ENCODE_BATCH", "VIDEO.HEAD.WEIGHTS_DIR", "RANDOM_SEEDS",
 }
 
 
@@ -60,10 +62,10 @@ class Trainer:
 
     def __init__(self, *, cfg: Config, model: nn.Module, criterion: Criterion, optimizer: torch.optim.Optimizer,
                  schedule: Schedule, options: LoopOptions, store: checkpoint.CheckpointStore, output_dir: Path,
-                 device: torch.device, splits: Mapping[str, SplitData]):
+                 device: torch.device, train_split: SplitData, evaluator: Evaluator):
         self.cfg, self.model, self.criterion, self.optimizer = cfg, model, criterion, optimizer
         self.schedule, self.options, self.store, self.output_dir = schedule, options, store, output_dir
-        self.device, self.splits, self.eval_split = device, splits, cfg.TRAIN.EVAL_SPLIT
+        self.device, self.train_split, self.evaluator = device, train_split, evaluator
 
     def run(self) -> Progress:
         """Train to the end (or find it trained), leaving the best and the last checkpoints."""
@@ -74,7 +76,7 @@ class Trainer:
         self.log_path = self.output_dir / "log.jsonl"
         self.log = RecordLog(self.log_path, progress.iteration)
         self.board = SummaryWriter(self.output_dir / "tensorboard", purge_step=progress.iteration + 1)
-        loader = build_loader(self.cfg, self.splits["train"], start=progress.iteration)
+        loader = build_loader(self.cfg, self.train_split, start=progress.iteration)
         if random_state is not None:
             checkpoint.set_random_state(random_state)
         hooks = Hooks(validate=self.validate, record=self.record, videos=self.videos)
@@ -97,22 +99,21 @@ class Trainer:
         """Paths of an episode's videos."""
         if episode.spec is None:
             return "unknown"
-        records = self.splits["train"].records
+        records = self.train_split.records
         return ", ".join(records[i].path for i in (*episode.spec.support_N, *episode.spec.query_M))
 
     def validate(self, progress: Progress) -> None:
         """Score the validation episodes, keep the best weights, save the state, redraw the curves."""
-        loader = build_loader(self.cfg, self.splits[self.eval_split])
-        found = evaluate(self.model, loader, self.eval_split, device=self.device, total=len(loader),
-                         title=f"validate on {self.eval_split}")
+        split = self.evaluator.split.name
+        found = self.evaluator.run(self.model, f"validate on {split}")
         progress.epoch += 1
         is_best = found.accuracy > progress.best
         if is_best:
             progress.best, progress.best_iteration = found.accuracy, progress.iteration
         _LOGGER.info("iteration %d: accuracy on %s %.2f %% +- %.2f %% over %d episodes%s", progress.iteration,
-                     self.eval_split, 100 * found.accuracy, 100 * found.interval, len(found.episode_accuracy),
+                     split, 100 * found.accuracy, 100 * found.interval, len(found.episode_accuracy),
                      ", the best so far" if is_best else f" (best: {progress.best:.2%})")
-        self.record({"kind": "validation", "iteration": progress.iteration, "split": self.eval_split,
+        self.record({"kind": "validation", "iteration": progress.iteration, "split": split,
                      "accuracy": found.accuracy, "interval95": found.interval,
                      "episodes": len(found.episode_accuracy), "best": progress.best})
         bad = [*progress.bad_videos, *found.bad_videos]
@@ -134,8 +135,10 @@ class Trainer:
             "optimizer_state": self.optimizer.state_dict(), "cfg": json.dumps(to_dict(self.cfg)),
             "resume": {
                 "iteration": progress.iteration, "best": progress.best, "best_iteration": progress.best_iteration,
-                "skipped": progress.skipped, "selected_on": self.eval_split, "gradients": gradients,
-                "random": checkpoint.random_state(),
+                "skipped": progress.skipped, "selected_on": self.evaluator.split.name, "gradients": gradients,
+                "random": checkpoint.random_state(), "seed": self.cfg.RANDOM_SEED,
+                "lists": {split.name: list_name(split.name, split.list_hash)
+                          for split in (self.train_split, self.evaluator.split)},
             },
         }
 

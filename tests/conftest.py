@@ -62,3 +62,11 @@ def run_command(*arguments: str, **kwargs) -> subprocess.CompletedProcess:
     environment = {**os.environ, "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "2"}
     return subprocess.run([sys.executable, "runs/run.py", *map(str, arguments)], cwd=REPOSITORY, text=True,
                           capture_output=True, env=environment, timeout=500, **kwargs)
+
+
+@pytest.fixture(scope="session")
+def data_of_many_clips(tmp_path_factory) -> Path:
+    """Six clips of three classes a split."""
+    root = tmp_path_factory.mktemp("many")
+    render_demo(root, clips_per_class=6, workers=2, max_classes={"train": 3, "val": 3, "test": 3})
+    return root

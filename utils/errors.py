@@ -57,3 +57,11 @@ class NonFiniteLossError(FewShotError):
 
 class LaunchError(FewShotError):
     """The machine cannot run what the configuration asks for."""
+
+
+class FeatureStoreError(FewShotError):
+    """Stored features that cannot be written or read."""
+
+
+class ResultsError(FewShotError):
+    """A run's results that are missing, damaged, or do not fit together."""

@@ -1,11 +1,15 @@
-"""Accuracy and its interval. E episodes, M queries, K ways."""
+"""Accuracy and what can be said about it. E episodes, M queries, N supports, K ways, G classes of a split."""
 
 import math
 from collections.abc import Sequence
 
+import numpy as np
+from scipy import stats
 from torch import Tensor
 
-Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
+Z95 = float(stats.norm.ppf(0.975))
+REPLICATES = 2000  # of the bootstrap
+BINS = 15  # of the calibration error
 
 
 def correct_queries(logits_MK: Tensor, labels_M: Tensor) -> Tensor:
@@ -23,3 +27,82 @@ def mean_interval(values_E: Sequence[float]) -> tuple[float, float]:
         return mean, 0.0
     variance = math.fsum((v - mean) ** 2 for v in values_E) / (count - 1)
     return mean, Z95 * math.sqrt(variance / count)
+
+
+def wilson(correct: int, total: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share (Wilson 1927)."""
+    interval = stats.binomtest(int(correct), int(total)).proportion_ci(0.95, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def _influences(correct_EM: np.ndarray, query_EM: np.ndarray, support_EN: np.ndarray, videos: int
+                ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Each video's share of the mean's error [V], the part of its square that is chance of the draw of episodes [V],
+    and each episode's share [E]."""
+    centred = (correct_EM - correct_EM.mean()) / correct_EM.size
+    episode_E = centred.sum(axis=1)
+    own, supports = centred.ravel(), np.repeat(episode_E, support_EN.shape[1])
+    influence = np.bincount(query_EM.ravel(), own, videos) + np.bincount(support_EN.ravel(), supports, videos)
+    chance = np.bincount(query_EM.ravel(), own**2, videos) + np.bincount(support_EN.ravel(), supports**2, videos)
+    return influence, chance, episode_E
+
+
+def shared_videos_interval(correct_EM: np.ndarray, query_EM: np.ndarray, support_EN: np.ndarray,
+                           class_V: np.ndarray, seed: int = 0) -> tuple[float, float]:
+    """95 % interval of the mean accuracy that respects that episodes share videos: (low, high), within 0..1.
+
+    Episodes drawn from a few thousand videos are not independent: another draw of videos would shift them together.
+    Bootstrap over videos, within each class: a replicate gives every video a multinomial weight, and moves the mean by
+    the sum of (weight - 1) * influence, where a video's influence is the summed error of the outcomes it takes part
+    in, as query or as support (the first-order, or Hajek, part of the mean as a statistic of the videos). Each video
+    meets only some episodes, which adds chance to its influence; the replicates are scaled so that their variance is
+    that of the videos less this chance, plus the variance over episodes.
+
+    Args:
+        correct_EM: whether each query was right. query_EM, support_EN: video index 0..V-1 of queries and supports.
+        class_V: class index of every video. seed: of the bootstrap.
+    """
+    mean = float(correct_EM.mean())
+    influence, chance, episode_E = _influences(np.asarray(correct_EM, float), query_EM, support_EN, len(class_V))
+    rng, moves, kept = np.random.default_rng(seed), np.zeros(REPLICATES), 0.0
+    for members in (np.flatnonzero(class_V == k) for k in np.unique(class_V)):
+        if not np.any(influence[members]):
+            continue
+        weights = rng.multinomial(len(members), np.full(len(members), 1 / len(members)), REPLICATES)
+        moves += (weights - 1) @ influence[members]
+        kept += (1 - 1 / len(members)) * chance[members].sum()
+    spread = moves.var()
+    over_episodes = (episode_E**2).sum()
+    scale = math.sqrt((max(spread - kept, 0.0) + over_episodes) / spread) if spread else 0.0
+    low, high = np.quantile(moves * scale, (0.025, 0.975))
+    return max(mean + float(low), 0.0), min(mean + float(high), 1.0)
+
+
+def calibration_error(probabilities: np.ndarray, correct: np.ndarray) -> float | None:
+    """Expected calibration error over 15 bins of equal width (Guo et al., 2017): |confidence - accuracy|, weighted.
+
+    Args:
+        probabilities: [..., K], each summing to 1. correct: [...], whether the largest is the right one.
+
+    Returns:
+        0..1; None where a probability is NaN (a broken model has no confidence).
+    """
+    confidence = probabilities.max(axis=-1).ravel()
+    if not np.isfinite(confidence).all():
+        return None
+    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    gap = np.bincount(bins, confidence - correct.ravel().astype(float), BINS)
+    return float(np.abs(gap).sum() / confidence.size)
+
+
+def confusion(true: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """How often class row was taken for class column. int64 [G, G]."""
+    counts = np.zeros((classes, classes), np.int64)
+    np.add.at(counts, (true.ravel(), predicted.ravel()), 1)
+    return counts
+
+
+def exact_mcnemar(only_first: int, only_second: int) -> float:
+    """p of McNemar's exact test: the queries that only one of two models gets right are a fair coin (two-sided)."""
+    total = only_first + only_second
+    return float(stats.binomtest(int(only_first), total).pvalue) if total else 1.0

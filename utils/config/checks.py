@@ -17,7 +17,7 @@ class Finding:
 def impossible(cfg: Config) -> list[Finding]:
     """Every combination that cannot run, found without importing torch or touching data."""
     return [finding for check in (_work, _classes, _enough_classes, _schedule, _optimizer, _pictures, _pixels, _colours,
-                                  _erasing, _text, _head) for finding in check(cfg)]
+                                  _erasing, _text, _head, _draws, _seeds) for finding in check(cfg)]
 
 
 def remarks(cfg: Config, sources: dict[str, str]) -> list[Finding]:
@@ -201,3 +201,21 @@ def _head(cfg: Config) -> list[Finding]:
     if cfg.VIDEO.HEAD.SMOOTHING > 0:
         return []
     return [Finding(("VIDEO.HEAD.SMOOTHING",), f"expected more than 0, found {cfg.VIDEO.HEAD.SMOOTHING:g}")]
+
+
+def _draws(cfg: Config) -> list[Finding]:
+    """A feature store holds a fixed number of choices of frames."""
+    data = cfg.DATA
+    if cfg.TEST.TEMPORAL_DRAWS or not cfg.TEST.FEATURE_STORE or data.TEST_SAMPLING == "center":
+        return []
+    if data.NUM_INPUT_FRAMES > 1 and data.SAMPLING_RATE <= 40:
+        return []
+    return [Finding(("TEST.TEMPORAL_DRAWS", "TEST.FEATURE_STORE", "DATA.TEST_SAMPLING"),
+                    "0 (fresh frames each time) needs TEST.FEATURE_STORE false; with it expected 1 or more")]
+
+
+def _seeds(cfg: Config) -> list[Finding]:
+    seeds = cfg.RANDOM_SEEDS
+    if seeds is None or len(seeds) > 1 and len(set(seeds)) == len(seeds):
+        return []
+    return [Finding(("RANDOM_SEEDS",), f"expected two or more different seeds, or null, found {list(seeds)}")]

@@ -123,6 +123,8 @@ class Config:
     PROTOCOL: str = key("upstream: every published numeric quirk; clean: none of them", choices=("upstream", "clean"))
     TASK_TYPE: str = key("the only task here", choices=("few_shot_action",))
     RANDOM_SEED: int = key("seed of episodes, frames, augmentation and weights", minimum=0)
+    RANDOM_SEEDS: tuple[int, ...] | None = key("seeds to train and test one by one, in OUTPUT_DIR/seed_<n>; null: one",
+                                               minimum=0)
     OUTPUT_DIR: str = key("directory of everything a run writes")
     LOG_PERIOD: int = key("iterations between two records of log.jsonl", minimum=1)
     NUM_GPUS: int = key("CUDA devices; 0: CPU", minimum=0)

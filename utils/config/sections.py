@@ -63,6 +63,13 @@ class TestConfig:
     DATASET: str = key("data set class of validation and test, from the data sets registry")
     CLASS_NAME: tuple[str, ...] | None = key("names of the test classes, in the order of their index")
     PROMPT: str = key("sentence whose {} takes the class name")
+    EPISODE_SEED: int = key("seed of the validation and test episodes, the same for every RANDOM_SEED", minimum=0)
+    FEATURE_STORE: bool = key("encode each distinct clip once and score all episodes from the features; false: decode "
+                              "and encode episode by episode")
+    FEATURE_STORE_DIR: str | None = key("directory that keeps the test clips' features for later tests; null: none")
+    TEMPORAL_DRAWS: int = key("choices of frames a clip has where test frames are random; 0: fresh ones each time",
+                              minimum=0)
+    ENCODE_BATCH: int = key("clips a forward pass when features are stored", minimum=1)
     CHECKPOINT_FILE_PATH: str = key("checkpoint to test; empty: the best of OUTPUT_DIR")
     LOG_FILE: str = key("text log of a test without training, in OUTPUT_DIR")
     BATCH_SIZE: int = key("episodes a batch", inert=_UNREAD)

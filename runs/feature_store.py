@@ -1,0 +1,185 @@
+"""Features of the distinct clips of an evaluation: decoded and encoded once, whatever the number of episodes.
+
+In evaluation a clip's features do not depend on its episode, so 10,000 episodes of 2,400 videos need 2,400 clips, not
+100,000 (1-shot) or 300,000 (5-shot). Rows are (video, draw) pairs: one draw where frames are fixed, else
+TEST.TEMPORAL_DRAWS. R rows, T frames, D features.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from datasets.builder import SplitData, build_clip_loader
+from datasets.clips import Clips, clips_of
+from utils.config.schema import Config
+from utils.episode import ClipFeatures, EpisodeSpec
+from utils.errors import VideoDecodeError
+from utils.feature_file import FeatureFile, read_feature_file, scratch
+
+FORMAT = 1  # raise it when the same settings give other features
+CHUNK = 64  # rows modulated at once
+BYTES_A_BAD_VIDEO = 1024  # room for its path and reason in a feature file
+_LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureStore:
+    """Frame features of clips.
+
+    Args:
+        rows: (video, draw) to row.
+        frames_RTD: g of every row, on the CPU; perhaps memory-mapped.
+        errors: why a video has no row.
+        encoded: videos decoded and encoded to make it; 0 when it was read from disk.
+    """
+
+    rows: dict[tuple[int, int], int]
+    frames_RTD: Tensor
+    errors: dict[int, VideoDecodeError]
+    encoded: int
+
+    def row(self, video: int, draw: int) -> int:
+        """Row of a clip. Raises the VideoDecodeError of a video that could not be read."""
+        if video in self.errors:
+            raise self.errors[video]
+        return self.rows[video, draw]
+
+
+def weights_hash(module: nn.Module) -> str:
+    """SHA-256 (hex) of a module's names, shapes, parameters and buffers."""
+    digest = hashlib.sha256()
+    for name, value in module.state_dict().items():
+        digest.update(f"{name}{list(value.shape)}{value.dtype}".encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _files_hash(split: SplitData) -> str:
+    """SHA-256 (hex) of the size and time of every listed file: another file of the same name is another clip."""
+    digest = hashlib.sha256()
+    for video, record in enumerate(split.records):
+        try:
+            found = split.dataset.path(video).stat()
+            digest.update(f"{record.path}:{found.st_size}:{found.st_mtime_ns}\n".encode())
+        except VideoDecodeError:
+            digest.update(f"{record.path}: missing\n".encode())
+    return digest.hexdigest()
+
+
+def store_facts(encoder: nn.Module, split: SplitData) -> dict:
+    """All that the stored features of a split depend on; its hash is the file's name."""
+    return {"format": FORMAT, "split": split.name, "weights": weights_hash(encoder), "list": split.list_hash,
+            "files": _files_hash(split), "pixels": split.pixels, "on_bad_video": split.dataset.on_bad_video}
+
+
+def build_store(model: nn.Module, cfg: Config, split: SplitData, specs: Sequence[EpisodeSpec], device: torch.device,
+                title: str, directory: Path | None = None) -> FeatureStore:
+    """Encode the clips of `specs` with the model's encoder; or read them from `directory`, or leave them there.
+
+    Raises VideoDecodeError (DATA.ON_BAD_VIDEO: stop), FeatureStoreError.
+    """
+    wanted = clips_of(split.dataset, specs)
+    if directory or split.dataset.on_bad_video == "replace":  # any clip may be asked for: later, or as a stand-in
+        wanted = dict.fromkeys(range(len(split.records)), tuple(range(split.dataset.draws)))
+    job = _Job(cfg, split, wanted, device, title)
+    if directory is not None:
+        return _stored(model, job, directory)
+    frames, errors = _encode(model, job, lambda shape: scratch(shape, Path(cfg.OUTPUT_DIR)))
+    return FeatureStore(job.rows, frames, errors, len(wanted))
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """Which clips are encoded, and how."""
+
+    cfg: Config
+    split: SplitData
+    wanted: Mapping[int, tuple[int, ...]]
+    device: torch.device
+    title: str
+    rows: dict[tuple[int, int], int] = field(default_factory=dict)
+
+    def __post_init__(self):
+        keys = ((video, draw) for video, draws in self.wanted.items() for draw in draws)
+        self.rows.update((key, row) for row, key in enumerate(keys))
+
+
+def _stored(model: nn.Module, job: _Job, directory: Path) -> FeatureStore:
+    """The features of all clips of a list from `directory`, put there first where they are missing."""
+    facts = store_facts(model.head.backbone, job.split)
+    name = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    path = directory / f"{job.split.name}-{name[:32]}.safetensors"
+    encoded = 0 if path.is_file() else len(job.wanted)
+    if encoded:
+        with FeatureFile(path, facts, spare=BYTES_A_BAD_VIDEO * encoded) as file:
+            _, errors = _encode(model, job, file.allocate)
+            file.commit({"bad_videos": {str(video): [error.path, error.reason] for video, error in errors.items()}})
+    frames, found = read_feature_file(path)
+    _LOGGER.info("features of %d clips of the %s list %s %s", len(frames), job.split.name,
+                 "kept in" if encoded else "read from", path)
+    errors = {int(video): VideoDecodeError(*error) for video, error in found["bad_videos"].items()}
+    return FeatureStore(job.rows, frames, errors, encoded)
+
+
+def _batches(clips: Iterator[Clips], size: int) -> Iterator[list[Clips]]:
+    """Groups of consecutive videos with at least `size` clips, the last one perhaps with fewer."""
+    group: list[Clips] = []
+    for item in clips:
+        group.append(item)
+        if sum(len(clip.pixels) for clip in group) >= size:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _encode(model: nn.Module, job: _Job, allocate: Callable[[tuple[int, int, int]], Tensor]
+            ) -> tuple[Tensor, dict[int, VideoDecodeError]]:
+    """(frames [R, T, D], errors by video). `allocate` makes the array once its shape is known."""
+    model.eval()
+    frames, errors = None, {}
+    loader = build_clip_loader(job.cfg, job.split, job.wanted)
+    with tqdm(total=len(job.wanted), desc=f"{job.title}: encoding", unit="video", disable=None, leave=False) as bar:
+        for group in _batches(iter(loader), job.cfg.TEST.ENCODE_BATCH):
+            bar.update(len(group))
+            errors.update({clips.video: clips.error for clips in group if clips.error})
+            group = [clips for clips in group if clips.error is None]
+            if not group:
+                continue
+            features = _features(model, torch.cat([clips.pixels for clips in group]).to(job.device))
+            if frames is None:
+                frames = allocate((len(job.rows), *features.shape[1:]))
+            for clips, own in zip(group, features.split([len(clips.draws) for clips in group]), strict=True):
+                first = job.rows[clips.video, clips.draws[0]]
+                frames[first:first + len(own)] = own
+    if frames is None:  # not one clip could be read
+        raise next(iter(errors.values()))
+    return frames, errors
+
+
+@torch.inference_mode()
+def _features(model: nn.Module, clips_BTCHW: Tensor) -> Tensor:
+    return model.head.encode(clips_BTCHW).float().cpu()
+
+
+@torch.inference_mode()
+def clip_features(model: nn.Module, store: FeatureStore, split: SplitData, device: torch.device,
+                  directory: Path) -> ClipFeatures:
+    """The head's ClipFeatures of every row of a store, on the CPU; perhaps memory-mapped from `directory`."""
+    frames = store.frames_RTD
+    classes = torch.tensor([split.records[video].class_index for video, _ in store.rows])
+    query, support = scratch(tuple(frames.shape), directory), scratch(tuple(frames.shape), directory)
+    pooled = torch.empty(frames.shape[0], frames.shape[2])
+    for first in range(0, len(frames), CHUNK):
+        part = slice(first, first + CHUNK)
+        found = model.head.clip_features(frames[part].to(device), classes[part].to(device), split.name,
+                                         split.sampler.shot)
+        query[part], pooled[part], support[part] = found.query_PTD.cpu(), found.pooled_PD.cpu(), found.support_PTD.cpu()
+    return ClipFeatures(query, pooled, support)

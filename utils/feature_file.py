@@ -1,0 +1,104 @@
+"""Large arrays outside RAM: scratch memory on disk, and feature files in the safetensors format.
+
+A feature file is written row by row into place (no copy of the whole is ever in memory), appears under its name only
+when it is complete, and is read through a memory map.
+"""
+
+import json
+import math
+import os
+import struct
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import safetensors
+import torch
+from torch import Tensor
+
+from utils.errors import FeatureStoreError
+
+RAM_SHARE = 0.25  # of the memory that is free; a larger array is a memory map on disk
+PAGE = 4096
+_NAME, _META = "frames", "clip_fsar"
+
+
+def scratch(shape: tuple[int, ...], directory: Path) -> Tensor:
+    """Uninitialised float32 memory: in RAM while it is small beside what is free, else mapped from `directory`.
+
+    The file has no name by the time this returns, so nothing is left behind however the process ends.
+    """
+    size = 4 * math.prod(shape)
+    if size < RAM_SHARE * psutil.virtual_memory().available:
+        return torch.empty(shape)
+    directory.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=directory, prefix=".features_") as file:
+        file.truncate(size)
+        return torch.from_file(file.name, shared=True, size=size // 4, dtype=torch.float32).view(shape)
+
+
+class FeatureFile:
+    """A safetensors file being written: `allocate` gives its array [R, T, D], `commit` gives it its name.
+
+    As a context manager it removes what was not committed.
+
+    Args:
+        path: the file. facts: what the features are of, kept in the file's metadata (JSON).
+        spare: bytes to keep free for facts that are known only at the end.
+    """
+
+    def __init__(self, path: Path, facts: dict[str, Any], spare: int = 0):
+        self.path, self.facts, self.spare = path, facts, spare
+        self._part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        self._shape: tuple[int, ...] = ()
+        self._offset = 0
+
+    def __enter__(self) -> "FeatureFile":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._part.unlink(missing_ok=True)
+
+    def _header(self, more: dict[str, Any]) -> bytes:
+        content = {"__metadata__": {_META: json.dumps({**self.facts, **more}, sort_keys=True)},
+                   _NAME: {"dtype": "F32", "shape": list(self._shape), "data_offsets": [0, 4 * math.prod(self._shape)]}}
+        return json.dumps(content).encode()
+
+    def allocate(self, shape: tuple[int, ...]) -> Tensor:
+        """float32 zeros of `shape`, mapped from the file. Raises FeatureStoreError when the disk refuses."""
+        self._shape = shape
+        self._offset = -(-(8 + len(self._header({})) + self.spare) // PAGE) * PAGE
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self._part.open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, self._offset + 4 * math.prod(shape))
+            return torch.from_numpy(np.memmap(self._part, np.float32, "r+", self._offset, shape))
+        except OSError as error:
+            raise FeatureStoreError(f"{self.path}: cannot be written ({error})") from error
+
+    def commit(self, more: dict[str, Any]) -> None:
+        """Write the header with `more` facts, and give the file its name. Raises FeatureStoreError."""
+        head = self._header(more)
+        room = self._offset - 8
+        if len(head) > room:
+            raise FeatureStoreError(f"{self.path}: expected at most {room} bytes of facts, found {len(head)}")
+        try:
+            with self._part.open("r+b") as file:
+                file.write(struct.pack("<Q", room) + head.ljust(room))
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(self._part, self.path)
+        except OSError as error:
+            raise FeatureStoreError(f"{self.path}: cannot be written ({error})") from error
+
+
+def read_feature_file(path: Path) -> tuple[Tensor, dict[str, Any]]:
+    """(rows [R, T, D], memory-mapped; facts). Raises FeatureStoreError on a file that is none, or damaged."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return file.get_tensor(_NAME), json.loads(file.metadata()[_META])
+    except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise FeatureStoreError(f"{path}: expected stored features, found a file that cannot be read ({error}); "
+                                "delete it") from error
