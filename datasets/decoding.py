@@ -87,7 +87,9 @@ class PyavClip:
             raise LaunchError(f"DATA.DECODER pyav: the av package cannot be imported ({error})") from error
         self.path, self._error = path, av.error.FFmpegError
         try:
-            self._container = av.open(str(path), metadata_errors="ignore")
+            # Titles in any encoding are no reason to refuse a video; PyAV 19 no longer asks.
+            lenient = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
+            self._container = av.open(str(path), **lenient)
         except (self._error, ValueError) as error:
             raise VideoDecodeError(path, f"not a video, or damaged (pyav: {_first_line(error)})") from error
         try:

@@ -34,9 +34,10 @@ def main(arguments: list[str] | None = None) -> int:
             sys.stdout.write(format_config(resolved))
             sys.stderr.write(describe_notes(resolved))
             return 0
-        from runs.session import run  # torch and the data sets load only when there is something to run
+        from runs.seeds import run_seeds  # torch and the data sets load only when there is something to run
+        from runs.session import run
 
-        run(resolved)
+        run_seeds(resolved, parsed.overrides) if resolved.config.RANDOM_SEEDS else run(resolved)
     except FewShotError as error:
         sys.stderr.write(f"\n{type(error).__name__}: {error}\n")
         return 1

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -32,29 +33,36 @@ def tiny_videos(tmp_path_factory) -> Path:
     return root
 
 
+def _tiny_project(directory: Path, videos: Path, name: str = "run", extra: str = "", **train) -> Path:
+    """A project file in `directory` that trains in seconds; `train` are TRAIN settings."""
+    tower = directory / "tower.json"
+    tower.write_text(json.dumps(TINY_TOWER))
+    settings = {"DATASET_FEW": "HMDB_few_shot", "WAY": 3, "QUERY_PER_CLASS": 1, "NUM_TRAIN_TASKS": 8,
+                "NUM_VAL_TASKS": 4, "NUM_TEST_TASKS": 6, "VAL_FRE_ITER": 3, "BATCH_SIZE": 1,
+                "BATCH_SIZE_PER_TASK": 2, **train}
+    names = {"CLASS_NAME": class_names("train")[:5], "VAL_CLASS_NAME": class_names("val")[:5]}
+    lines = ["NUM_GPUS: 0", f"OUTPUT_DIR: {directory / name}", "LOG_PERIOD: 1", "TRAIN:"]
+    lines += [f"  {key}: {json.dumps(value)}" for key, value in {**names, **settings}.items()]
+    lines += [f"TEST: {{CLASS_NAME: {json.dumps(class_names('test')[:5])}}}",
+              f"DATA: {{DATA_ROOT_DIR: {videos}, ANNO_DIR: {videos}, NUM_INPUT_FRAMES: 4, "
+              "TRAIN_JITTER_SCALES: [36, 36], TEST_SCALE: 36, TRAIN_CROP_SIZE: 32, TEST_CROP_SIZE: 32}",
+              "SOLVER: {BASE_LR: 1e-3, STEPS_ITER: 4, WARMUP_EPOCHS: 0}", "DATA_LOADER: {NUM_WORKERS: 0}",
+              f"VIDEO: {{HEAD: {{BACKBONE_NAME: {tower}, BACKBONE_WEIGHTS: random}}}}", extra]
+    path = directory / f"{name}.yaml"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture(scope="session")
+def write_tiny_project():
+    """_tiny_project itself, for fixtures that outlive a test."""
+    return _tiny_project
+
+
 @pytest.fixture()
 def tiny_project(tmp_path, tiny_videos):
-    """Writes a project file; returns a function(name, **TRAIN settings) -> its path."""
-    tower = tmp_path / "tower.json"
-    tower.write_text(json.dumps(TINY_TOWER))
-
-    def write(name: str = "run", extra: str = "", **train) -> Path:
-        settings = {"DATASET_FEW": "HMDB_few_shot", "WAY": 3, "QUERY_PER_CLASS": 1, "NUM_TRAIN_TASKS": 8,
-                    "NUM_VAL_TASKS": 4, "NUM_TEST_TASKS": 6, "VAL_FRE_ITER": 3, "BATCH_SIZE": 1,
-                    "BATCH_SIZE_PER_TASK": 2, **train}
-        names = {"CLASS_NAME": class_names("train")[:5], "VAL_CLASS_NAME": class_names("val")[:5]}
-        lines = ["NUM_GPUS: 0", f"OUTPUT_DIR: {tmp_path / name}", "LOG_PERIOD: 1", "TRAIN:"]
-        lines += [f"  {key}: {json.dumps(value)}" for key, value in {**names, **settings}.items()]
-        lines += [f"TEST: {{CLASS_NAME: {json.dumps(class_names('test')[:5])}}}",
-                  f"DATA: {{DATA_ROOT_DIR: {tiny_videos}, ANNO_DIR: {tiny_videos}, NUM_INPUT_FRAMES: 4, "
-                  "TRAIN_JITTER_SCALES: [36, 36], TEST_SCALE: 36, TRAIN_CROP_SIZE: 32, TEST_CROP_SIZE: 32}",
-                  "SOLVER: {BASE_LR: 1e-3, STEPS_ITER: 4, WARMUP_EPOCHS: 0}", "DATA_LOADER: {NUM_WORKERS: 0}",
-                  f"VIDEO: {{HEAD: {{BACKBONE_NAME: {tower}, BACKBONE_WEIGHTS: random}}}}", extra]
-        path = tmp_path / f"{name}.yaml"
-        path.write_text("\n".join(lines) + "\n")
-        return path
-
-    return write
+    """_tiny_project in this test's own directory."""
+    return partial(_tiny_project, tmp_path, tiny_videos)
 
 
 def run_command(*arguments: str, **kwargs) -> subprocess.CompletedProcess:

@@ -216,6 +216,9 @@ def _draws(cfg: Config) -> list[Finding]:
 
 def _seeds(cfg: Config) -> list[Finding]:
     seeds = cfg.RANDOM_SEEDS
+    if seeds is not None and not cfg.TRAIN.ENABLE and cfg.TEST.CHECKPOINT_FILE_PATH:
+        return [Finding(("RANDOM_SEEDS", "TEST.CHECKPOINT_FILE_PATH"), "a checkpoint has one seed: leave "
+                        "TEST.CHECKPOINT_FILE_PATH empty to test the best of each OUTPUT_DIR/seed_<n>")]
     if seeds is None or len(seeds) > 1 and len(set(seeds)) == len(seeds):
         return []
     return [Finding(("RANDOM_SEEDS",), f"expected two or more different seeds, or null, found {list(seeds)}")]

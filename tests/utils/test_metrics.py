@@ -1,0 +1,100 @@
+"""Intervals against simulation, and the small figures against values worked out by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from utils.metrics import (
+    calibration_error,
+    confusion,
+    exact_mcnemar,
+    mean_interval,
+    shared_videos_interval,
+    wilson,
+)
+
+CLASSES, VIDEOS, EPISODES, WAY = 6, 12, 400, 5
+
+
+def _world(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """How good each video of a fresh data set is as a query, and as a support. [CLASSES, VIDEOS]"""
+    return rng.normal(0.6, 0.9, (CLASSES, VIDEOS)), rng.normal(0, 0.7, (CLASSES, VIDEOS))
+
+
+def _test(rng: np.random.Generator, query_skill: np.ndarray, support_skill: np.ndarray):
+    """(correct [E, M], query videos [E, M], support videos [E, N]) of random 5-way 1-shot episodes."""
+    classes = np.array([rng.permutation(CLASSES)[:WAY] for _ in range(EPISODES)])
+    pairs = np.array([[rng.choice(VIDEOS, 2, replace=False) for _ in range(WAY)] for _ in range(EPISODES)])
+    skill = query_skill[classes, pairs[..., 0]] + support_skill[classes, pairs[..., 1]]
+    correct = rng.random((EPISODES, WAY)) < 1 / (1 + np.exp(-skill))
+    return correct, classes * VIDEOS + pairs[..., 0], classes * VIDEOS + pairs[..., 1]
+
+
+def test_the_interval_over_videos_covers_and_the_plain_one_does_not():
+    """Data sets are drawn anew: the plain interval misses the true mean far too often, the other about 5 % of times."""
+    rng = np.random.default_rng(0)
+    worlds = [_test(rng, *_world(rng)) for _ in range(150)]
+    truth = float(np.mean([_test(rng, *_world(rng))[0].mean() for _ in range(400)]))
+    labels = np.repeat(np.arange(CLASSES), VIDEOS)
+    covered = plain = 0
+    widths = []
+    for correct, query, support in worlds:
+        low, high = shared_videos_interval(correct, query, support, labels)
+        covered += low <= truth <= high
+        widths.append(high - low)
+        mean, half = mean_interval(correct.mean(axis=1).tolist())
+        plain += mean - half <= truth <= mean + half
+    assert 0.87 <= covered / len(worlds) <= 0.99
+    assert plain / len(worlds) < 0.75
+    spread = np.std([correct.mean() for correct, *_ in worlds])
+    assert 0.8 < np.mean(widths) / (2 * 1.96 * spread) < 1.25
+
+
+def test_without_shared_effects_the_two_intervals_agree():
+    rng = np.random.default_rng(1)
+    flat = np.full((CLASSES, VIDEOS), 1.0), np.zeros((CLASSES, VIDEOS))
+    ratios = []
+    for _ in range(30):
+        correct, query, support = _test(rng, *flat)
+        low, high = shared_videos_interval(correct, query, support, np.repeat(np.arange(CLASSES), VIDEOS))
+        ratios.append((high - low) / (2 * mean_interval(correct.mean(axis=1).tolist())[1]))
+    assert 0.9 < np.mean(ratios) < 1.35
+
+
+def test_the_interval_over_videos_of_a_perfect_model_and_of_the_same_seed():
+    ones, query = np.ones((4, 2), bool), np.arange(8).reshape(4, 2)
+    assert shared_videos_interval(ones, query, query + 8, np.zeros(16, int)) == (1.0, 1.0)
+    rng = np.random.default_rng(2)
+    correct, query, support = _test(rng, *_world(rng))
+    labels = np.repeat(np.arange(CLASSES), VIDEOS)
+    assert shared_videos_interval(correct, query, support, labels) == shared_videos_interval(correct, query, support,
+                                                                                             labels)
+
+
+def test_wilson():
+    low, high = wilson(8, 10)  # Wilson 1927, worked out by hand
+    assert (low, high) == pytest.approx((0.4901625, 0.9433178), abs=1e-6)
+    assert wilson(0, 5)[0] == 0 and wilson(5, 5)[1] == 1
+
+
+def test_calibration_error():
+    sure = np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.6, 0.4]])
+    right = np.array([True, True, True, False])
+    assert calibration_error(sure, right) == pytest.approx((2 * 0.1 + 2 * 0.1) / 4)
+    assert calibration_error(sure * math.nan, right) is None
+    assert calibration_error(np.array([[1.0, 0.0]]), np.array([True])) == 0
+
+
+def test_confusion_and_mcnemar():
+    assert confusion(np.array([[0, 1], [1, 2]]), np.array([[0, 2], [1, 2]]), 3).tolist() == [
+        [1, 0, 0], [0, 1, 1], [0, 0, 1]]
+    assert exact_mcnemar(0, 0) == 1 and exact_mcnemar(1, 7) == pytest.approx(2 * 9 / 2**8)
+
+
+def test_mean_interval():
+    mean, half = mean_interval([0.0, 1.0, 1.0, 1.0])
+    assert mean == 0.75 and half == pytest.approx(1.959964 * 0.25)
+    assert mean_interval([0.5]) == (0.5, 0.0)
+    with pytest.raises(ValueError, match="at least one episode"):
+        mean_interval([])
