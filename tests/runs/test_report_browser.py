@@ -41,10 +41,11 @@ while (walker.nextNode()) {
 }
 return [seen, found];
 """
-# Elements beyond the right edge, except those inside a box that scrolls by itself.
+# Elements beyond the right edge of the window or of their example, except inside a box that scrolls by itself.
 BEYOND = """
+const end = e => (e.parentElement.closest(".example") ?? document.documentElement).getBoundingClientRect().right;
 return [...document.querySelectorAll("main *")].filter(e => !e.closest(".scroll, svg, .stack thead")
-  && e.getBoundingClientRect().right > document.documentElement.clientWidth + 0.5).map(e => e.outerHTML.slice(0, 200));
+  && e.getBoundingClientRect().right > end(e) + 0.5).map(e => e.outerHTML.slice(0, 200));
 """
 BROKEN = "return [...document.images].filter(i => !(i.complete && i.naturalWidth > 0)).map(i => i.alt)"
 
@@ -67,7 +68,7 @@ def browser():
     options.binary_location = binary
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     for argument in ("--headless=new", "--disable-gpu", "--disable-dev-shm-usage",
-                     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost", "--force-color-profile=srgb"):
+                     "--host-resolver-rules=MAP * ~NOTFOUND", "--force-color-profile=srgb"):
         options.add_argument(argument)
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         options.add_argument("--no-sandbox")  # Chromium's sandbox refuses root
