@@ -57,7 +57,9 @@ setup(
         "tensorboard",
         "matplotlib",
         "safetensors",
+        "jinja2>=3.1",
     ],
-    extras_require={"dev": ["pytest>=8", "pytest-timeout", "hypothesis", "ruff", "pylint", "setuptools>=64", "wheel"]},
+    extras_require={"dev": ["pytest>=8", "pytest-timeout", "hypothesis", "ruff", "pylint", "selenium>=4.6",
+                            "setuptools>=64", "wheel"]},
     cmdclass={"install": Refuse, "sdist": Refuse},
 )

@@ -51,6 +51,10 @@ class CheckpointError(FewShotError):
     """A checkpoint that is damaged or does not fit the model."""
 
 
+class ReportError(FewShotError):
+    """Results, or examples, that a report cannot be made of: names the key or the part, and what was expected."""
+
+
 class NonFiniteLossError(FewShotError):
     """A loss that is NaN or infinite: names the step, the losses and the videos of the episode."""
 
