@@ -57,6 +57,8 @@ setup(
         "tensorboard",
         "matplotlib",
         "safetensors",
+        "scipy",
+        "pyarrow",
         "jinja2>=3.1",
     ],
     extras_require={"dev": ["pytest>=8", "pytest-timeout", "hypothesis", "ruff", "pylint", "selenium>=4.6",

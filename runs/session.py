@@ -136,5 +136,6 @@ def run(resolved: Resolved) -> dict:
     path = Path(cfg.TEST.CHECKPOINT_FILE_PATH) if cfg.TEST.CHECKPOINT_FILE_PATH and not cfg.TRAIN.ENABLE \
         else session.store.best
     found = test_checkpoint(cfg, model, path, session.test, session.output_dir)
-    sys.stdout.write("\n" + results.in_words(found) + f"\nWritten to {session.output_dir}/results.json\n")
+    sys.stdout.write("\n" + results.in_words(found) + f"\nWritten to {session.output_dir}/results.json; look at "
+                     f"{session.output_dir}/report.html\n")
     return found

@@ -10,6 +10,7 @@ from torch import nn
 from models.heads.clip_fsar import DEFAULT_TEXT_WEIGHT
 from runs import results
 from runs.evaluate import Evaluator
+from runs.explain import report
 from runs.identity import data_set_name, list_name
 from runs.predictions import FILE, write_predictions
 from utils import checkpoint
@@ -73,6 +74,7 @@ def test_checkpoint(cfg: Config, model: nn.Module, path: Path, evaluator: Evalua
     write_predictions(output_dir / FILE, evaluation, split, {
         key: str(summary[key]) for key in ("episodes_sha256", "list_sha256", "scoring")})
     results.write_json(output_dir / "results.json", summary)
+    report(model, evaluator, evaluation, summary, output_dir)
     return summary
 
 
