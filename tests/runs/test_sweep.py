@@ -98,7 +98,8 @@ def test_names_say_what_varies_and_never_clash(project, tmp_path, tiny_project):
     names = [c.name for c in grid.plan([project], [f"TEST.PROMPT={','.join(prompts)}"], [], tmp_path)]
     assert len({name.casefold() for name in names}) == len(prompts)
     assert all(re.fullmatch(r"TEST.PROMPT=[\w.]+~\w{8}", name) and len(name) < 200 for name in names)
-    assert len(set(grid.fit_names(["K=a", "K=A", "K=b"]))) == 3 and grid.fit_names(["K=a", "K=A", "K=b"])[2] == "K=b"
+    plain = grid.fit_names(["K=a", "K=A", "K=b"])
+    assert len({name.casefold() for name in plain}) == 3 and plain[2] == "K=b"
     other = tmp_path / "other" / "tiny.yaml"
     other.parent.mkdir()
     other.write_text(project.read_text().replace("WAY: 3", "WAY: 4"))
@@ -250,7 +251,8 @@ def test_slurm_script(project, stub, capsys, monkeypatch, tmp_path):
         assert done.returncode == 0 and not done.stderr, done.stderr
         directory = Path(done.stdout.removeprefix("done: ").strip())
         assert _trace(directory)[0][3][2:] == ["TEST.PROMPT", prompt, "RANDOM_SEED", "0", "OUTPUT_DIR", str(directory)]
-    assert "done before: " in task(0).stdout
+    before = task(0)
+    assert before.returncode == 0 and "done before: " in before.stdout
     failed = task(1)
     assert failed.returncode == 1 and "boom" in failed.stderr and "failed with exit status 1" in failed.stderr
     assert task(8).returncode == 2 and "no combination 8: the array is 0 to 7" in task(8).stderr

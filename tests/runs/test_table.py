@@ -46,6 +46,9 @@ def test_cell_column_and_label(tmp_path):
     assert rows["Method"] == ["SSv2-Full 1-shot", "Demo 5-shot"]
     assert [re.sub(" <sup>.*", "", cell) for cell in rows["CLIP-FSAR RN50, prototypes"]] == ["61.0 +- 0.9", "-"]
     assert [re.sub(" <sup>.*", "", cell) for cell in rows["CLIP-FSAR demo_clip, prototypes"]] == ["-", "50.0 +- 0.9"]
+    one = write_result(tmp_path / "c", scorings={"prototypes": {"accuracy": 0.97, "interval95": None}})
+    text = _markdown(one)
+    assert _rows(text)["CLIP-FSAR RN50, prototypes"] == ["97.0"] and "; no interval." in text
 
 
 def test_scorings_are_never_in_one_row(tmp_path):
@@ -79,7 +82,7 @@ def test_what_differs_gets_a_footnote_and_no_bold(tmp_path, change, words):
     """In two rows of one column, and where only this tells the rows of one method apart."""
     first = write_result(tmp_path / "a", 0.6)
     for backbone in ("ViT-B/16", "RN50"):
-        other = write_result(tmp_path / f"b{backbone[0]}", 0.7, backbone=backbone, **change)
+        other = write_result(tmp_path / f"b{backbone[0]}", 0.7, backbone=backbone, seed=1, **change)
         text = _markdown(first, other)
         (label_a, [one]), (label_b, [two]) = list(_rows(text).items())[1:]
         assert _mark(one) and _mark(two) and _mark(one) != _mark(two)
