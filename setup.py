@@ -52,6 +52,8 @@ setup(
         "simplejson",
         "tqdm",
         "pandas",
+        "jinja2",
+        "tabulate",
         "psutil",
         "fvcore",
         "tensorboard",

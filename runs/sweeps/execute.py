@@ -1,0 +1,237 @@
+"""Run combinations as processes, some at a time; a killed sweep goes on where it stopped."""
+
+import fcntl
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import IO
+
+from tqdm import tqdm
+
+from runs.sweeps.grid import Combination
+
+MARKER = "sweep_done.json"
+LOG = "output.log"
+LOCK = ".sweep.lock"
+LAST_LINES = 15
+_POLL_SECONDS = 0.1
+_STOP = ((signal.SIGINT, 10.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))  # signal, seconds it is given to work
+
+
+def is_done(combination: Combination) -> bool:
+    """Whether it ended well with these settings, and its results are still there."""
+    try:
+        marker = json.loads((combination.directory / MARKER).read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # not there, or cut off
+        return False
+    same = isinstance(marker, dict) and marker.get("config_sha256") == combination.config_sha256
+    return same and (combination.directory / "results.json").is_file()
+
+
+def marker_text(combination: Combination) -> str:
+    """The marker's content as far as it is known beforehand."""
+    return json.dumps({"config_sha256": combination.config_sha256, "command": combination.command()})
+
+
+def cores() -> int:
+    """CPU cores this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def environment(jobs: int) -> dict[str, str]:
+    """The environment of a run: with several at once, each computes with its share of the cores."""
+    share = {"OMP_NUM_THREADS": str(max(1, cores() // jobs))} if jobs > 1 else {}
+    return {**os.environ, **share}
+
+
+def last_lines(log: Path, start: int = 0) -> list[str]:
+    """The last lines of a log from a position on."""
+    with log.open("rb") as file:
+        file.seek(0, os.SEEK_END)
+        file.seek(max(start, file.tell() - 20_000))
+        return file.read().decode("utf-8", "replace").splitlines()[-LAST_LINES:]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A combination that did not end well, and why: the last lines of its log."""
+
+    combination: Combination
+    reason: str
+    lines: list[str]
+
+    def __str__(self) -> str:
+        """As shown on the screen."""
+        lines = "".join(f"    {line}\n" for line in self.lines)
+        return f"failed: {self.combination.name} ({self.reason})\n{lines}  directory: {self.combination.directory}"
+
+
+@dataclass(slots=True)
+class _Running:
+    """A process, its log, where this attempt starts in the log, and the lock on its directory."""
+
+    combination: Combination
+    process: subprocess.Popen
+    log: Path
+    start: int
+    lock: IO[bytes]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a sweep."""
+
+    done: list[Combination] = field(default_factory=list)
+    failed: list[Failure] = field(default_factory=list)
+    interrupted: bool = False
+
+
+def _launch(combination: Combination, jobs: int, lock: IO[bytes]) -> _Running:
+    """The process of one run, writing at the end of its log. It has a session of its own, so that Ctrl-C reaches it
+    and its workers through `_stop` alone. It inherits the lock, which so outlives a sweep that is killed."""
+    log, command = combination.directory / LOG, combination.command()
+    with log.open("ab") as file:
+        file.write(f"--- {datetime.now(timezone.utc):%Y-%m-%d %H:%M:%S} UTC {shlex.join(command)}\n".encode())
+        file.flush()
+        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                                   env=environment(jobs), start_new_session=True, pass_fds=(lock.fileno(),))
+        return _Running(combination, process, log, file.tell(), lock)
+
+
+def _start(combination: Combination, jobs: int) -> _Running | Failure:
+    """Start one run, unless something else is at work in its directory."""
+    directory = combination.directory
+    lock = None
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = (directory / LOCK).open("ab")
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        (directory / MARKER).unlink(missing_ok=True)
+        return _launch(combination, jobs, lock)
+    except OSError as error:
+        if lock:
+            lock.close()
+        busy = isinstance(error, BlockingIOError)
+        return Failure(combination, "another process is running it; wait for its end, or end it" if busy
+                       else f"cannot be started: {error}", [])
+
+
+def _finish(running: _Running) -> Failure | None:
+    """After the end of a process: the marker, or what went wrong."""
+    status = running.process.returncode
+    running.lock.close()
+    if status == 0:
+        temporary = running.combination.directory / f".{MARKER}.tmp"
+        temporary.write_text(marker_text(running.combination) + "\n", encoding="utf-8")
+        os.replace(temporary, running.combination.directory / MARKER)
+        return None
+    reason = f"exit status {status}" if status > 0 else f"killed by {signal.Signals(-status).name}"
+    return Failure(running.combination, reason, last_lines(running.log, running.start))
+
+
+def _stop(runs: Sequence[_Running]) -> None:
+    """End processes and their workers: as Ctrl-C first, then by force."""
+    for number, seconds in _STOP:
+        alive = [run for run in runs if run.process.poll() is None]
+        for run in alive:
+            os.killpg(run.process.pid, number)  # not reaped yet, so the group exists
+        deadline = time.monotonic() + seconds
+        for run in alive:
+            try:
+                run.process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                continue
+    for run in runs:
+        run.lock.close()
+
+
+@contextmanager
+def _interrupts() -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C, SIGTERM or SIGHUP (a closed terminal) came: asked for between two steps, so that no process is
+    started and forgotten. A signal that is ignored (nohup) stays ignored."""
+    came: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {n: signal.getsignal(n) for n in numbers if signal.getsignal(n) is not signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, lambda number, frame: came.append(number))
+    try:
+        yield lambda: bool(came)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Bar:
+    """The progress bar: done, failed, running, and the time left."""
+
+    def __init__(self, total: int, before: int):
+        self._bar = tqdm(total=total, initial=before, desc="sweep", unit="run", smoothing=0.0)
+        self._shown, self._at = "", 0.0
+
+    def show(self, outcome: Outcome, running: int) -> None:
+        """Redraw when something changed, and on a screen every second."""
+        text = f"done {len(outcome.done)}, failed {len(outcome.failed)}, running {running}"
+        self._bar.n = len(outcome.done) + len(outcome.failed)
+        if text != self._shown or (sys.stderr.isatty() and time.monotonic() - self._at > 1):
+            self._bar.set_postfix_str(text)
+            self._shown, self._at = text, time.monotonic()
+
+    def tell(self, text: str) -> None:
+        """A message above the bar."""
+        self._bar.write(text, file=sys.stderr)
+
+    def close(self) -> None:
+        """Leave the last state on the screen."""
+        self._bar.close()
+
+
+def _collect(running: list[_Running], outcome: Outcome, bar: _Bar) -> None:
+    """Move the processes that have ended from `running` to the outcome."""
+    for run in [run for run in running if run.process.poll() is not None]:
+        running.remove(run)
+        failure = _finish(run)
+        if failure:
+            outcome.failed.append(failure)
+            bar.tell(str(failure))
+        else:
+            outcome.done.append(run.combination)
+
+
+def execute(combinations: Sequence[Combination], jobs: int) -> Outcome:
+    """Run what is not done, at most `jobs` at once. A failure does not stop the others.
+
+    After Ctrl-C, SIGTERM or a closed terminal the processes are ended and the outcome says interrupted.
+    """
+    outcome = Outcome(done=[c for c in combinations if is_done(c)])
+    pending = [c for c in combinations if c not in outcome.done]
+    running: list[_Running] = []
+    bar = _Bar(len(combinations), len(outcome.done))
+    with _interrupts() as interrupted:
+        try:
+            while (pending or running) and not interrupted():
+                while pending and len(running) < jobs:
+                    started = _start(pending.pop(0), jobs)
+                    if isinstance(started, Failure):
+                        outcome.failed.append(started)
+                        bar.tell(str(started))
+                    else:
+                        running.append(started)
+                bar.show(outcome, len(running))
+                time.sleep(_POLL_SECONDS)
+                _collect(running, outcome, bar)
+            outcome.interrupted = bool(pending or running)
+        finally:
+            _stop(running)
+            bar.show(outcome, 0)
+            bar.close()
+    outcome.done.sort(key=combinations.index)
+    return outcome

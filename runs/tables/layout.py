@@ -1,0 +1,162 @@
+"""Cells side by side: columns, rows that never hold two settings under one name, footnotes, the best of a column."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import product
+from string import ascii_lowercase
+from typing import Any
+
+from runs.tables.cells import Cell, Column
+from utils.config.reading import shown
+
+DATA_SETS = {"ssv2_full": "SSv2-Full", "ssv2_small": "SSv2-Small", "kinetics100": "Kinetics-100", "ucf101": "UCF101",
+             "hmdb51": "HMDB51", "demo": "Demo"}
+_ABSENT = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A cell where it stands, with its footnote mark ("": none) and whether it is its column's best."""
+
+    cell: Cell
+    mark: str
+    best: bool
+
+    @property
+    def mean(self) -> str:
+        """Percent, as printed."""
+        return _printed(self.cell.accuracy)
+
+    @property
+    def spread(self) -> str:
+        """What follows +-, in percent; empty where there is nothing."""
+        return "" if self.cell.plus_minus is None else _printed(self.cell.plus_minus)
+
+    @property
+    def seeds(self) -> str:
+        """Number of seeds, where there are several."""
+        return f"({self.cell.seeds} seeds)" if self.cell.seeds > 1 else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table before it is written.
+
+    Args:
+        titles: column to its heading, in order.
+        rows: (label, entry by column).
+        notes: (mark, text); an empty mark is a note on the whole table.
+    """
+
+    titles: dict[Column, str]
+    rows: list[tuple[str, dict[Column, Entry]]]
+    notes: list[tuple[str, str]]
+
+
+def _printed(share: float) -> str:
+    return f"{100 * share:.1f}"
+
+
+def _titles(cells: Iterable[Cell]) -> dict[Column, str]:
+    """Headings, the known data sets first, in the order papers have them."""
+    known = list(DATA_SETS)
+    columns = sorted({cell.column for cell in cells},
+                     key=lambda c: (known.index(c[0]) if c[0] in known else len(known), c[0], c[1]))
+    return {column: f"{DATA_SETS.get(column[0], column[0])} {column[1]}-shot" for column in columns}
+
+
+def _marks() -> Iterator[str]:
+    """a, b, ..., z, aa, ab, ..."""
+    for length in range(1, 4):
+        yield from map("".join, product(ascii_lowercase, repeat=length))
+
+
+def _told(cell: Cell) -> dict[str, str]:
+    return {**cell.facts, **cell.remarks}
+
+
+def _common(cells: list[Cell]) -> dict[str, str]:
+    """What holds for every measured cell, said once. Selection on anything but val and averages over seeds are told
+    at each cell, so that no cell can be quoted without."""
+    measured = [_told(cell) for cell in cells if cell.seeds]
+    common = {name: text for name, text in (measured[0] if measured else {}).items()
+              if all(told.get(name) == text for told in measured)}
+    if common.get("selected_on") != "checkpoint selected on val":
+        common.pop("selected_on", None)
+    if any(cell.seeds > 1 for cell in cells):
+        common.pop("spread", None)
+    return common
+
+
+def _footnotes(cells: list[Cell]) -> tuple[list[str], list[tuple[str, str]]]:
+    """The mark of each cell, and the notes: one mark for each distinct combination of what is told."""
+    common, marks, texts = _common(cells), _marks(), {}
+    of_cells = []
+    for cell in cells:
+        text = "; ".join(text for name, text in _told(cell).items() if not cell.seeds or name not in common)
+        if text and text not in texts:
+            texts[text] = next(marks)
+        of_cells.append(texts.get(text, ""))
+    notes = [("", f"Accuracy in percent. All measured cells: {'; '.join(common.values())}.")] if common else [
+        ("", "Accuracy in percent.")]
+    return of_cells, notes + [(mark, f"{text}.") for text, mark in texts.items()]
+
+
+def _best(cells: list[Cell]) -> list[bool]:
+    """Whether each cell is the best, as printed, of two or more measured ones of its column that are comparable."""
+    groups: dict[Any, list[float]] = {}
+    for cell in cells:
+        if cell.seeds:
+            groups.setdefault((cell.column, *cell.facts.items()), []).append(float(_printed(cell.accuracy)))
+    found = []
+    for cell in cells:
+        others = groups.get((cell.column, *cell.facts.items()), [])
+        found.append(bool(cell.seeds) and len(others) > 1 and float(_printed(cell.accuracy)) == max(others))
+    return found
+
+
+def _differing(cells: list[Cell], keys: list[tuple], attributes: Callable[[Cell], dict]) -> list[str]:
+    """Names of the attributes that tell cells apart that would fall into one place of the table."""
+    places: dict[tuple, list[dict]] = {}
+    for cell, key in zip(cells, keys, strict=True):
+        places.setdefault((cell.column, key), []).append(attributes(cell))
+    names: dict[str, None] = {}
+    for there in places.values():
+        every = dict.fromkeys(name for one in there for name in one)
+        names.update((name, None) for name in every
+                     if any(one.get(name, _ABSENT) != there[0].get(name, _ABSENT) for one in there))
+    return list(names)
+
+
+def _variants(cells: list[Cell]) -> list[str]:
+    """For cells of one label: what each row adds to it, so that no two cells share a place.
+
+    What the results say comes first, then settings of run.json, then the directory. Only what is needed is added.
+    """
+    keys: list[tuple[str, ...]] = [() for _ in cells]
+    tiers: list[tuple[Callable[[Cell], dict], str]] = [
+        (lambda cell: {**cell.facts, **{k: v for k, v in cell.remarks.items() if k == "text_weight"}}, "{value}"),
+        (lambda cell: {name: shown(value) for name, value in cell.config.items()}, "{name} {value}"),
+        (lambda cell: {"run": cell.runs}, "{value}")]
+    for attributes, words in tiers:
+        names = _differing(cells, keys, attributes)
+        keys = [(*key, *(words.format(name=name, value=attributes(cell)[name]) for name in names
+                         if name in attributes(cell))) for cell, key in zip(cells, keys, strict=True)]
+    return [", ".join(key) for key in keys]
+
+
+def lay_out(cells: list[Cell]) -> Table:
+    """The table of these cells; rows in the order in which their label appears first."""
+    marks, notes = _footnotes(cells)
+    best = _best(cells)
+    labels = list(dict.fromkeys(cell.label for cell in cells))
+    rows: dict[tuple[str, str], dict[Column, Entry]] = {}
+    for label in labels:
+        mine = [index for index, cell in enumerate(cells) if cell.label == label]
+        for index, variant in zip(mine, _variants([cells[i] for i in mine]), strict=True):
+            row = rows.setdefault((label, variant), {})
+            row[cells[index].column] = Entry(cells[index], marks[index], best[index])
+    if any(best):
+        notes.append(("", "Bold: the best of the measured cells of a column that share protocol, selection, lists, "
+                          "way, queries, episodes, frames and temporal draws."))
+    return Table(_titles(cells), [("; ".join(filter(None, key)), row) for key, row in rows.items()], notes)

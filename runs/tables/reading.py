@@ -1,0 +1,203 @@
+"""results.json files as Results: one accuracy each, with everything that decides what it may stand beside."""
+
+import json
+import math
+import typing
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from utils.config.fields import Mismatch, coerce, describe
+from utils.config.reading import shown
+from utils.errors import ResultsError
+
+SCORINGS = {"prototypes": "prototypes", "fused": "fused with text", "text": "text only"}  # name in a file: in a table
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """The keys of a results.json that say what its accuracy means; each must be there."""
+
+    method: str
+    backbone: str
+    data_set: str
+    shot: int
+    way: int
+    query: int
+    episodes: int
+    frames: int
+    temporal_draws: int | str | None
+    protocol: str
+    split: str
+    selected_on: str
+    list_id: str
+    list_sha256: str
+    episodes_sha256: str
+    episode_seed: int | None
+    seed: int
+    iteration: int | str
+    bad_videos: int
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One way of scoring: accuracies in 0..1; None for what the file does not give."""
+
+    accuracy: float
+    interval95: float | None
+    interval95_videos: tuple[float, ...] | None = None
+    text_weight: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One measured accuracy.
+
+    Args:
+        file: the results.json.
+        scoring: prototypes, fused or text.
+        lists: split to the identity of its list.
+        config: the run's settings by dotted key, from run.json beside the file; None where that is not there.
+    """
+
+    file: Path
+    setting: Setting
+    scoring: str
+    score: Score
+    lists: dict[str, str]
+    config: dict[str, Any] | None
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """The mapping in a JSON file. Raises ResultsError naming the file."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or not JSON
+        raise ResultsError(f"{path}: cannot be read ({error}); the command that made the run writes it anew") from error
+    if not isinstance(content, dict):
+        raise ResultsError(f"{path}: expected keys and values, found {shown(content)}")
+    return content
+
+
+def _file(run: Path) -> Path:
+    """The results.json of a run directory, or the file itself."""
+    if run.is_file():
+        return run
+    if not run.is_dir():
+        raise ResultsError(f"{run}: no such directory or file; expected the directory of a run, or its results.json")
+    if not (run / "results.json").is_file():
+        raise ResultsError(f"{run}: no results.json in this directory; expected the directory of a finished run")
+    return run / "results.json"
+
+
+def _files(run: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The results of a run; of a run with several seeds those of each seed."""
+    path = _file(run)
+    content = _json(path)
+    if "seeds" not in content or "runs" not in content:
+        yield path, content
+        return
+    names = content["runs"]
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise ResultsError(f"{path}: runs: expected the directories of the seeds, found {shown(names)}")
+    for name in names:
+        one = _file(path.parent / name)
+        yield one, _json(one)
+
+
+def _present(path: Path, content: dict[str, Any], name: str, prefix: str) -> Any:
+    """The value of a key that must be there."""
+    if name not in content:
+        raise ResultsError(f"{path}: {prefix}{name}: this key is missing (found {', '.join(content) or 'no keys'}); "
+                           "test the checkpoint again with this version to have it written")
+    return content[name]
+
+
+def _value(path: Path, content: dict[str, Any], name: str, hint: Any, prefix: str = "") -> Any:
+    """One key with its type checked; where null is a value, NaN is read as null."""
+    value = _present(path, content, name, prefix)
+    if type(None) in typing.get_args(hint) and isinstance(value, float) and math.isnan(value):
+        return None
+    try:
+        return coerce(value, hint)
+    except Mismatch:
+        raise ResultsError(f"{path}: {prefix}{name}: expected {describe(hint)}, found {shown(value)}") from None
+
+
+def _section(path: Path, content: dict[str, Any], name: str, prefix: str = "") -> dict[str, Any]:
+    """A nested mapping that is not empty."""
+    value = _present(path, content, name, prefix)
+    if not isinstance(value, dict) or not value:
+        raise ResultsError(f"{path}: {prefix}{name}: expected a section with keys, found {shown(value)}")
+    return value
+
+
+def _score(path: Path, scorings: dict[str, Any], name: str) -> Score:
+    """One entry of scorings."""
+    part, prefix = _section(path, scorings, name, "scorings."), f"scorings.{name}."
+    optional = {key: part.get(key) for key in ("interval95_videos", "text_weight")}
+    score = Score(_value(path, part, "accuracy", float, prefix), _value(path, part, "interval95", float | None, prefix),
+                  _value(path, optional, "interval95_videos", tuple[float, ...] | None, prefix),
+                  _value(path, optional, "text_weight", float | None, prefix))
+    if not 0 <= score.accuracy <= 1:
+        raise ResultsError(f"{path}: {prefix}accuracy: expected 0 to 1, found {shown(score.accuracy)}")
+    if score.interval95_videos is not None and len(score.interval95_videos) != 2:
+        raise ResultsError(f"{path}: {prefix}interval95_videos: expected its two ends, found "
+                           f"{shown(part['interval95_videos'])}")
+    return score
+
+
+def _wanted(path: Path, content: dict[str, Any], scorings: dict[str, Any], scoring: str | None) -> list[str]:
+    """The scorings to show of a file."""
+    if scoring == "all":
+        unknown = [name for name in scorings if name not in SCORINGS]
+        if unknown:
+            raise ResultsError(f"{path}: scorings: expected {', '.join(SCORINGS)}, found {', '.join(unknown)}")
+        return [name for name in SCORINGS if name in scorings]
+    if scoring:
+        return [scoring]
+    own = _value(path, content, "scoring", str)
+    if own not in SCORINGS:
+        raise ResultsError(f"{path}: scoring: expected {' or '.join(SCORINGS)}, found {shown(own)}")
+    return [own]
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested sections as one table of dotted keys."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        found.update(flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value})
+    return found
+
+
+def _config(path: Path) -> dict[str, Any] | None:
+    """The configuration in the run.json beside a results.json, flat."""
+    if not path.with_name("run.json").is_file():
+        return None
+    return flat(_section(path.with_name("run.json"), _json(path.with_name("run.json")), "config"))
+
+
+def read_results(runs: Iterable[str | Path], scoring: str | None = None) -> list[Result]:
+    """The results of run directories or results.json files, in this order, each file once.
+
+    Args:
+        scoring: prototypes, fused or text; all: every scoring a file has; None: the one its first numbers are.
+
+    Raises:
+        ResultsError: naming the directory without results, or the file and the key that is missing or wrong.
+    """
+    found: list[Result] = []
+    seen: set[Path] = set()
+    for path, content in (item for run in runs for item in _files(Path(run))):
+        if path.resolve() in seen:
+            continue
+        seen.add(path.resolve())
+        hints = typing.get_type_hints(Setting)
+        setting = Setting(**{name: _value(path, content, name, hint) for name, hint in hints.items()})
+        lists = _section(path, content, "lists")
+        lists = {split: _value(path, lists, split, str, "lists.") for split in lists}
+        scorings, config = _section(path, content, "scorings"), _config(path)
+        found += [Result(path, setting, name, _score(path, scorings, name), lists, config)
+                  for name in _wanted(path, content, scorings, scoring)]
+    return found

@@ -1,0 +1,295 @@
+"""Paper tables: what stands in a cell, what may not stand together, what is quoted, three formats."""
+
+import csv
+import io
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from runs.table import build_table, main
+from runs.tables.formats import FORMATS
+from runs.tables.published import published_cells
+from tests.conftest import REPOSITORY
+from tests.runs.result_files import RESULT, result, write_result
+from utils.errors import ResultsError
+
+
+def _markdown(*runs, **options) -> str:
+    return FORMATS["markdown"](build_table(runs, **options))
+
+
+def _rows(text: str) -> dict[str, list[str]]:
+    """Label to cells of the Markdown table; each label once."""
+    lines = [[part.strip() for part in line.strip("|").split(" | ")] for line in text.splitlines() if line[:1] == "|"]
+    labels = [line[0] for line in lines]
+    assert len(set(labels)) == len(labels)
+    return {line[0]: line[1:] for line in lines if not line[0].startswith(":--")}
+
+
+def _long(*runs, **options) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(FORMATS["csv"](build_table(runs, **options)))))
+
+
+def _mark(cell: str) -> str:
+    found = re.search(r"<sup>(\w+)</sup>$", cell)
+    return found.group(1) if found else ""
+
+
+def test_cell_column_and_label(tmp_path):
+    tower = write_result(tmp_path / "b", 0.5, backbone="configs/projects/demo/demo_clip.json", shot=5, data_set="demo")
+    rows = _rows(_markdown(tower, write_result(tmp_path / "a")))
+    assert rows["Method"] == ["SSv2-Full 1-shot", "Demo 5-shot"]
+    assert [re.sub(" <sup>.*", "", cell) for cell in rows["CLIP-FSAR RN50, prototypes"]] == ["61.0 +- 0.9", "-"]
+    assert [re.sub(" <sup>.*", "", cell) for cell in rows["CLIP-FSAR demo_clip, prototypes"]] == ["-", "50.0 +- 0.9"]
+    one = write_result(tmp_path / "c", scorings={"prototypes": {"accuracy": 0.97, "interval95": None}})
+    text = _markdown(one)
+    assert _rows(text)["CLIP-FSAR RN50, prototypes"] == ["97.0"] and "; no interval." in text
+
+
+def test_scorings_are_never_in_one_row(tmp_path):
+    run = write_result(tmp_path / "a")
+    fused = write_result(tmp_path / "b", scoring="fused", shot=5)
+    assert list(_rows(_markdown(run, fused)))[1:] == ["CLIP-FSAR RN50, prototypes", "CLIP-FSAR RN50, fused with text"]
+    text = _markdown(run, scoring="all")
+    rows = _rows(text)
+    assert rows["CLIP-FSAR RN50, prototypes"] == ["61.0 +- 0.9"] and rows["CLIP-FSAR RN50, text only"] == [
+        "40.0 +- 1.0"]
+    assert rows["CLIP-FSAR RN50, fused with text"] == ["**63.0** +- 0.8 <sup>a</sup>"]
+    assert "<sup>a</sup> text weight 0.9." in text
+    assert list(_rows(_markdown(run, fused, scoring="text")))[1:] == ["CLIP-FSAR RN50, text only"]
+
+
+@pytest.mark.parametrize("change, words", [
+    ({"protocol": "clean"}, ("protocol upstream", "protocol clean")),
+    ({"selected_on": "test"}, ("checkpoint selected on val", "checkpoint selected on test")),
+    ({"selected_on": "not recorded in the checkpoint"}, ("selected on val", "is not recorded in the checkpoint")),
+    ({"list_id": "custom-1a2b3c4d", "lists": {"test": "custom-1a2b3c4d"}},
+     ("lists ssv2_full@67013", "lists custom-1a2b3c4d")),
+    ({"lists": {**RESULT["lists"], "train": "custom-0"}}, ("lists ssv2_full@67013", "train list custom-0, val list")),
+    ({"list_sha256": "ef" * 32}, ("sha256 abababab", "sha256 efefefef")),
+    ({"way": 10}, ("5-way", "10-way")), ({"query": 3}, ("1 query a class", "3 queries a class")),
+    ({"episodes": 500}, ("10,000 episodes", "500 episodes")), ({"frames": 16}, ("8 frames", "16 frames")),
+    ({"temporal_draws": 4}, ("temporal draws null", "temporal draws 4")),
+    ({"temporal_draws": "fresh"}, ("temporal draws null", "temporal draws fresh")),
+    ({"split": "val"}, ("test split", "val split")),
+])
+def test_what_differs_gets_a_footnote_and_no_bold(tmp_path, change, words):
+    """In two rows of one column, and where only this tells the rows of one method apart."""
+    first = write_result(tmp_path / "a", 0.6)
+    for backbone in ("ViT-B/16", "RN50"):
+        other = write_result(tmp_path / f"b{backbone[0]}", 0.7, backbone=backbone, seed=1, **change)
+        text = _markdown(first, other)
+        (label_a, [one]), (label_b, [two]) = list(_rows(text).items())[1:]
+        assert _mark(one) and _mark(two) and _mark(one) != _mark(two)
+        for cell, told in zip((one, two), words, strict=True):
+            assert re.search(rf"^<sup>{_mark(cell)}</sup> .*{told}", text, re.MULTILINE)
+        assert "**" not in text
+    assert words[0] in label_a and words[1] in label_b
+
+
+def test_selection_on_test_shows_even_where_all_share_it(tmp_path):
+    text = _markdown(write_result(tmp_path / "a", selected_on="test"))
+    assert _mark(_rows(text)["CLIP-FSAR RN50, prototypes"][0]) == "a"
+    assert "<sup>a</sup> checkpoint selected on test." in text and "All measured cells: protocol upstream; test" in text
+
+
+def test_best_of_a_column(tmp_path):
+    runs = [write_result(tmp_path / name, accuracy, backbone=name, shot=shot) for name, accuracy, shot in (
+        ("A", 0.7041, 1), ("B", 0.7039, 1), ("C", 0.69, 1))]
+    alone = write_result(tmp_path / "D", 0.9, shot=5)
+    rows = _rows(_markdown(*runs, alone, published=True))
+    bold = {label for label, cells in rows.items() for cell in cells if cell.startswith("**")}
+    assert bold == {"CLIP-FSAR A, prototypes", "CLIP-FSAR B, prototypes"}, "70.4 as printed, twice"
+
+
+def test_seeds_are_one_cell_with_their_spread(tmp_path):
+    runs = [write_result(tmp_path / f"s{seed}", 0.6 + seed / 100, seed=seed, iteration=seed) for seed in range(3)]
+    text = _markdown(*runs, runs[0])
+    assert _rows(text)["CLIP-FSAR RN50, prototypes"] == ["61.0 +- 1.0 (3 seeds) <sup>a</sup>"]
+    assert ("<sup>a</sup> mean over 3 seeds (0, 1, 2), +- is the sample standard deviation over these seeds, all on "
+            "the same test episodes.") in text
+    [row] = _long(*runs)
+    assert (row["accuracy"], row["seed_deviation"], row["seeds"], row["seed"], row["interval95"]) == (
+        "61.0", "1.0", "3", "0 1 2", "")
+    own = [write_result(tmp_path / f"o{seed}", seed=seed, episode_seed=seed, episodes_sha256=str(seed))
+           for seed in range(2)]
+    assert "each on its own test episodes" in _markdown(*own)
+
+
+def test_a_directory_of_several_seeds_stands_for_its_runs(tmp_path):
+    for seed in range(2):
+        write_result(tmp_path / "all" / f"seed_{seed}", 0.5 + seed / 10, seed=seed)
+    (tmp_path / "all" / "results.json").write_text(json.dumps(
+        {"seeds": [0, 1], "accuracy": 0.55, "spread": 0.07, "runs": ["seed_0", "seed_1"]}))
+    assert _rows(_markdown(tmp_path / "all"))["CLIP-FSAR RN50, prototypes"][0].startswith("55.0 +- 7.1 (2 seeds)")
+    (tmp_path / "all" / "seed_1" / "results.json").unlink()
+    with pytest.raises(ResultsError, match=r"all/seed_1: no results.json in this directory; expected the directory"):
+        build_table([tmp_path / "all"])
+
+
+def test_other_settings_are_no_seeds(tmp_path):
+    """run.json tells settings apart that results.json does not have; without it, a seed that occurs twice does."""
+    def config(lr: float, seed: int) -> dict:
+        return {"SOLVER": {"BASE_LR": lr}, "RANDOM_SEED": seed, "OUTPUT_DIR": f"out{lr}{seed}"}
+
+    runs = [write_result(tmp_path / f"{lr}_{seed}_{shot}", 0.6 + lr, seed=seed, config=config(lr, seed), shot=shot)
+            for lr, shot in ((0.1, 1), (0.01, 1), (0.01, 5)) for seed in (0, 1) if shot == 1 or seed == 0]
+    rows = _rows(_markdown(*runs))
+    cells = {label.split("; ")[-1]: [re.sub(" <sup>.*", "", cell) for cell in cells] for label, cells in rows.items()}
+    assert cells["SOLVER.BASE_LR 0.1"] == ["**70.0** +- 0.0 (2 seeds)", "-"]
+    assert cells["SOLVER.BASE_LR 0.01"] == ["61.0 +- 0.0 (2 seeds)", "61.0 +- 0.9"]
+    again = [write_result(tmp_path / name, seed=seed) for name, seed in (("x", 3), ("y", 3), ("z", 4))]
+    for some in (again[:2], again):
+        assert [label.rsplit("; ", 1)[1] for label in list(_rows(_markdown(*some)))[1:]] == list(map(str, some))
+
+
+def test_lists_of_no_known_data_set_are_columns_of_their_own(tmp_path):
+    runs = [write_result(tmp_path / name, data_set="custom", list_id=f"custom-{name}") for name in "ab"]
+    assert _rows(_markdown(*runs))["Method"] == ["custom-a 1-shot", "custom-b 1-shot"]
+
+
+def test_published_rows_are_marked_and_fill_measured_columns_only(tmp_path):
+    runs = [write_result(tmp_path / "a", 0.3), write_result(tmp_path / "b", 0.3, data_set="ucf101", shot=5)]
+    assert "published" not in _markdown(*runs)
+    text = _markdown(*runs, published=True)
+    rows = _rows(text)
+    assert rows["Method"] == ["SSv2-Full 1-shot", "UCF101 5-shot"] and "**" not in text
+    cells = {label: [re.sub(" <sup>.*", "", c) for c in cells] for label, cells in rows.items() if "(pub" in label}
+    assert cells == {"CLIP-FSAR ViT-B/16, prototypes (published)": ["61.9", "-"],
+                     "CLIP-FSAR ViT-B/16, fused with text (published)": ["62.1", "-"],
+                     "CLIP-FSAR ViT-B/16, scoring as published (published)": ["-", "99.0"],
+                     "CLIP-FSAR RN50, prototypes (published)": ["58.1", "97.0"]}
+    mark = _mark(rows["CLIP-FSAR RN50, prototypes (published)"][0])
+    assert (f"<sup>{mark}</sup> published: quoted from Wang et al., IJCV 2023, not measured here; checkpoint selected "
+            "on the test list; 5-way; no interval.") in text
+    quoted = [row for row in _long(*runs, published=True) if row["published"] == "True"]
+    assert len(quoted) == 5 and {(r["source"], r["selected_on"], r["interval95"], r["seeds"]) for r in quoted} == {
+        ("Wang et al., IJCV 2023", "test", "", "")}
+
+
+def test_published_figures_are_the_readme_s():
+    lines = [line for line in (REPOSITORY / "README.md").read_text().splitlines() if re.match(r"\| \d-shot ", line)]
+    sets = ("ssv2_full", "ssv2_small", "kinetics100", "ucf101", "hmdb51")
+    expected = set()
+    for line in lines:
+        head, *figures = [part.strip() for part in line.strip("|").split("|")]
+        for data_set, figure in zip(sets, figures, strict=True):
+            shot, backbone = head.split("-shot ")
+            expected |= {(backbone, data_set, int(shot), float(one)) for one in figure.split("/")}
+    found = published_cells({(data_set, shot) for data_set in sets for shot in (1, 5)})
+    assert len(lines) == 4 and len(found) == 25
+    assert {(c.record["backbone"], *c.column, c.record["accuracy"]) for c in found} == expected
+
+
+def test_latex(tmp_path):
+    runs = [write_result(tmp_path / "a", 0.6, backbone="a_tower.json"), write_result(tmp_path / "b", 0.7, seed=1),
+            write_result(tmp_path / "c", 0.5, method=r"[50%] & \x ~^#$|<>{"),
+            write_result(tmp_path / "d", 0.5, protocol="clean", shot=5)]
+    text = FORMATS["latex"](build_table(runs, published=True))
+    assert [line for line in text.splitlines() if re.match(r"\\(begin|end|toprule|midrule|bottomrule)", line)] == [
+        r"\begin{table}", r"\begin{tabular}{lcc}", r"\toprule", r"\midrule", r"\bottomrule", r"\end{tabular}",
+        r"\begin{minipage}{\linewidth}", r"\end{minipage}", r"\end{table}"]
+    assert r"CLIP-FSAR a\_tower, prototypes & 60.0 $\pm$ 0.9\textsuperscript{a} & -- \\" in text
+    assert r"\textbf{70.0} $\pm$ 0.9\textsuperscript{a} &" in text and r"the 95 \% interval" in text
+    assert (r"{[}50\%] \& \textbackslash{}x \textasciitilde{}\textasciicircum{}\#\$\textbar{}\textless{}\textgreater{}"
+            r"\{ RN50, prototypes &") in text
+    body = text.split("\n", 1)[1]
+    assert not re.search(r"(?<!\\)[%#]|(?<!\\)_|\\tnote", body)
+    assert all(len(re.findall(r"(?<!\\)&", line)) == 2 for line in body.splitlines() if line.endswith(r"\\"))
+    plain = re.sub(r"\\[{}]", "", body)
+    assert plain.count("{") == plain.count("}") and len(re.findall(r"(?<!\\)\$", body)) % 2 == 0
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="pdflatex is not installed")
+def test_latex_compiles(tmp_path):
+    text = FORMATS["latex"](build_table([write_result(tmp_path / "a", method=r"a_b & \c")], published=True))
+    (tmp_path / "t.tex").write_text("\\documentclass{article}\\usepackage{booktabs}\\begin{document}\n" + text
+                                    + "\\end{document}")
+    done = subprocess.run(["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"], cwd=tmp_path,
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:]
+
+
+def test_csv_has_one_row_a_cell_and_each_fact_in_a_column(tmp_path):
+    run = write_result(tmp_path / "a", temporal_draws=4, bad_videos=2, lists={**RESULT["lists"], "train": "other"})
+    rows = _long(run, write_result(tmp_path / "b", shot=5), scoring="all")
+    assert [(row["scoring"], row["shot"]) for row in rows] == [
+        (scoring, shot) for scoring in ("prototypes", "fused with text", "text only") for shot in ("1", "5")]
+    expected = {"method": "CLIP-FSAR", "backbone": "RN50", "data_set": "ssv2_full", "accuracy": "63.0",
+                "interval95": "0.8", "interval95_videos_low": "60.0", "interval95_videos_high": "66.0", "seeds": "1",
+                "seed_deviation": "", "seed": "0", "way": "5", "query": "1", "episodes": "10000", "frames": "8",
+                "temporal_draws": "4", "protocol": "upstream", "split": "test", "selected_on": "val",
+                "text_weight": "0.9", "train_list": "other", "val_list": "ssv2_full@67013",
+                "test_list": "ssv2_full@67013", "list_id": "ssv2_full@67013", "list_sha256": "ab" * 32,
+                "episode_seed": "0", "episodes_sha256": "cd" * 32, "iteration": "300", "bad_videos": "2",
+                "published": "False", "source": "", "runs": str(tmp_path / "a")}
+    assert {key: rows[2][key] for key in expected} == expected
+    assert rows[1]["temporal_draws"] == "null"
+
+
+def _without(*keys: str) -> dict:
+    content = result()
+    inner = content
+    for key in keys[:-1]:
+        inner = inner[key]
+    del inner[keys[-1]]
+    return content
+
+
+@pytest.mark.parametrize("content, text", [
+    (_without("selected_on"), "selected_on: this key is missing (found method, data_set, "),
+    (_without("scorings", "prototypes", "accuracy"), "scorings.prototypes.accuracy: this key is missing (found interv"),
+    (_without("scorings", "prototypes"), "scorings.prototypes: this key is missing (found fused, text)"),
+    (result(way="five"), "way: expected integer, found 'five'"),
+    (result(lists=[]), "lists: expected a section with keys, found []"),
+    (result(lists={"test": 3}), "lists.test: expected text, found 3"),
+    (result(accuracy=61.0), "scorings.prototypes.accuracy: expected 0 to 1, found 61.0"),
+    (result(scoring="fused with text"), "scoring: expected prototypes or fused or text, found 'fused with text'"),
+    ([], "expected keys and values, found []"), ("{", "cannot be read (Expecting property name"),
+    ({"seeds": [0], "runs": []}, "runs: expected the directories of the seeds, found []"),
+])
+def test_errors_name_file_and_key(tmp_path, content, text):
+    path = tmp_path / "results.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    with pytest.raises(ResultsError) as error:
+        build_table([path])
+    assert str(error.value).startswith(f"{path}: {text}")
+
+
+@pytest.mark.parametrize("content, text", [
+    ("a: [", "cannot be read (while parsing"), ("a: 1", "expected a list of papers, found {'a': 1}"),
+    ("- {method: X, source: Y, selected_on: test, way: five}", "paper 1: way: expected int, found 'five'"),
+    ("- {method: X, source: Y, selected_on: test, way: 5, figures: [{backbone: A, shot: 1, scoring: q}]}",
+     "paper 1: figure 1: scoring: expected prototypes, fused, text, as published, found 'q'"),
+    ("- {method: X, source: Y, selected_on: test, way: 5, figures: [{backbone: A, shot: 1, scoring: text, demo: a}]}",
+     "paper 1: figure 1: demo: expected int or float, found 'a'"),
+])
+def test_errors_of_the_published_file(tmp_path, content, text):
+    path = tmp_path / "published.yaml"
+    path.write_text(content)
+    with pytest.raises(ResultsError) as error:
+        published_cells({("demo", 1)}, path)
+    assert str(error.value).startswith(f"{path}: {text}")
+
+
+def test_command(tmp_path, capsys):
+    run = write_result(tmp_path / "a")
+    (tmp_path / "empty").mkdir()
+    out = tmp_path / "table.tex"
+    assert main([str(run), "--format", "latex", "--out", str(out)]) == 0
+    assert capsys.readouterr().out == f"Written to {out}\n" and r"\toprule" in out.read_text()
+    for arguments, text in (([tmp_path / "empty"], f"{tmp_path}/empty: no results.json in this directory"),
+                            ([tmp_path / "no"], f"{tmp_path}/no: no such directory or file"),
+                            ([run, "--out", tmp_path / "no" / "t.md"], "--out: "),
+                            ([run, tmp_path / "empty"], "empty: no results.json")):
+        assert main([str(argument) for argument in arguments]) == 1
+        captured = capsys.readouterr()
+        assert "ResultsError: " in captured.err and text in captured.err and not captured.out
+    done = subprocess.run([sys.executable, REPOSITORY / "runs" / "table.py", run / "results.json"], cwd=Path("/"),
+                          capture_output=True, text=True)
+    assert done.returncode == 0 and "61.0 +- 0.9" in done.stdout, done.stderr
