@@ -52,7 +52,6 @@ setup(
         "simplejson",
         "tqdm",
         "pandas",
-        "jinja2",
         "tabulate",
         "psutil",
         "fvcore",

@@ -19,10 +19,6 @@ class ConfigError(FewShotError):
         super().__init__("\n".join([head, *(f"  - {problem}" for problem in self.problems)]))
 
 
-class ResultsError(FewShotError):
-    """Results that cannot stand in a table: a missing or damaged results.json, a key that it lacks."""
-
-
 class RegistryError(FewShotError):
     """A name that no registry entry has, or a name registered twice."""
 

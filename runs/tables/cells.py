@@ -121,12 +121,12 @@ def _lists_words(result: Result) -> str:
 def _facts(result: Result) -> dict[str, str]:
     """What two cells must share to be compared."""
     s = result.setting
-    draws = "null" if s.temporal_draws is None else s.temporal_draws
+    draws = "fixed frames" if s.temporal_draws is None else f"temporal draws {s.temporal_draws}"
     return {
         "protocol": f"protocol {s.protocol}", "selected_on": _selection_words(s.selected_on),
         "split": f"{s.split} split", "way": f"{s.way}-way", "query": f"{counted(s.query, 'query', 'queries')} a class",
         "episodes": counted(s.episodes, "episode", "episodes"), "frames": counted(s.frames, "frame", "frames"),
-        "temporal_draws": f"temporal draws {draws}", "lists": _lists_words(result),
+        "temporal_draws": draws, "lists": _lists_words(result),
     }
 
 
@@ -166,7 +166,7 @@ def _record(group: list[Result], accuracy: float, deviation: float | None) -> di
     facts = {name: getattr(s, name) for name in (
         "way", "query", "episodes", "frames", "temporal_draws", "protocol", "split", "selected_on", "list_id",
         "list_sha256")}
-    facts["temporal_draws"] = "null" if s.temporal_draws is None else s.temporal_draws
+    facts["temporal_draws"] = "fixed" if s.temporal_draws is None else s.temporal_draws
     return {
         "method": s.method, "backbone": backbone_name(s.backbone), "scoring": SCORINGS[first.scoring],
         "data_set": s.data_set, "shot": s.shot, "accuracy": percent(accuracy),

@@ -35,7 +35,7 @@ class Setting:
     list_sha256: str
     episodes_sha256: str
     episode_seed: int | None
-    seed: int
+    seed: int | str
     iteration: int | str
     bad_videos: int
 

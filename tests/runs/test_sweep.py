@@ -272,13 +272,12 @@ def test_real_runs(tiny_project, capsys):
     command = [sys.executable, "runs/sweep.py", "--cfg", project, "--grid", "TRAIN.SHOT=1,2", "--jobs", "2", "--out",
                out, "TRAIN.WAY", "2"]
     first = subprocess.run(command, cwd=REPOSITORY, text=True, capture_output=True)
-    assert "2 of 2 combinations done, 0 failed" in first.stdout, first.stderr
+    assert first.returncode == 0 and "2 of 2 combinations done, 0 failed" in first.stdout, first.stderr
     for shot in (1, 2):
         path = out / f"TRAIN.SHOT={shot}" / "results.json"
         found = json.loads(path.read_text())
         assert (found["shot"], found["way"], found["episodes"]) == (shot, 2, 2)
         assert "Test accuracy" in path.with_name("output.log").read_text()
-        path.write_text(json.dumps({**RESULT, **found, "scoring": "prototypes"}))  # a run may write fewer keys
     assert main(list(map(str, command[2:]))) == 0
     told = capsys.readouterr().out
     assert (out / "table.md").read_text() in told and "CLIP-FSAR tower, prototypes" in told

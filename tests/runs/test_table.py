@@ -74,8 +74,8 @@ def test_scorings_are_never_in_one_row(tmp_path):
     ({"list_sha256": "ef" * 32}, ("sha256 abababab", "sha256 efefefef")),
     ({"way": 10}, ("5-way", "10-way")), ({"query": 3}, ("1 query a class", "3 queries a class")),
     ({"episodes": 500}, ("10,000 episodes", "500 episodes")), ({"frames": 16}, ("8 frames", "16 frames")),
-    ({"temporal_draws": 4}, ("temporal draws null", "temporal draws 4")),
-    ({"temporal_draws": "fresh"}, ("temporal draws null", "temporal draws fresh")),
+    ({"temporal_draws": 4}, ("fixed frames", "temporal draws 4")),
+    ({"temporal_draws": "fresh"}, ("fixed frames", "temporal draws fresh")),
     ({"split": "val"}, ("test split", "val split")),
 ])
 def test_what_differs_gets_a_footnote_and_no_bold(tmp_path, change, words):
@@ -229,7 +229,7 @@ def test_csv_has_one_row_a_cell_and_each_fact_in_a_column(tmp_path):
                 "episode_seed": "0", "episodes_sha256": "cd" * 32, "iteration": "300", "bad_videos": "2",
                 "published": "False", "source": "", "runs": str(tmp_path / "a")}
     assert {key: rows[2][key] for key in expected} == expected
-    assert rows[1]["temporal_draws"] == "null"
+    assert rows[1]["temporal_draws"] == "fixed"
 
 
 def _without(*keys: str) -> dict:
