@@ -63,7 +63,8 @@ def compare(run_a: Path, run_b: Path, scoring: str | None = None) -> Comparison:
     Raises ResultsError: missing or damaged predictions, or other episodes.
     """
     (path_a, a, facts_a), (path_b, b, facts_b) = _load(run_a), _load(run_b)
-    for name, what in (("list_sha256", "test lists"), ("episodes_sha256", "episodes")):
+    for name, what in (("list_sha256", "test lists"), ("episodes_sha256", "episodes"),
+                       ("replaced", "clips in place of unreadable ones (bad_videos.csv)")):
         if facts_a.get(name) != facts_b.get(name):
             raise ResultsError(f"expected two tests of the same {what}, found {facts_a.get(name, 'none')} in "
                                f"{path_a} and {facts_b.get(name, 'none')} in {path_b}; the same list, way, shot, "

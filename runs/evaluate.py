@@ -3,6 +3,7 @@
 E episodes, M queries, N supports, K ways, S shots.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,9 +18,11 @@ from datasets.builder import SplitData, build_loader
 from runs.feature_store import FeatureStore, build_store, clip_features
 from utils.config.schema import Config
 from utils.episode import BadVideo, ClipFeatures, EpisodeSpec, FeatureBatch, episodes_hash
+from utils.errors import NonFiniteLossError
 from utils.metrics import mean_interval
 
 EPISODES_A_PASS = 32
+_LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,14 @@ class Evaluation:
     encoded: int | None = None
 
     def correct(self, scoring: str | None = None) -> np.ndarray:
-        """Whether each query was right. bool [E, M]"""
-        return self.scores[scoring or self.scoring].argmax(axis=-1) == self.labels_EM
+        """Whether each query was right; one with a score that is no number is wrong. bool [E, M]"""
+        scores = self.scores[scoring or self.scoring]
+        return (scores.argmax(axis=-1) == self.labels_EM) & np.isfinite(scores).all(axis=-1)
+
+    @cached_property
+    def nonfinite(self) -> int:
+        """Queries with a score that is NaN or infinite."""
+        return int((~np.isfinite(self.scores[self.scoring]).all(axis=-1)).sum())
 
     def predicted(self, scoring: str | None = None) -> np.ndarray:
         """Class index that each query was taken for. [E, M]"""
@@ -87,13 +96,22 @@ class Evaluator:
         Args:
             title: for the progress bars. store_dir: where features are kept (TEST.FEATURE_STORE).
 
-        Raises VideoDecodeError (DATA.ON_BAD_VIDEO: stop), FeatureStoreError.
+        Raises VideoDecodeError (DATA.ON_BAD_VIDEO: stop), FeatureStoreError, NonFiniteLossError (TRAIN.ON_NONFINITE:
+        stop) when a score is NaN or infinite.
         """
         model.eval()
-        if not self.cfg.TEST.FEATURE_STORE:
-            return self._one_by_one(model, title)
-        store = build_store(model, self.cfg, self.split, self.specs, self.device, title, store_dir)
-        return self.score(model, store, title)
+        if self.cfg.TEST.FEATURE_STORE:
+            store = build_store(model, self.cfg, self.split, self.specs, self.device, title, store_dir)
+            found = self.score(model, store, title)
+        else:
+            found = self._one_by_one(model, title)
+        if found.nonfinite:
+            text = (f"{title}: {found.nonfinite} of {found.labels_EM.size} queries have scores that are no numbers: "
+                    "the weights are damaged, or training has diverged (a lower SOLVER.BASE_LR, TRAIN.CLIP_GRAD_NORM)")
+            if self.cfg.TRAIN.ON_NONFINITE == "stop":
+                raise NonFiniteLossError(text)
+            _LOGGER.warning("%s. They count as wrong.", text)
+        return found
 
     def score(self, model: nn.Module, store: FeatureStore, title: str) -> Evaluation:
         """Score every episode from stored features."""

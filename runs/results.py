@@ -25,6 +25,10 @@ from utils.metrics import calibration_error, confusion, mean_interval, shared_vi
 
 PACKAGES = ("torch", "torchvision", "open_clip_torch", "decord", "numpy")
 REPOSITORY = Path(__file__).resolve().parents[1]
+CAUTIONS = {
+    "bad_videos": "test clips could not be read and were replaced by others (bad_videos.csv): compare with care",
+    "nonfinite_queries": "queries have scores that are no numbers and count as wrong",
+}
 SCORING_NAMES = {"prototypes": "prototypes", "fused": "prototypes fused with text", "text": "text only"}
 
 
@@ -33,6 +37,15 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     os.replace(temporary, path)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Content of a JSON file of a run; None where there is none, or none that can be read."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
 
 
 def git_commit() -> str | None:
@@ -77,10 +90,12 @@ def _scoring(evaluation: Evaluation, scoring: str, class_V: np.ndarray) -> dict[
             "ece": calibration_error(shares, correct)}
 
 
-def per_class(counts_GG: np.ndarray, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Accuracy of each class that was asked for, with its Wilson interval, from a confusion matrix (rows true)."""
-    found = {}
-    for name, right, total in zip(names, counts_GG.diagonal().tolist(), counts_GG.sum(axis=1).tolist(), strict=True):
+def per_class(evaluation: Evaluation, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Accuracy of each class that was asked for, with its Wilson interval."""
+    found, true = {}, evaluation.true_EM.ravel()
+    totals = np.bincount(true, minlength=len(names)).tolist()
+    rights = np.bincount(true, evaluation.correct().ravel(), len(names)).astype(int).tolist()
+    for name, right, total in zip(names, rights, totals, strict=True):
         if total:
             found[name] = {"accuracy": right / total, "correct": right, "queries": total,
                            "wilson95": list(wilson(right, total))}
@@ -112,8 +127,9 @@ def summarise(evaluation: Evaluation, split: SplitData, facts: dict[str, Any]) -
     return {
         **{key: scorings[evaluation.scoring][key] for key in ("accuracy", "interval95", "interval95_videos")},
         "episodes": len(evaluation.labels_EM), "scoring": evaluation.scoring, **facts, "scorings": scorings,
-        "bad_videos": len(evaluation.bad_videos), "top_confusions": top_confusions(evaluation, counts, names),
-        "per_class": per_class(counts, names),
+        "bad_videos": len(evaluation.bad_videos), "nonfinite_queries": evaluation.nonfinite,
+        "top_confusions": top_confusions(evaluation, counts, names),
+        "per_class": per_class(evaluation, names),
     }
 
 
@@ -145,6 +161,7 @@ def in_words(results: dict[str, Any]) -> str:
         f"{results['selected_on']}; test list {results['lists']['test']}, "
         f"episodes {results['episodes_sha256'][:12]}.\n"
         f"Best class: {high[0]} ({high[1]['accuracy']:.0%}); worst: {low[0]} ({low[1]['accuracy']:.0%})."
+        + "".join(f"\n{results[key]:,} {text}." for key, text in CAUTIONS.items() if results[key])
     )
 
 

@@ -16,7 +16,7 @@ from runs import results
 from runs.complexity import complexity_line
 from runs.evaluate import Evaluator
 from runs.identity import list_name
-from runs.test import test_checkpoint
+from runs.test import results_dir, test_checkpoint, test_id
 from runs.train import LoopOptions
 from runs.trainer import Trainer, training_differences
 from utils import checkpoint
@@ -104,38 +104,64 @@ def open_session(resolved: Resolved) -> Session:
                    Evaluator(cfg, build_split(cfg, "test"), device))
 
 
-def write_run(session: Session, model: nn.Module, splits: Iterable[SplitData]) -> None:
+def write_run(session: Session, directory: Path, model: nn.Module, splits: Iterable[SplitData]) -> None:
     """run.json, before anything is trained."""
     lists = {split.name: {"path": str(split.list_path), "sha256": split.list_hash, "videos": len(split.records),
                           "name": list_name(split.name, split.list_hash), "classes": len(split.class_names)}
              for split in splits}
-    results.write_run(session.output_dir, session.resolved, {
+    results.write_run(directory, session.resolved, {
         "device": str(session.device), "lists": lists, "test_episodes_sha256": session.test.episodes_hash,
         "parameters": sum(p.numel() for p in model.parameters()),
     })
 
 
+def finished(session: Session) -> int | None:
+    """Iterations of a training in OUTPUT_DIR that has ended with its test and is not to go on; else None."""
+    earlier = results.read_json(session.output_dir / "results.json") or {}
+    if not session.cfg.TRAIN.AUTO_RESUME or earlier.get("trained_to") is None or not session.store.best.is_file():
+        return None
+    _, state = next(session.store.readable(), (None, {}))
+    iteration = (state.get("resume") or {}).get("iteration", 0)
+    return iteration if iteration >= session.cfg.TRAIN.NUM_TRAIN_TASKS else None
+
+
+def train_and_select(session: Session, model: nn.Module) -> int:
+    """Train to the end, leaving the best checkpoint; returns the iterations done."""
+    cfg, train_split, selection = session.cfg, build_split(session.cfg, "train"), session.test
+    if cfg.TRAIN.EVAL_SPLIT != "test":
+        selection = Evaluator(cfg, build_split(cfg, cfg.TRAIN.EVAL_SPLIT), session.device)
+    write_run(session, session.output_dir, model, (train_split, selection.split, session.test.split))
+    _LOGGER.info("%s", complexity_line(model, cfg.DATA.NUM_INPUT_FRAMES, cfg.DATA.TEST_CROP_SIZE))
+    trainer = Trainer(cfg=cfg, model=model, criterion=build_criterion(cfg), optimizer=optimizer_of(cfg, model),
+                      schedule=schedule_of(cfg), options=loop_options(cfg), store=session.store,
+                      output_dir=session.output_dir, device=session.device, train_split=train_split,
+                      evaluator=selection)
+    return trainer.run().iteration
+
+
 def run(resolved: Resolved) -> dict:
     """Train (TRAIN.ENABLE), test the best checkpoint or TEST.CHECKPOINT_FILE_PATH, return results.json's content."""
     session = open_session(resolved)
-    cfg = session.cfg
+    cfg, directory = session.cfg, session.output_dir
     seed_everything(cfg.RANDOM_SEED)
     model = build_model(cfg).to(session.device)
-    train_split = build_split(cfg, "train") if cfg.TRAIN.ENABLE else None
-    selection = session.test
-    if train_split and cfg.TRAIN.EVAL_SPLIT != "test":
-        selection = Evaluator(cfg, build_split(cfg, cfg.TRAIN.EVAL_SPLIT), session.device)
-    write_run(session, model, [s for s in (train_split, selection.split, session.test.split) if s])
-    _LOGGER.info("%s", complexity_line(model, cfg.DATA.NUM_INPUT_FRAMES, cfg.DATA.TEST_CROP_SIZE))
-    if train_split:
-        trainer = Trainer(cfg=cfg, model=model, criterion=build_criterion(cfg), optimizer=optimizer_of(cfg, model),
-                          schedule=schedule_of(cfg), options=loop_options(cfg), store=session.store,
-                          output_dir=session.output_dir, device=session.device, train_split=train_split,
-                          evaluator=selection)
-        trainer.run()
-    path = Path(cfg.TEST.CHECKPOINT_FILE_PATH) if cfg.TEST.CHECKPOINT_FILE_PATH and not cfg.TRAIN.ENABLE \
-        else session.store.best
-    found = test_checkpoint(cfg, model, path, session.test, session.output_dir)
-    sys.stdout.write("\n" + results.in_words(found) + f"\nWritten to {session.output_dir}/results.json; look at "
-                     f"{session.output_dir}/report.html\n")
+    path, trained_to = session.store.best, finished(session)
+    if cfg.TRAIN.ENABLE and trained_to is None:
+        trained_to = train_and_select(session, model)
+    else:
+        if cfg.TRAIN.ENABLE:
+            _LOGGER.info("training is complete (iteration %d)", trained_to)
+        elif cfg.TEST.CHECKPOINT_FILE_PATH:
+            path, trained_to = Path(cfg.TEST.CHECKPOINT_FILE_PATH), None
+        own_id, sampler = test_id(cfg, session.test, path), session.test.split.sampler
+        directory = results_dir(directory, own_id, f"{sampler.way}way_{sampler.shot}shot_{path.stem}")
+        if directory != session.output_dir:
+            directory.mkdir(parents=True, exist_ok=True)
+            _LOGGER.info("%s holds the results of another test: this one goes to %s", session.output_dir, directory)
+            write_run(session, directory, model, [session.test.split])
+        elif not (directory / "run.json").is_file():
+            write_run(session, directory, model, [session.test.split])
+    found = test_checkpoint(cfg, model, path, session.test, directory, trained_to)
+    sys.stdout.write("\n" + results.in_words(found) + f"\nWritten to {directory}/results.json; look at "
+                     f"{directory}/report.html\n")
     return found

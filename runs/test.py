@@ -1,5 +1,6 @@
 """The final test: one checkpoint, the fixed episodes of the test list, results.json and predictions.parquet."""
 
+import hashlib
 import json
 import logging
 from pathlib import Path
@@ -9,7 +10,7 @@ from torch import nn
 
 from models.heads.clip_fsar import DEFAULT_TEXT_WEIGHT
 from runs import results
-from runs.evaluate import Evaluator
+from runs.evaluate import Evaluation, Evaluator
 from runs.explain import report
 from runs.identity import data_set_name, list_name
 from runs.predictions import FILE, write_predictions
@@ -54,9 +55,39 @@ def warn_of_other_text(state: dict[str, Any], cfg: Config, path: Path) -> None:
                         cfg.VIDEO.HEAD.BACKBONE_WEIGHTS)
 
 
-def test_checkpoint(cfg: Config, model: nn.Module, path: Path, evaluator: Evaluator, output_dir: Path
-                    ) -> dict[str, Any]:
-    """Load a checkpoint strictly, score the test episodes, write what was found; returns results.json's content."""
+def test_id(cfg: Config, evaluator: Evaluator, path: Path) -> str:
+    """16 hex digits of all that a test's numbers depend on, but for the content of the checkpoint."""
+    train, head, split = cfg.TRAIN, cfg.VIDEO.HEAD, evaluator.split
+    place, run = path.absolute(), Path(cfg.OUTPUT_DIR).absolute()
+    facts = [str(place.relative_to(run) if place.is_relative_to(run) else place), cfg.PROTOCOL,
+             evaluator.episodes_hash, split.list_hash, split.pixels, head.NAME,
+             head.BACKBONE_NAME, head.BACKBONE_WEIGHTS, head.SMOOTHING, cfg.TEST.PROMPT, train.EVAL_TEXT, train.COMBINE,
+             train.TEXT_COFF, train.COMBINE_FRAMES, train.MERGE_BEFORE, train.SINGLE_DIRECT, train.TRANSFORMER_DEPTH]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+
+def results_dir(output_dir: Path, own_id: str, name: str) -> Path:
+    """Where a test that was not trained just now writes: OUTPUT_DIR, or, where OUTPUT_DIR holds the results of another
+    test, a directory of its own in OUTPUT_DIR/tests. Nothing is overwritten but the same test."""
+    earlier = results.read_json(output_dir / "results.json")
+    if earlier is None or earlier.get("test_id") == own_id:
+        return output_dir
+    return output_dir / "tests" / f"{name}_{own_id[:8]}"
+
+
+def replaced_hash(evaluation: Evaluation) -> str:
+    """SHA-256 (hex) of which clips stand in for which, empty when none does: two tests that differ here saw other
+    clips in the same episodes."""
+    lines = [f"{bad.episode}:{bad.path}:{bad.replaced_by}" for bad in evaluation.bad_videos]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest() if lines else ""
+
+
+def test_checkpoint(cfg: Config, model: nn.Module, path: Path, evaluator: Evaluator, output_dir: Path,
+                    trained_to: int | None = None) -> dict[str, Any]:
+    """Load a checkpoint strictly, score the test episodes, write what was found; returns results.json's content.
+
+    `trained_to`: iterations of the training that this test ends, if it ends one.
+    """
     state = checkpoint.load_weights(model, path)
     warn_of_other_text(state, cfg, path)
     split = evaluator.split
@@ -66,16 +97,18 @@ def test_checkpoint(cfg: Config, model: nn.Module, path: Path, evaluator: Evalua
         _LOGGER.info("%d videos decoded and encoded for %d episodes, which show %d clips", evaluation.encoded,
                      len(evaluator.specs), evaluation.query_EM.size + evaluation.support_EN.size)
     summary = results.summarise(evaluation, split, {
-        **meaning(cfg, evaluator, state), "checkpoint": str(path), **origin(state)})
+        **meaning(cfg, evaluator, state), "checkpoint": str(path), **origin(state), "trained_to": trained_to,
+        "feature_store": cfg.TEST.FEATURE_STORE, "test_id": test_id(cfg, evaluator, path)})
     if "fused" in summary["scorings"]:
         summary["scorings"]["fused"]["text_weight"] = cfg.TRAIN.TEXT_COFF or DEFAULT_TEXT_WEIGHT
     results.write_bad_videos(output_dir / "bad_videos.csv", evaluation.bad_videos)
     results.write_confusion(output_dir / "confusion.csv", results.confusion_of(evaluation, split), split.class_names)
     write_predictions(output_dir / FILE, evaluation, split, {
-        key: str(summary[key]) for key in ("episodes_sha256", "list_sha256", "scoring")})
+        **{key: str(summary[key]) for key in ("episodes_sha256", "list_sha256", "scoring")},
+        "replaced": replaced_hash(evaluation)})
     results.write_json(output_dir / "results.json", summary)
     report(model, evaluator, evaluation, summary, output_dir)
     return summary
 
 
-test_checkpoint.__test__ = False  # not a test case
+test_checkpoint.__test__ = test_id.__test__ = False  # no test cases

@@ -7,26 +7,28 @@ import numpy as np
 from scipy import stats
 from torch import Tensor
 
-Z95 = float(stats.norm.ppf(0.975))
 REPLICATES = 2000  # of the bootstrap
 BINS = 15  # of the calibration error
 
 
 def correct_queries(logits_MK: Tensor, labels_M: Tensor) -> Tensor:
-    """Whether the best score is the query's own class. bool [M]. Ties and NaN go to argmax's first."""
-    return logits_MK.argmax(dim=1) == labels_M
+    """Whether the best score is the query's own class. bool [M]. Ties go to the first; a NaN among them is wrong."""
+    return (logits_MK.argmax(dim=1) == labels_M) & logits_MK.isfinite().all(dim=1)
 
 
 def mean_interval(values_E: Sequence[float]) -> tuple[float, float]:
-    """(mean, half width of the 95 % interval of the mean over independent episodes); half width 0 for one value."""
+    """(mean, half width of its 95 % interval over independent episodes, by Student's t), of values in 0..1.
+
+    The half width is 1, which says nothing, where one value says nothing.
+    """
     count = len(values_E)
     if not count:
         raise ValueError("expected at least one episode, found none")
     mean = math.fsum(values_E) / count
     if count == 1:
-        return mean, 0.0
+        return mean, 1.0
     variance = math.fsum((v - mean) ** 2 for v in values_E) / (count - 1)
-    return mean, Z95 * math.sqrt(variance / count)
+    return mean, min(float(stats.t.ppf(0.975, count - 1)) * math.sqrt(variance / count), 1.0)
 
 
 def wilson(correct: int, total: int) -> tuple[float, float]:

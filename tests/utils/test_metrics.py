@@ -94,7 +94,8 @@ def test_confusion_and_mcnemar():
 
 def test_mean_interval():
     mean, half = mean_interval([0.0, 1.0, 1.0, 1.0])
-    assert mean == 0.75 and half == pytest.approx(1.959964 * 0.25)
-    assert mean_interval([0.5]) == (0.5, 0.0)
+    assert mean == 0.75 and half == pytest.approx(3.182446 * 0.25)  # Student's t with 3 degrees of freedom
+    assert mean_interval([0.5]) == (0.5, 1.0) and mean_interval([0.0, 1.0]) == (0.5, 1.0)
+    assert mean_interval([0.0, 1.0] * 5000)[1] == pytest.approx(1.96 * 0.005, rel=1e-3)
     with pytest.raises(ValueError, match="at least one episode"):
         mean_interval([])
