@@ -69,7 +69,8 @@ class TestConfig:
     FEATURE_STORE_DIR: str | None = key("directory that keeps the test clips' features for later tests; null: none")
     TEMPORAL_DRAWS: int = key("choices of frames a clip has where test frames are random; 0: fresh ones each time",
                               minimum=0)
-    ENCODE_BATCH: int = key("clips a forward pass when features are stored", minimum=1)
+    ENCODE_BATCH: int | None = key("clips a forward pass when features are stored; null: chosen by device and size",
+                                   minimum=1)
     CHECKPOINT_FILE_PATH: str = key("checkpoint to test; empty: the best of OUTPUT_DIR")
     LOG_FILE: str = key("text log of a test without training, in OUTPUT_DIR")
     BATCH_SIZE: int = key("episodes a batch", inert=_UNREAD)
