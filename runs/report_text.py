@@ -204,16 +204,23 @@ def _selection(results: Mapping[str, Any]) -> str:
     return f"{results['selected_on']}{accuracy}"
 
 
+def _lists(results: Mapping[str, Any]) -> str:
+    """Identity of every split list that the number rests on; once where all have the same."""
+    lists = results.get("lists") or {results["split"]: results.get("list_id") or results.get("list")}
+    names = list(dict.fromkeys(lists.values()))
+    if len(names) == 1 and len(lists) > 1:
+        return f"{_text(names[0])} ({', '.join(lists)})"
+    return "; ".join(f"{split}: {_text(name)}" for split, name in lists.items())
+
+
 def facts(results: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What must stand beside the number, as (term, value)."""
-    lists = results.get("lists") or {}
-    identity = results.get("list_id") or lists.get(results["split"]) or results.get("list")
     return [
         ("episode", f"{results['way']}-way {results['shot']}-shot, {results['query']} "
                     f"{'query' if results['query'] == 1 else 'queries'} a class"),
         ("episodes", _count(results["episodes"])), ("chance", percent(1 / results["way"])),
         ("scoring", SCORINGS.get(results.get("scoring"), _text(results.get("scoring")))),
-        ("protocol", _text(results["protocol"])), ("list", f"{results['split']}: {_text(identity)}"),
+        ("protocol", _text(results["protocol"])), ("lists", _lists(results)),
         ("checkpoint selected on", _selection(results)), ("iteration", _count(results.get("iteration"))),
         ("backbone", _text(results.get("backbone"))), ("frames a clip", _text(results.get("frames"))),
         ("temporal draws", temporal_draws(results)),
