@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from runs import results
 from runs.evaluate import Evaluation, Evaluator
 from runs.examples import Example, make_example, pixels
 from runs.report import write_report
+from utils.episode import Episode
 from utils.logging import read_records
 
 MOST = 3  # right queries shown, and wrong ones
@@ -41,26 +42,35 @@ def shares(scores: np.ndarray, scoring: str) -> torch.Tensor:
 
 @torch.inference_mode()
 def explain(model: nn.Module, evaluator: Evaluator, evaluation: Evaluation) -> list[Example]:
-    """The chosen queries with frames, costs and alignments; decodes their episodes anew."""
+    """The chosen queries with frames, costs and alignments; decodes their episodes anew, each once."""
     model.eval()
     head, split = model.head, evaluator.split
-    found = []
+    found: dict[tuple[int, int], Example] = {}
+    decoded: dict[int, tuple[Episode, Tensor]] = {}
     for number, query in choose(evaluation):
-        episode = split.dataset.part()[number].to(evaluator.device)
-        names = [split.class_names[index] for index in episode.classes_K.tolist()]
-        prototypes = head.prototypes(head.encode(episode.support_NTCHW),
-                                     head.text(split.name)[episode.support_classes_N], episode.support_labels_N,
-                                     episode.way)
-        clip = episode.query_MTCHW[query]
-        frames = [pixels(clips, split.pixels["mean"], split.pixels["std"]) for clips in (clip, episode.support_NTCHW)]
-        found.append(make_example(
-            query_TD=head.context2(head.encode(clip.unsqueeze(0)))[0], prototypes_KTD=prototypes,
-            distance=head.distance, class_names=names, true_label=int(episode.query_labels_M[query]),
-            query_frames_THWC=frames[0], support_frames_NTHWC=frames[1],
-            support_labels_N=episode.support_labels_N.cpu(), episode=number,
-            query_video=split.records[episode.spec.query_M[query]].path,
-            probabilities_K=shares(evaluation.scores[evaluation.scoring][number, query], evaluation.scoring)))
-    return found
+        if number not in decoded:
+            episode = split.dataset.part()[number].to(evaluator.device)
+            decoded = {number: (episode, head.prototypes(
+                head.encode(episode.support_NTCHW), head.text(split.name)[episode.support_classes_N],
+                episode.support_labels_N, episode.way))}
+        found[number, query] = _example(head, evaluator, evaluation, (number, query), *decoded[number])
+    return list(found.values())
+
+
+def _example(head: nn.Module, evaluator: Evaluator, evaluation: Evaluation, place: tuple[int, int], episode: Episode,
+             prototypes_KTD: Tensor) -> Example:
+    """One query of a decoded episode; `place` is (episode, query)."""
+    (number, query), split = place, evaluator.split
+    clip = episode.query_MTCHW[query]
+    frames = [pixels(clips, split.pixels["mean"], split.pixels["std"]) for clips in (clip, episode.support_NTCHW)]
+    scores = evaluation.scores[evaluation.scoring][number, query]
+    return make_example(
+        query_TD=head.context2(head.encode(clip.unsqueeze(0)))[0], prototypes_KTD=prototypes_KTD,
+        distance=head.distance, class_names=[split.class_names[index] for index in episode.classes_K.tolist()],
+        true_label=int(episode.query_labels_M[query]), query_frames_THWC=frames[0], support_frames_NTHWC=frames[1],
+        support_labels_N=episode.support_labels_N.cpu(), episode=number,
+        query_video=split.records[episode.spec.query_M[query]].path,
+        probabilities_K=shares(scores, evaluation.scoring))
 
 
 def report(model: nn.Module, evaluator: Evaluator, evaluation: Evaluation, summary: Mapping[str, Any],

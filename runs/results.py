@@ -143,6 +143,13 @@ def write_confusion(path: Path, counts_GG: np.ndarray, names: Sequence[str]) -> 
     pd.DataFrame(counts_GG, index=pd.Index(names, name="true \\ predicted"), columns=names).to_csv(path)
 
 
+def _origin(results: dict[str, Any]) -> str:
+    """Where the checkpoint comes from, as far as it says."""
+    if not isinstance(results["iteration"], int):
+        return f"checkpoint {results['checkpoint']} (it does not say how it was selected)"
+    return f"checkpoint of iteration {results['iteration']} selected on {results['selected_on']}"
+
+
 def in_words(results: dict[str, Any]) -> str:
     """The result as the last lines of the screen."""
     low = min(results["per_class"].items(), key=lambda item: item[1]["accuracy"])
@@ -157,8 +164,7 @@ def in_words(results: dict[str, Any]) -> str:
         f"{results['way']}-way {results['shot']}-shot, {results['query']} query a class, chance "
         f"{1 / results['way']:.0%}.\n"
         f"Scored by {SCORING_NAMES[results['scoring']]}; all scorings: {scorings}.\n"
-        f"Protocol {results['protocol']}; checkpoint of iteration {results['iteration']} selected on "
-        f"{results['selected_on']}; test list {results['lists']['test']}, "
+        f"Protocol {results['protocol']}; {_origin(results)}; test list {results['lists']['test']}, "
         f"episodes {results['episodes_sha256'][:12]}.\n"
         f"Best class: {high[0]} ({high[1]['accuracy']:.0%}); worst: {low[0]} ({low[1]['accuracy']:.0%})."
         + "".join(f"\n{results[key]:,} {text}." for key, text in CAUTIONS.items() if results[key])
