@@ -109,7 +109,7 @@ def _random_towers(config: Mapping[str, Any]) -> tuple[nn.Module, nn.Module]:
         return towers, build_towers(config)
 
 
-@ENCODERS.register("clip")
+@ENCODERS.register("clip", *OPEN_CLIP_NAMES)
 def clip_encoder(*, name: str, weights: str, weights_dir: str | None, class_names: Mapping[str, Sequence[str]],
                  prompt: str) -> Encoder:
     """CLIP's visual tower, and text features of the classes of each split.
