@@ -52,15 +52,26 @@ class Encoder:
 def tower_config(name: str) -> dict[str, Any]:
     """open_clip's model config of a backbone name or of a .json file. Raises WeightsError on an unknown name."""
     if name.endswith(".json"):
-        try:
-            return json.loads(Path(name).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise WeightsError(f"VIDEO.HEAD.BACKBONE_NAME: {name}: not a readable model config ({error})") from error
+        return _config_file(name)
     config = open_clip.get_model_config(OPEN_CLIP_NAMES.get(name, name))
     if config is None:
         known = ", ".join([*OPEN_CLIP_NAMES, "a .json file"])
         raise WeightsError(f"VIDEO.HEAD.BACKBONE_NAME: expected {known} or a name of open_clip.list_models(), "
                            f"found {name!r}")
+    return config
+
+
+def _config_file(name: str) -> dict[str, Any]:
+    try:
+        config = json.loads(Path(name).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"VIDEO.HEAD.BACKBONE_NAME: {name}: not a readable model config ({error})") from error
+    parts = {"embed_dim": int, "vision_cfg": dict, "text_cfg": dict}
+    wrong = [part for part, kind in parts.items()
+             if not isinstance(config, dict) or not isinstance(config.get(part), kind)]
+    if wrong:
+        raise WeightsError(f"VIDEO.HEAD.BACKBONE_NAME: {name}: expected a model config with embed_dim (a number), "
+                           f"vision_cfg and text_cfg (sections), as open_clip's; wrong or missing: {', '.join(wrong)}")
     return config
 
 
@@ -71,7 +82,7 @@ def build_towers(config: Mapping[str, Any]) -> nn.Module:
     kind = open_clip.CustomTextCLIP if custom else open_clip.CLIP
     try:
         return kind(**settings).float()
-    except (TypeError, ValueError, KeyError, AssertionError) as error:
+    except (TypeError, ValueError, KeyError, AssertionError, AttributeError, RuntimeError, ZeroDivisionError) as error:
         raise WeightsError(f"VIDEO.HEAD.BACKBONE_NAME: open_clip refuses this model config: {error}") from error
 
 

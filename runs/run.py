@@ -1,6 +1,7 @@
 """Train and test from one configuration: python runs/run.py --cfg X.yaml [--print-config] [KEY VALUE ...]"""
 
 import argparse
+import re
 import sys
 from pathlib import Path
 
@@ -17,12 +18,15 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="runs/run.py", formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Train on the train list, select on the val list, test once on the test list.",
-        epilog="example: python runs/run.py --cfg configs/projects/demo/CLIPFSAR_Demo_1shot.yaml TRAIN.SHOT_TEST 5")
+        epilog="Every key: configs/pool/base.yaml, or --print-config.\n\n"
+               "example: python runs/run.py --cfg configs/projects/demo/CLIPFSAR_Demo_1shot.yaml TRAIN.SHOT_TEST 5")
     parser.add_argument("--cfg", required=True, metavar="YAML", help="project file (configs/projects/...)")
     parser.add_argument("--print-config", action="store_true",
                         help="print every key with the layer its value came from, and stop")
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="settings that win over the files")
-    return parser.parse_intermixed_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    # argparse takes -1e-5 for an option; with a blank in front it is a value, and YAML does not mind.
+    return parser.parse_intermixed_args([f" {item}" if re.match(r"-[\d.]", item) else item for item in given])
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -10,12 +10,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from datasets.builder import SplitData, build_split
+from datasets.builder import SplitData
 from models.builder import build_criterion, build_model
 from runs import results
 from runs.complexity import complexity_line
 from runs.evaluate import Evaluator
 from runs.identity import list_name
+from runs.preflight import check_names, read_splits, shared_videos
 from runs.test import results_dir, test_checkpoint, test_id
 from runs.train import LoopOptions
 from runs.trainer import Trainer, training_differences
@@ -42,6 +43,7 @@ class Session:
     device: torch.device
     output_dir: Path
     store: checkpoint.CheckpointStore
+    splits: dict[str, SplitData]
     test: Evaluator
 
 
@@ -92,6 +94,7 @@ def prepare_output(cfg: Config, store: checkpoint.CheckpointStore) -> None:
 def open_session(resolved: Resolved) -> Session:
     """Device, log, split lists: everything that can fail early fails here."""
     cfg = resolved.config
+    check_names(resolved)
     device = choose_device(cfg.NUM_GPUS)
     output_dir = Path(cfg.OUTPUT_DIR)
     setup_logging(output_dir, cfg.TRAIN.LOG_FILE if cfg.TRAIN.ENABLE else cfg.TEST.LOG_FILE)
@@ -100,8 +103,8 @@ def open_session(resolved: Resolved) -> Session:
         _LOGGER.info("%s", notes)
     store = checkpoint.CheckpointStore(output_dir / "checkpoints", cfg.TRAIN.KEEP_CHECKPOINTS)
     prepare_output(cfg, store)
-    return Session(resolved, cfg, device, output_dir, store,
-                   Evaluator(cfg, build_split(cfg, "test"), device))
+    splits = read_splits(cfg)
+    return Session(resolved, cfg, device, output_dir, store, splits, Evaluator(cfg, splits["test"], device))
 
 
 def write_run(session: Session, directory: Path, model: nn.Module, splits: Iterable[SplitData]) -> None:
@@ -127,10 +130,10 @@ def finished(session: Session) -> int | None:
 
 def train_and_select(session: Session, model: nn.Module) -> int:
     """Train to the end, leaving the best checkpoint; returns the iterations done."""
-    cfg, train_split, selection = session.cfg, build_split(session.cfg, "train"), session.test
+    cfg, train_split, selection = session.cfg, session.splits["train"], session.test
     if cfg.TRAIN.EVAL_SPLIT != "test":
-        selection = Evaluator(cfg, build_split(cfg, cfg.TRAIN.EVAL_SPLIT), session.device)
-    write_run(session, session.output_dir, model, (train_split, selection.split, session.test.split))
+        selection = Evaluator(cfg, session.splits[cfg.TRAIN.EVAL_SPLIT], session.device)
+    write_run(session, session.output_dir, model, session.splits.values())
     _LOGGER.info("%s", complexity_line(model, cfg.DATA.NUM_INPUT_FRAMES, cfg.DATA.TEST_CROP_SIZE))
     trainer = Trainer(cfg=cfg, model=model, criterion=build_criterion(cfg), optimizer=optimizer_of(cfg, model),
                       schedule=schedule_of(cfg), options=loop_options(cfg), store=session.store,
@@ -161,7 +164,8 @@ def run(resolved: Resolved) -> dict:
             write_run(session, directory, model, [session.test.split])
         elif not (directory / "run.json").is_file():
             write_run(session, directory, model, [session.test.split])
-    found = test_checkpoint(cfg, model, path, session.test, directory, trained_to)
+    found = test_checkpoint(cfg, model, path, session.test, directory, {
+        "trained_to": trained_to, "shared_videos": shared_videos(session.splits)})
     sys.stdout.write("\n" + results.in_words(found) + f"\nWritten to {directory}/results.json; look at "
                      f"{directory}/report.html\n")
     return found

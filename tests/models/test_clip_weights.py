@@ -131,3 +131,12 @@ def test_random_text_features_do_not_depend_on_the_seed(tmp_path):
     assert torch.equal(a.text_features["train"], b.text_features["train"])
     assert not torch.equal(a.text_features["train"][0], a.text_features["train"][1])
     assert not torch.equal(a.visual.proj, b.visual.proj)
+
+
+@pytest.mark.parametrize("text, wrong", [("{}", "embed_dim, vision_cfg, text_cfg"), ("[1]", "embed_dim, vision_cfg"),
+                                         ('{"embed_dim": 8, "vision_cfg": {}}', "text_cfg")])
+def test_a_tower_file_without_its_parts_is_named(tmp_path, text, wrong):
+    path = tmp_path / "tower.json"
+    path.write_text(text)
+    with pytest.raises(WeightsError, match=f"tower.json: expected a model config.*wrong or missing: {wrong}"):
+        tower_config(str(path))
