@@ -92,10 +92,26 @@ def image_size(visual: nn.Module) -> int:
     return int(size[0] if isinstance(size, (tuple, list)) else size)
 
 
+def _check_length(names: Sequence[str], prompt: str, tokenizer) -> None:
+    """Refuse a prompt that CLIP would cut inside a class name (WeightsError); warn where it cuts the end only."""
+    if not isinstance(tokenizer, open_clip.SimpleTokenizer):
+        return
+    room = tokenizer.context_length - 2  # start and end marks
+    for name in names:
+        sentence = prompt.format(name)
+        until_name = len(tokenizer.encode(sentence[:sentence.rindex(name) + len(name)])) if name else 0
+        if until_name > room:
+            raise WeightsError(f"TEST.PROMPT: the text tower reads {room} tokens, the class name {name!r} ends at "
+                               f"token {until_name}: it would be cut off; shorten the prompt")
+        if len(tokenizer.encode(sentence)) > room:
+            _LOGGER.warning("TEST.PROMPT: only the first %d tokens of the sentence for %r are read", room, name)
+
+
 @torch.inference_mode()
 def encode_names(towers: nn.Module, names: Sequence[str], prompt: str, tokenizer) -> Tensor:
     """Text features of class names, as written, in `prompt`; not normalised. [G, D]"""
     towers.eval()
+    _check_length(names, prompt, tokenizer)
     sentences = [prompt.format(name) for name in names]
     chunks = [towers.encode_text(tokenizer(sentences[i:i + 64])) for i in range(0, len(sentences), 64)]
     return torch.cat(chunks).float().clone()

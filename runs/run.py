@@ -45,6 +45,11 @@ def main(arguments: list[str] | None = None) -> int:
     except FewShotError as error:
         sys.stderr.write(f"\n{type(error).__name__}: {error}\n")
         return 1
+    except OSError as error:
+        if error.filename is None:
+            raise
+        sys.stderr.write(f"\n{error.filename}: cannot be read or written: {error.strerror}\n")
+        return 1
     except KeyboardInterrupt:
         sys.stderr.write("\ninterrupted; the same command goes on from the last checkpoint\n")
         return 130
