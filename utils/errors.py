@@ -56,11 +56,15 @@ class ReportError(FewShotError):
 
 
 class NonFiniteLossError(FewShotError):
-    """A loss that is NaN or infinite: names the step, the losses and the videos of the episode."""
+    """A loss that is NaN or infinite: names the step, the losses, the learning rate and the episode's videos."""
 
 
 class LaunchError(FewShotError):
     """The machine cannot run what the configuration asks for."""
+
+
+class OutputDirError(FewShotError):
+    """An OUTPUT_DIR that another process is using, or that cannot be written to."""
 
 
 class FeatureStoreError(FewShotError):
