@@ -16,19 +16,22 @@ from runs import results
 from runs.complexity import complexity_line
 from runs.evaluate import Evaluator
 from runs.identity import list_name
+from runs.resume import find_best, training_differences
 from runs.test import test_checkpoint
 from runs.train import LoopOptions
-from runs.trainer import Trainer, training_differences
+from runs.trainer import Trainer
 from utils import checkpoint
 from utils.config.loader import Resolved
 from utils.config.schema import Config
 from utils.config.show import describe_notes
 from utils.errors import ConfigError
 from utils.launch import choose_device
+from utils.lock import output_lock
 from utils.logging import setup_logging
 from utils.optim import build_optimizer
 from utils.schedule import Schedule
 from utils.seed import seed_everything
+from utils.signals import Stopped, number_of
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -72,7 +75,7 @@ def loop_options(cfg: Config) -> LoopOptions:
 def prepare_output(cfg: Config, store: checkpoint.CheckpointStore) -> None:
     """Refuse to mix two runs in one directory; set old checkpoints aside when AUTO_RESUME is off."""
     store.sweep()
-    if not cfg.TRAIN.ENABLE or not store.numbered():
+    if not cfg.TRAIN.ENABLE or not store.states():
         return
     if not cfg.TRAIN.AUTO_RESUME:
         aside = next(p for n in range(1, 10**6)
@@ -81,7 +84,7 @@ def prepare_output(cfg: Config, store: checkpoint.CheckpointStore) -> None:
         _LOGGER.info("TRAIN.AUTO_RESUME is off: earlier checkpoints moved to %s", aside)
         return
     for path, state in store.readable():
-        differences = training_differences(state.get("cfg", "{}"), cfg)
+        differences = training_differences(state, cfg)
         if differences:
             raise ConfigError([f"OUTPUT_DIR: {cfg.OUTPUT_DIR} holds a run with other settings ({path.name}): "
                                + "; ".join(differences) + ". Choose another OUTPUT_DIR, or start over with "
@@ -115,9 +118,32 @@ def write_run(session: Session, model: nn.Module, splits: Iterable[SplitData]) -
     })
 
 
+def going_on(session: Session) -> str:
+    """What the same command does after an interruption."""
+    if not session.cfg.TRAIN.ENABLE:
+        return "the same command starts the test anew"
+    saved = session.store.latest()
+    if saved is None:
+        return "nothing saved yet: the same command starts anew"
+    command = "the same command" + ("" if session.cfg.TRAIN.AUTO_RESUME else " with TRAIN.AUTO_RESUME true")
+    return f"{command} goes on from {saved}"
+
+
 def run(resolved: Resolved) -> dict:
-    """Train (TRAIN.ENABLE), test the best checkpoint or TEST.CHECKPOINT_FILE_PATH, return results.json's content."""
-    session = open_session(resolved)
+    """Train (TRAIN.ENABLE), test the best checkpoint or TEST.CHECKPOINT_FILE_PATH, return results.json's content.
+
+    Raises OutputDirError when another run is at work in OUTPUT_DIR; Stopped, which says where the run goes on.
+    """
+    with output_lock(Path(resolved.config.OUTPUT_DIR)):
+        session = open_session(resolved)
+        try:
+            return train_and_test(session)
+        except KeyboardInterrupt as stop:
+            raise Stopped(number_of(stop), going_on(session)) from stop
+
+
+def train_and_test(session: Session) -> dict:
+    """What `run` does once OUTPUT_DIR is its own."""
     cfg = session.cfg
     seed_everything(cfg.RANDOM_SEED)
     model = build_model(cfg).to(session.device)
@@ -135,6 +161,9 @@ def run(resolved: Resolved) -> dict:
         trainer.run()
     path = Path(cfg.TEST.CHECKPOINT_FILE_PATH) if cfg.TEST.CHECKPOINT_FILE_PATH and not cfg.TRAIN.ENABLE \
         else session.store.best
+    if path == session.store.best:
+        find_best(session.store)
+    _LOGGER.info("testing %s on %d episodes of %s", path, len(session.test.specs), session.test.split.name)
     found = test_checkpoint(cfg, model, path, session.test, session.output_dir)
     sys.stdout.write("\n" + results.in_words(found) + f"\nWritten to {session.output_dir}/results.json; look at "
                      f"{session.output_dir}/report.html\n")
