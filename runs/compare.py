@@ -11,7 +11,7 @@ import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 
 from runs.predictions import FILE, read_predictions  # noqa: E402
-from utils.errors import FewShotError, ResultsError  # noqa: E402
+from utils.errors import FewShotError, ResultsError, described  # noqa: E402
 from utils.metrics import exact_mcnemar, mean_interval  # noqa: E402
 
 SCORINGS = ("prototypes", "fused", "text")
@@ -110,7 +110,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         found = compare(parsed.run_a, parsed.run_b, parsed.scoring)
     except FewShotError as error:
-        sys.stderr.write(f"\n{type(error).__name__}: {error}\n")
+        sys.stderr.write(f"\n{described(error)}\n")
         return 1
     sys.stdout.write(in_words(found, parsed.run_a, parsed.run_b))
     return 0

@@ -10,7 +10,8 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from utils.config import resolve_config  # noqa: E402
 from utils.config.show import describe_notes, format_config  # noqa: E402
-from utils.errors import FewShotError  # noqa: E402
+from utils.errors import FewShotError, described  # noqa: E402
+from utils.signals import Stopped, number_of, stop_at_once  # noqa: E402
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -30,7 +31,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status 0, or 1 after a message that says what to do."""
+    """Exit status 0, 1 after a message that says what to do, 130 or 143 after SIGINT or SIGTERM."""
     parsed = parse_arguments(arguments)
     try:
         resolved = resolve_config(parsed.cfg, parsed.overrides)
@@ -38,21 +39,17 @@ def main(arguments: list[str] | None = None) -> int:
             sys.stdout.write(format_config(resolved))
             sys.stderr.write(describe_notes(resolved))
             return 0
-        from runs.seeds import run_seeds  # torch and the data sets load only when there is something to run
-        from runs.session import run
+        with stop_at_once():
+            from runs.seeds import run_seeds  # torch and the data sets load only when there is something to run
+            from runs.session import run
 
-        run_seeds(resolved, parsed.overrides) if resolved.config.RANDOM_SEEDS else run(resolved)
-    except FewShotError as error:
-        sys.stderr.write(f"\n{type(error).__name__}: {error}\n")
+            run_seeds(resolved, parsed.overrides) if resolved.config.RANDOM_SEEDS else run(resolved)
+    except (FewShotError, OSError) as error:
+        sys.stderr.write(f"\n{described(error)}\n")
         return 1
-    except OSError as error:
-        if error.filename is None:
-            raise
-        sys.stderr.write(f"\n{error.filename}: cannot be read or written: {error.strerror}\n")
-        return 1
-    except KeyboardInterrupt:
-        sys.stderr.write("\ninterrupted; the same command goes on from the last checkpoint\n")
-        return 130
+    except KeyboardInterrupt as stop:
+        sys.stderr.write(f"\n{stop if isinstance(stop, Stopped) else Stopped(number_of(stop))}\n")
+        return 128 + number_of(stop)
     return 0
 
 
