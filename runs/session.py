@@ -17,7 +17,7 @@ from runs.complexity import complexity_line
 from runs.evaluate import Evaluator
 from runs.identity import list_name
 from runs.preflight import check_names, read_splits, shared_videos
-from runs.resume import find_best, training_differences, training_finished
+from runs.resume import find_best, keep_best, training_differences, training_finished
 from runs.test import results_dir, test_checkpoint, test_id
 from runs.train import LoopOptions
 from runs.trainer import Trainer
@@ -124,10 +124,13 @@ def write_run(session: Session, directory: Path, model: nn.Module, splits: Itera
 def finished(session: Session) -> int | None:
     """Iterations of a training in OUTPUT_DIR that has ended with its test and is not to go on; else None."""
     earlier = results.read_json(session.output_dir / "results.json") or {}
-    if not session.cfg.TRAIN.AUTO_RESUME or earlier.get("trained_to") is None or not session.store.best.is_file():
+    if not session.cfg.TRAIN.AUTO_RESUME or earlier.get("trained_to") is None:
         return None
     _, state = next(session.store.readable(), (None, {}))
-    return state["resume"]["iteration"] if "resume" in state and training_finished(state, session.cfg) else None
+    if "resume" not in state or not training_finished(state, session.cfg):
+        return None
+    resume = state["resume"]
+    return resume["iteration"] if keep_best(session.store, resume["best_iteration"]) else None
 
 
 def going_on(session: Session) -> str:

@@ -66,6 +66,7 @@ def install(moment: str, number: int) -> None:
 
 def _run(arguments: list[str], moment: str, number: int, output: Path) -> None:
     os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job starts with it ignored
     descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for standard in (1, 2):
         os.dup2(descriptor, standard)
