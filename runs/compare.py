@@ -93,8 +93,10 @@ def in_words(found: Comparison, run_a: Path, run_b: Path) -> str:
         f"the two {sure} at the 5 % level, taking queries as independent",
         "Classes that moved most (A, B, change in points):",
     ]
+    if not found.moved["change"].any():
+        lines[-1] = "No class moved."
     lines += [f"  {name}: {row['A']:.1%}, {row['B']:.1%}, {100 * row['change']:+.1f}"
-              for name, row in found.moved.iterrows()]
+              for name, row in found.moved.iterrows() if row["change"]]
     return "\n".join(lines) + "\n"
 
 
