@@ -42,7 +42,8 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def training_differences(state: dict[str, Any], cfg: Config) -> list[str]:
     """Settings in which a checkpoint's run differs from this one, beyond those that may change."""
-    then, now = _flat(json.loads(state.get("cfg", "{}"))), _flat(to_dict(cfg))
+    saved = state.get("cfg")  # a file of other code may hold something else
+    then, now = _flat(json.loads(saved) if isinstance(saved, str) else {}), _flat(to_dict(cfg))
     may_change = MAY_CHANGE | (SCORING if training_finished(state, cfg) else set())
     return [f"{key}: {then[key]!r} there, {value!r} here" for key, value in now.items()
             if key in then and then[key] != value and not {key, key.split(".")[0]} & may_change]

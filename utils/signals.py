@@ -55,6 +55,8 @@ class Interruption:
         if os.getpid() != self._process:
             return
         if self._immediate or self.number is not None:
+            # The process ends, and with it workers that the signal may have reached first: torch is not to complain.
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             raise Stopped(number)
         self.number = number
         name = signal.Signals(number).name  # no logging here: the signal may have come in the middle of a log line

@@ -106,10 +106,12 @@ def test_a_signal_before_the_training_and_in_a_test_alone(tiny_project):
 
 
 @pytest.mark.parametrize("moment, number", [("worker:4", signal.SIGINT), ("worker:4", signal.SIGTERM),
-                                            ("group iteration:4", signal.SIGTERM)])
-def test_a_signal_to_the_whole_process_group_spares_the_workers(whole, tiny_project, moment, number):
-    """Ctrl-C in a terminal and scancel reach the workers, too."""
-    project = tiny_project("group", NUM_TRAIN_TASKS=ITERATIONS)
-    status, text = run_until(project, "DATA_LOADER.NUM_WORKERS", "2", moment=moment, number=number)
+                                            ("group iteration:4", signal.SIGTERM),
+                                            ("worker:50", signal.SIGTERM)])
+def test_a_signal_to_the_whole_process_group_spares_the_workers(tiny_project, moment, number):
+    """Ctrl-C in a terminal and scancel reach the workers, too. Only a validation has an episode 50."""
+    project = tiny_project("group", NUM_TRAIN_TASKS=ITERATIONS, NUM_VAL_TASKS=100)
+    status, text = run_until(project, "DATA_LOADER.NUM_WORKERS", "2", "TEST.FEATURE_STORE", "false", moment=moment,
+                             number=number)
     assert status == 128 + number and "Traceback" not in text, text
     assert "checkpoint_last.pyth" in text.splitlines()[-1] and "Error" not in text
