@@ -2,6 +2,7 @@
 
 import logging
 import posixpath
+import tempfile
 from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path
@@ -34,6 +35,18 @@ def check_names(resolved: Resolved) -> None:
                 if name is not None and name not in registry]
     if problems:
         raise ConfigError(problems)
+
+
+def check_store(cfg: Config) -> None:
+    """Raise ConfigError where features are to be kept in a directory that cannot be written."""
+    if not (cfg.TEST.FEATURE_STORE and cfg.TEST.FEATURE_STORE_DIR):
+        return
+    try:
+        Path(cfg.TEST.FEATURE_STORE_DIR).mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=cfg.TEST.FEATURE_STORE_DIR).close()
+    except OSError as error:
+        raise ConfigError([f"TEST.FEATURE_STORE_DIR: expected a directory that can be written, found "
+                           f"{cfg.TEST.FEATURE_STORE_DIR} ({error.strerror})"]) from error
 
 
 def read_splits(cfg: Config) -> dict[str, SplitData]:

@@ -16,7 +16,7 @@ from runs import results
 from runs.complexity import complexity_line
 from runs.evaluate import Evaluator
 from runs.identity import list_name
-from runs.preflight import check_names, read_splits, shared_videos
+from runs.preflight import check_names, check_store, read_splits, shared_videos
 from runs.resume import find_best, keep_best, training_differences, training_finished
 from runs.test import results_dir, test_checkpoint, test_id
 from runs.train import LoopOptions
@@ -98,6 +98,7 @@ def open_session(resolved: Resolved) -> Session:
     """Device, log, split lists: everything that can fail early fails here."""
     cfg = resolved.config
     check_names(resolved)
+    check_store(cfg)
     device = choose_device(cfg.NUM_GPUS)
     output_dir = Path(cfg.OUTPUT_DIR)
     setup_logging(output_dir, cfg.TRAIN.LOG_FILE if cfg.TRAIN.ENABLE else cfg.TEST.LOG_FILE)

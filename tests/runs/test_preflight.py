@@ -46,6 +46,9 @@ def test_lists_and_directories_come_before_the_model(tiny_project, tmp_path):
     with pytest.raises(ConfigError, match=r"DATA.DATA_ROOT_DIR: expected the directory of the videos, found none at "
                                           r"nowhere \(looked for in the current directory, /"):
         run(resolve_config(tiny_project(), ["DATA.DATA_ROOT_DIR", "nowhere"]))
+    with pytest.raises(ConfigError, match=r"TEST.FEATURE_STORE_DIR: expected a directory that can be written, found "
+                                          r"/dev/null/x \(Not a directory\)"):
+        run(resolve_config(tiny_project(), ["TEST.FEATURE_STORE_DIR", "/dev/null/x"]))
     with pytest.raises(AnnotationError, match="which does not exist in the current directory, /"):
         run(resolve_config(tiny_project(), ["DATA.ANNO_DIR", "nowhere"]))
     for key, value, text in (("OUTPUT_DIR", "", "expected a directory, found no name"),
