@@ -56,7 +56,8 @@ class Interruption:
             return
         if self._immediate or self.number is not None:
             # The process ends, and with it workers that the signal may have reached first: torch is not to complain.
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            # Not SIG_DFL: Python reports a SIGCHLD already under way that finds no handler ("race condition").
+            signal.signal(signal.SIGCHLD, lambda *_: None)
             raise Stopped(number)
         self.number = number
         name = signal.Signals(number).name  # no logging here: the signal may have come in the middle of a log line
