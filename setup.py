@@ -62,7 +62,8 @@ setup(
         "pyarrow",
         "jinja2>=3.1",
     ],
-    extras_require={"dev": ["pytest>=8", "pytest-timeout", "hypothesis", "ruff", "pylint", "selenium>=4.6",
+    extras_require={"torchcodec": ["torchcodec"],  # needs FFmpeg's shared libraries, too
+                    "dev": ["pytest>=8", "pytest-timeout", "hypothesis", "ruff", "pylint", "selenium>=4.6",
                             "setuptools>=64", "wheel"]},
     cmdclass={"install": Refuse, "sdist": Refuse},
 )
