@@ -10,7 +10,12 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 from utils.errors import FewShotError  # noqa: E402
 
 # Command to (what it does, an example); its module is runs/preparing/<command>.py.
-COMMANDS: dict[str, tuple[str, str]] = {}
+COMMANDS: dict[str, tuple[str, str]] = {
+    "check": ("find, open and decode every listed video; say what is missing, unreadable, too short",
+              "python runs/prepare.py check --cfg X.yaml --write-lists data/checked"),
+    "probe": ("show what the decoder sees in a video and which frames each sampling takes",
+              "python runs/prepare.py probe video.mp4 --cfg X.yaml --out video.png"),
+}
 
 
 def build_parser() -> argparse.ArgumentParser:
