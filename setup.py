@@ -44,7 +44,7 @@ setup(
         "torchvision>=0.19",
         "open_clip_torch>=2.24",
         "decord>=0.6.0; platform_machine == 'x86_64' or platform_machine == 'AMD64'",
-        "av>=12",
+        "av>=14.2",
         "numpy",
         "pillow",
         "einops",

@@ -170,18 +170,19 @@ def _measure(lines: list[Listed], cfg: Config, out: Path, arguments: argparse.Na
     jobs = {key: Job(str(root / found), decoder, arguments.every_frame) for found, key in sorted(keys.items())}
     known = sum(key in progress.known for key in keys.values())
     workers, started, own = arguments.workers or cores(), time.perf_counter(), _processor_time()
-    memory, done = 0, 0
+    memory, done, work = 0, 0, 0.0
     try:
         with tqdm(total=len(jobs), initial=known, desc="checking", unit="video", disable=None) as bar:
             for facts in examine_all(progress, jobs, workers, arguments.limit):
-                memory, done = max(memory, facts.memory), done + 1
+                memory, done, work = max(memory, facts.memory), done + 1, work + facts.seconds
                 bar.update()
     finally:
         progress.file.close()
     seconds = max(time.perf_counter() - started, 1e-9)
     used = _processor_time() - own
     text = (f"{done:,} files looked at with {decoder} in {seconds:.1f} s: {done / seconds:.0f} a second, "
-            f"{used / seconds:.2f} cores busy, at most {memory / 1e6:.0f} MB in each of {workers} processes"
+            f"{used / seconds:.2f} cores busy, {work / seconds:.2f} of {workers} processes at work, at most "
+            f"{memory / 1e6:.0f} MB in each"
             + (f"; {known:,} known from before" if known else ""))
     return {found: progress.known[key] for found, key in keys.items()}, text
 

@@ -1,5 +1,6 @@
 """What a decoder finds in one video file."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -34,7 +35,7 @@ class Facts:
         width, height: pixels of a decoded frame. codec: FFmpeg's name of it.
         reason: why it is unreadable, else what is odd about it, else "".
         readable: whether the frames that were asked for could be decoded.
-        memory: size of the process after it, bytes.
+        seconds: time it took. memory: size of the process after it, bytes.
     """
 
     frames: int | None = None
@@ -44,6 +45,7 @@ class Facts:
     codec: str | None = None
     reason: str = ""
     readable: bool = False
+    seconds: float = 0.0
     memory: int = 0
 
     def record(self) -> dict[str, Any]:
@@ -89,7 +91,7 @@ def _size(clip: Clip, path: Path, every_frame: bool) -> tuple[int, int]:
 
 def examine(job: Job) -> Facts:
     """Open a video and decode what is asked for. Errors of the file are in the result; LaunchError is raised."""
-    path, known = Path(job.path), {}
+    started, path, known = time.perf_counter(), Path(job.path), {}
     try:
         clip = open_video(path, job.decoder)
         try:
@@ -105,4 +107,4 @@ def examine(job: Job) -> Facts:
             known["reason"] = f"the container counts {counted} frames, {clip.num_frames} can be read: a part is damaged"
     except VideoDecodeError as error:
         known["reason"] = error.reason
-    return Facts(**known, memory=psutil.Process().memory_info().rss)
+    return Facts(**known, seconds=time.perf_counter() - started, memory=psutil.Process().memory_info().rss)

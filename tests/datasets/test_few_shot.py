@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from datasets import builder, decoding, transforms
+from datasets import builder, transforms
 from datasets.annotations import read_split_list
 from datasets.episodes import EpisodeSampler
 from datasets.few_shot import DATASETS, FewShotDataset
@@ -245,14 +245,6 @@ def test_mean_from(root):
               for changes, mean, std in (({}, 0.45, 0.225), ({**solver, "DATA__MEAN_FROM": "SOLVER"}, 0.5, 0.1),
                                          (solver, 0.45, 0.225), ({"DATA__MEAN_FROM": "SOLVER"}, 0.45, 0.225))]
     assert all(torch.allclose(frames[0], other, atol=1e-5) for other in frames)
-
-
-def test_the_decoder_that_auto_picks_is_the_one_of_the_pixels(root, monkeypatch):
-    for problem, expected in ((None, "torchcodec"), ("no FFmpeg", "decord")):
-        monkeypatch.setattr(decoding, "torchcodec_problem", lambda problem=problem: problem)
-        split = builder.build_split(config(root, DATA__DECODER="auto"), "test")
-        assert split.pixels["decoder"] == split.dataset.decoder == expected
-    assert builder.build_split(config(root, DATA__DECODER="pyav"), "test").pixels["decoder"] == "pyav"
 
 
 def test_refusals_come_before_decoding(root):

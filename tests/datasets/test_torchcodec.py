@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from datasets import decoding, fast_readers
+from datasets.builder import build_split
 from datasets.decoding import choose_decoder, open_video
 from tests.conftest import REPOSITORY
+from utils.config import load_config
 from utils.errors import LaunchError, RegistryError
 
 FFMPEG = "avcodec", "avdevice", "avfilter", "avformat", "avutil", "swresample", "swscale"
@@ -24,6 +26,16 @@ def test_auto_is_torchcodec_where_it_works_else_decord(monkeypatch):
     assert choose_decoder("auto") == "decord" and choose_decoder("torchcodec") == "torchcodec"
     with pytest.raises(RegistryError, match="unknown decoder 'autp'.*known: decord, frames, pyav, torchcodec, auto"):
         choose_decoder("autp")
+
+
+def test_the_decoder_that_auto_picks_is_the_one_of_the_pixels(tiny_project, monkeypatch):
+    cfg = load_config(tiny_project(), ["DATA.DECODER", "auto"])
+    for problem, expected in ((None, "torchcodec"), ("no FFmpeg", "decord")):
+        monkeypatch.setattr(decoding, "torchcodec_problem", lambda problem=problem: problem)
+        split = build_split(cfg, "test")
+        assert split.pixels["decoder"] == split.dataset.decoder == expected
+    cfg = load_config(tiny_project(), ["DATA.DECODER", "pyav"])
+    assert build_split(cfg, "test").pixels["decoder"] == "pyav"
 
 
 def test_without_torchcodec_the_error_says_what_to_do(monkeypatch, tmp_path):
