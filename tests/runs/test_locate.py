@@ -70,6 +70,15 @@ def test_numbered_files_of_other_classes_are_never_taken(tmp_path):
         None, None, None, "videos/smile/001.avi", "videos/laugh/002.avi", "old/run/003.avi", "Smile/003.avi", None]
 
 
+def test_a_file_that_no_list_names_in_a_folder_of_another_class_is_not_taken(tmp_path):
+    make(tmp_path, "videos/smile/004.avi", "videos/wave/005.avi", "unsorted/006.avi")
+    records = [VideoRecord(f"videos/{name}", 0, 1) for name in ("run/004.avi", "run/005.avi", "run/006.avi",
+                                                                "smile/007.avi")]
+    other = VideoRecord("videos/wave/008.avi", 0, 1)
+    assert [place.found for place in locate(tmp_path, records, "HMDB_few_shot", others=[other])] == [
+        None, None, "unsorted/006.avi", None]
+
+
 def test_a_file_is_given_to_one_record_only(tmp_path):
     make(tmp_path, "videos/smile/x.avi", "y.avi")
     records = [VideoRecord(path, 0, 1) for path in
