@@ -44,7 +44,7 @@ setup(
         "torchvision>=0.19",
         "open_clip_torch>=2.24",
         "decord>=0.6.0; platform_machine == 'x86_64' or platform_machine == 'AMD64'",
-        "av>=12",
+        "av>=14.2",
         "numpy",
         "pillow",
         "einops",
@@ -62,7 +62,8 @@ setup(
         "pyarrow",
         "jinja2>=3.1",
     ],
-    extras_require={"dev": ["pytest>=8", "pytest-timeout", "hypothesis", "ruff", "pylint", "selenium>=4.6",
+    extras_require={"torchcodec": ["torchcodec"],  # needs FFmpeg's shared libraries, too
+                    "dev": ["pytest>=8", "pytest-timeout", "hypothesis", "ruff", "pylint", "selenium>=4.6",
                             "setuptools>=64", "wheel"]},
     cmdclass={"install": Refuse, "sdist": Refuse},
 )

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from datasets.annotations import check_classes, list_hash, read_split_list
 from datasets.clips import ClipDataset, Clips
-from datasets.decoding import DECODERS
+from datasets.decoding import choose_decoder
 from datasets.episodes import EpisodeSampler
 from datasets.few_shot import DATASETS, FewShotDataset
 from datasets.frame_sampling import frames_are_drawn, sample_frames
@@ -27,7 +27,7 @@ from datasets.transforms import (
 from utils.config.class_names import TARGETS, names_by_split
 from utils.config.schema import Config
 from utils.episode import Episode, VideoRecord
-from utils.errors import ConfigError, FewShotError, RegistryError
+from utils.errors import ConfigError, FewShotError
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class SplitData:
         return (self.dataset.draws or "fresh") if self.drawn else None
 
 
-def _episode_sizes(cfg: Config, split: str) -> dict[str, int]:
+def episode_sizes(cfg: Config, split: str) -> dict[str, int]:
     """way, shot and query of a split's episodes."""
     train = cfg.TRAIN
     if split == "train":
@@ -78,7 +78,8 @@ def _episode_count(cfg: Config, split: str) -> int:
             "test": train.NUM_TEST_TASKS}[split]
 
 
-def _class_names(cfg: Config, split: str) -> tuple[str, ...]:
+def class_names_of(cfg: Config, split: str) -> tuple[str, ...]:
+    """Class names of a split; ConfigError where the configuration has none."""
     names = names_by_split(cfg).get(split)
     if names is None:
         raise ConfigError([f"{TARGETS[split]}: expected the class names of the {split} split, found none"])
@@ -114,16 +115,15 @@ def build_split(cfg: Config, split: str) -> SplitData:
     Raises:
         AnnotationError, EpisodeError, ConfigError, RegistryError: the list, or what is asked of it, is wrong.
     """
-    data, training, sizes = cfg.DATA, split == "train", _episode_sizes(cfg, split)
+    data, training, sizes = cfg.DATA, split == "train", episode_sizes(cfg, split)
     data_set = DATASETS[cfg.TRAIN.DATASET if training else cfg.TEST.DATASET]
-    if data.DECODER not in DECODERS:
-        raise RegistryError(DECODERS.unknown(data.DECODER))
-    list_path, names = Path(data.ANNO_DIR) / f"{split}_few_shot.txt", _class_names(cfg, split)
+    decoder = choose_decoder(data.DECODER)
+    list_path, names = Path(data.ANNO_DIR) / f"{split}_few_shot.txt", class_names_of(cfg, split)
     records = read_split_list(list_path, split, cfg.TRAIN.DATASET_FEW)
     check_classes(records, names, sizes["shot"] + sizes["query"], list_path)
     seed = cfg.RANDOM_SEED if training else cfg.TEST.EPISODE_SEED
     sampler = EpisodeSampler(records, split=split, seed=seed, **sizes)
-    chosen = _frame_settings(cfg)
+    chosen = frame_settings(cfg)
     drawn = training or frames_are_drawn(T=chosen["T"], sampling_rate=chosen["sampling_rate"],
                                          test_sampling=chosen["test_sampling"])
     draws = None if training else cfg.TEST.TEMPORAL_DRAWS or None if drawn else 1
@@ -131,15 +131,15 @@ def build_split(cfg: Config, split: str) -> SplitData:
     episodes = _episode_count(cfg, split)
     dataset = data_set(
         records=records, root=Path(data.DATA_ROOT_DIR), list_format=cfg.TRAIN.DATASET_FEW, sampler=sampler,
-        decoder=data.DECODER, frames=partial(sample_frames, **chosen, training=training),
+        decoder=decoder, frames=partial(sample_frames, **chosen, training=training),
         support_transform=support_transform, query_transform=query_transform, length=episodes, draws=draws,
         on_bad_video=data.ON_BAD_VIDEO)
-    pixels = {**chosen, "decoder": data.DECODER, "scale": data.TEST_SCALE, "crop": data.TEST_CROP_SIZE,
+    pixels = {**chosen, "decoder": decoder, "scale": data.TEST_SCALE, "crop": data.TEST_CROP_SIZE,
               **_pixel_statistics(cfg), "draws": draws, "seed": seed if drawn else None}
     return SplitData(split, dataset, records, names, list_path, list_hash(list_path), sampler, episodes, drawn, pixels)
 
 
-def _frame_settings(cfg: Config) -> dict[str, Any]:
+def frame_settings(cfg: Config) -> dict[str, Any]:
     """Arguments of sample_frames that decide the frames of a clip."""
     data = cfg.DATA
     return {"T": data.NUM_INPUT_FRAMES, "sampling_rate": data.SAMPLING_RATE, "test_sampling": data.TEST_SAMPLING,

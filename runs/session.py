@@ -118,6 +118,7 @@ def write_run(session: Session, directory: Path, model: nn.Module, splits: Itera
              for split in splits}
     results.write_run(directory, session.resolved, {
         "device": str(session.device), "lists": lists, "test_episodes_sha256": session.test.episodes_hash,
+        "decoder": session.test.split.dataset.decoder,  # what DATA.DECODER auto picked
         "parameters": sum(p.numel() for p in model.parameters()),
     })
 

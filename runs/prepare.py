@@ -1,0 +1,50 @@
+"""Make a benchmark ready to run: python runs/prepare.py COMMAND --help"""
+
+import argparse
+import importlib
+import sys
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from utils.errors import FewShotError  # noqa: E402
+
+# Command to (what it does, an example); its module is runs/preparing/<command>.py.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "check": ("find, open and decode every listed video; say what is missing, unreadable, too short",
+              "python runs/prepare.py check --cfg X.yaml --write-lists data/checked"),
+    "probe": ("show what the decoder sees in a video and which frames each sampling takes",
+              "python runs/prepare.py probe video.mp4 --cfg X.yaml --out video.png"),
+}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands; each one's --help shows its example."""
+    shape = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="runs/prepare.py", description=__doc__, formatter_class=shape,
+        epilog="examples:\n" + "\n".join(f"  {example}" for _, example in COMMANDS.values()))
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (text, example) in COMMANDS.items():
+        own = commands.add_parser(name, help=text, description=text, epilog=f"example: {example}", formatter_class=shape)
+        module = importlib.import_module(f"runs.preparing.{name}")
+        module.add_arguments(own)
+        own.set_defaults(run=module.run)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command's exit status; 1 after a message, 130 when interrupted."""
+    parsed = build_parser().parse_args(arguments)
+    try:
+        return parsed.run(parsed)
+    except FewShotError as error:
+        sys.stderr.write(f"\n{type(error).__name__}: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("\ninterrupted; the same command goes on where it stopped\n")
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
