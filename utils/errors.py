@@ -69,3 +69,7 @@ class FeatureStoreError(FewShotError):
 
 class ResultsError(FewShotError):
     """A run's results that are missing, damaged, or do not fit together."""
+
+
+class FrameCacheError(FewShotError):
+    """A frame cache that is stale, incomplete, damaged, or cannot be written: names what differs."""
