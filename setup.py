@@ -47,6 +47,7 @@ setup(
         "av>=12",
         "numpy",
         "pillow",
+        "simplejpeg",
         "einops",
         "pyyaml",
         "simplejson",

@@ -186,7 +186,7 @@ class CachedClip:
         distinct = sorted(set(order))
         try:
             pictures = self._cache.codec.decode([self._frame(i) for i in distinct])
-        except RuntimeError as error:
+        except (OSError, ValueError) as error:
             raise self._damaged(f"a frame cannot be decoded ({error})") from error
         if pictures.shape[1:3] != self._entry.size:
             raise self._damaged(f"expected frames of {self._entry.size}, found {pictures.shape[1:3]}")

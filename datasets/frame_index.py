@@ -103,8 +103,8 @@ class FrameIndex:
             raise FrameCacheError(f"{directory}: expected a frame cache ({INDEX} and {DATA}), found none; make it with "
                                   f"python runs/prepare.py cache --cfg X.yaml --out {directory}")
         with index_errors(directory):
-            # A reader's connection writes nothing, but may have to finish what a killed writer left in its journal.
-            self._base = sqlite3.connect(f"{(directory / INDEX).resolve().as_uri()}?mode={'rwc' if write else 'ro'}",
+            # A reader writes nothing, but where it may, it takes back what a killed writer left in its journal.
+            self._base = sqlite3.connect(f"{(directory / INDEX).resolve().as_uri()}?mode={'rwc' if write else 'rw'}",
                                          uri=True, isolation_level=None, timeout=60)
             if write:
                 self._base.execute("PRAGMA synchronous = FULL")
