@@ -185,11 +185,9 @@ class CachedClip:
         order = [int(i) for i in indices]
         distinct = sorted(set(order))
         try:
-            pictures = self._cache.codec.decode([self._frame(i) for i in distinct])
+            pictures = self._cache.codec.decode([self._frame(i) for i in distinct], self._entry.size)
         except (OSError, ValueError) as error:
             raise self._damaged(f"a frame cannot be decoded ({error})") from error
-        if pictures.shape[1:3] != self._entry.size:
-            raise self._damaged(f"expected frames of {self._entry.size}, found {pictures.shape[1:3]}")
         return pictures if order == distinct else pictures[[distinct.index(i) for i in order]]
 
     def check(self) -> None:

@@ -58,9 +58,15 @@ class Codec:
             image.save(file, "WEBP", lossless=True, quality=0, method=0)
         return file.getvalue()
 
-    def decode(self, files: Sequence[bytearray]) -> np.ndarray:
-        """Image files of one size -> uint8 RGB [T, H, W, 3]. Raises OSError, ValueError."""
-        if self.mode == "jpeg" and decode_jpeg is not None:
-            return np.stack([decode_jpeg(file) for file in files])
-        kind = ("JPEG",) if self.mode == "jpeg" else ("WEBP",)
-        return np.stack([np.asarray(Image.open(io.BytesIO(file), formats=kind)) for file in files])
+    def decode(self, files: Sequence[bytearray], size: tuple[int, int]) -> np.ndarray:
+        """Image files of `size` (height, width) -> uint8 RGB [T, H, W, 3]. Raises OSError, ValueError."""
+        frames = np.empty((len(files), *size, 3), np.uint8)
+        for frame, file in zip(frames, files, strict=True):
+            if self.mode == "jpeg" and decode_jpeg is not None:
+                found = decode_jpeg(file, buffer=frame)  # in place; refuses a picture that needs more room
+            else:
+                found = np.asarray(Image.open(io.BytesIO(file), formats=("JPEG", "WEBP")))
+                frame[...] = found
+            if found.shape != frame.shape:
+                raise ValueError(f"expected a picture of {list(frame.shape)}, found {list(found.shape)}")
+        return frames

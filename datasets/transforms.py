@@ -91,8 +91,9 @@ class ClipTransform:
 
     def _apply(self, frames_TCHW: Tensor) -> Tensor:
         if tuple(frames_TCHW.shape[-2:]) == self.size:
-            # Nothing to resize (a frame cache): moving bytes, then converting what is left, gives the same floats.
-            return self.steps(_to_float(self.geometry(frames_TCHW)))
+            # Nothing to resize (a frame cache): moving bytes, then converting what is left, gives the same floats; laid
+            # out by channel, they are normalised in half the time.
+            return self.steps(_to_float(self.geometry(frames_TCHW).contiguous()))
         return self.steps(self.geometry(self.resize(_to_float(frames_TCHW))))
 
 

@@ -12,12 +12,13 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
+import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
 from datasets.builder import SplitData, build_loader, build_split  # noqa: E402
@@ -69,14 +70,20 @@ def seconds_each(work: Callable[[int], object], count: int) -> float:
     return (time.perf_counter() - start) / count
 
 
-def measure(split: SplitData, count: int) -> tuple[float, float]:
-    """(frames, clip): seconds each; every clip draws its frames anew."""
-    dataset = split.dataset
+def measure(splits: Sequence[SplitData], count: int) -> np.ndarray:
+    """Seconds [splits, 2] of frames and of a clip: medians over `count` clips, each with its own draw of frames.
 
-    def frames(n: int):
-        return dataset.decode(n % len(split.records), [numpy_generator(0, "bench", n)])[0]
-
-    return seconds_each(frames, count), seconds_each(lambda n: dataset.query_transform(frames(n)), count)
+    The sources take turns, so that what else the machine does falls on all alike.
+    """
+    times = np.empty((count, len(splits), 2))
+    for n in range(-1, count):  # the first round warms up
+        for place, split in enumerate(splits):
+            start = time.perf_counter()
+            (frames,) = split.dataset.decode(n % len(split.records), [numpy_generator(0, "bench", n + 1)])
+            middle = time.perf_counter()
+            split.dataset.query_transform(frames)
+            times[n, place] = middle - start, time.perf_counter() - start
+    return np.median(times, axis=0)
 
 
 def overlap(cfg: Config, source: str) -> str:
@@ -134,7 +141,7 @@ def main() -> None:
     """A line a source, against decord; then the overlap of decoding and model."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="directory of the rendered videos")
-    for name, value in (("clips", 40), ("episodes", 12), ("quality", QUALITY)):
+    for name, value in (("clips", 60), ("episodes", 12), ("quality", QUALITY)):
         parser.add_argument(f"--{name}", type=int, default=value)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -142,15 +149,14 @@ def main() -> None:
         data = arguments.data.resolve()
         path = project(data, Path(scratch), arguments.episodes)
         found = {name: load_config(path, pairs) for name, pairs in sources(path, data, arguments.quality)}
-        slow = None
-        for name, cfg in found.items():
-            split = build_split(cfg, "test")
-            frames, clip = measure(split, arguments.clips)
-            slow = slow or (frames, clip)  # the first is decord
-            sys.stdout.write(f"{name:>16}: {1 / frames:7.1f} clips/s frames ({slow[0] / frames:5.1f} times decord), "
-                             f"{1 / clip:7.1f} clips/s ready for the model ({slow[1] / clip:5.1f} times), "
+        splits = [build_split(cfg, "test") for cfg in found.values()]
+        measured = measure(splits, arguments.clips)
+        for name, split, (frames, clip) in zip(found, splits, measured, strict=True):
+            times = measured[0] / (frames, clip)  # the first is decord
+            sys.stdout.write(f"{name:>16}: {1 / frames:7.1f} clips/s frames ({times[0]:5.1f} times decord), "
+                             f"{1 / clip:7.1f} clips/s ready for the model ({times[1]:5.1f} times), "
                              f"{bytes_a_video(split) / 1e6:.2f} MB a video\n")
-            sys.stdout.flush()
+        sys.stdout.flush()
         for name, cfg in found.items():
             if cfg.DATA.FRAME_CACHE is None:  # a cache leaves too little to hide
                 sys.stdout.write(overlap(cfg, name))

@@ -151,10 +151,21 @@ def test_jpeg_is_near_and_its_quality_counts(project, tmp_path):
 def test_pillow_and_simplejpeg_decode_to_the_same_pixels(monkeypatch):
     codec, picture = Codec("jpeg", 90), np.random.default_rng(0).integers(0, 256, (33, 47, 3), dtype=np.uint8)
     file = bytearray(codec.encode(picture))
-    found = codec.decode([file, file])
+    found = codec.decode([file, file], (33, 47))
     assert found.shape == (2, 33, 47, 3) and frame_codec.decode_jpeg is not None
     monkeypatch.setattr(frame_codec, "decode_jpeg", None)
-    assert np.array_equal(codec.decode([file, file]), found)
+    assert np.array_equal(codec.decode([file, file], (33, 47)), found)
+
+
+@pytest.mark.parametrize("installed", [True, False])
+@pytest.mark.parametrize("codec", [Codec("jpeg", 90), LOSSLESS], ids=str)
+@pytest.mark.parametrize("size", [(8, 8), (33, 48), (64, 64), (1, 47)])
+def test_a_picture_of_another_size_is_an_error(monkeypatch, codec, size, installed):
+    if not installed:
+        monkeypatch.setattr(frame_codec, "decode_jpeg", None)
+    file = bytearray(codec.encode(np.full((33, 47, 3), 7, np.uint8)))
+    with pytest.raises(ValueError):
+        codec.decode([file], size)
 
 
 def test_features_of_cached_frames_are_never_taken_for_others(project, lossless, tmp_path):
