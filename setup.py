@@ -47,6 +47,7 @@ setup(
         "av>=14.2",
         "numpy",
         "pillow",
+        "simplejpeg",
         "einops",
         "pyyaml",
         "simplejson",
@@ -63,7 +64,7 @@ setup(
         "jinja2>=3.1",
     ],
     extras_require={"torchcodec": ["torchcodec"],  # needs FFmpeg's shared libraries, too
-                    "dev": ["pytest>=8", "pytest-timeout", "hypothesis", "ruff", "pylint", "selenium>=4.6",
-                            "setuptools>=64", "wheel"]},
+                    "dev": ["torchcodec", "pytest>=8", "pytest-timeout", "hypothesis", "ruff", "pylint",
+                            "selenium>=4.6", "setuptools>=64", "wheel"]},
     cmdclass={"install": Refuse, "sdist": Refuse},
 )

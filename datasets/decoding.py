@@ -16,23 +16,27 @@ from pathlib import Path
 import numpy as np
 
 from datasets.containers import container_problem
-from datasets.fast_readers import torchcodec_problem
+from datasets.fast_readers import require_torchcodec, torchcodec_problem
 from datasets.readers import DECODERS, FOLDER_FPS, Clip, FolderClip
 from utils.errors import RegistryError, VideoDecodeError
 
-__all__ = ["DECODERS", "FOLDER_FPS", "Clip", "choose_decoder", "container_problem", "open_video", "read_frames"]
+__all__ = ["AUTO", "DECODERS", "FOLDER_FPS", "Clip", "choose_decoder", "container_problem", "open_video", "read_frames"]
+
+AUTO = "auto"
 
 
 def choose_decoder(name: str) -> str:
     """The decoder that DATA.DECODER means here: "auto" is torchcodec where it and FFmpeg work, else decord.
 
     Raises:
-        RegistryError: no such decoder.
+        RegistryError: no such decoder.  LaunchError: torchcodec does not work here.
     """
-    if name == "auto":
+    if name == AUTO:
         return "decord" if torchcodec_problem() else "torchcodec"
     if name not in DECODERS:
-        raise RegistryError(DECODERS.unknown(name) + ", auto")
+        raise RegistryError(f"{DECODERS.unknown(name)}, {AUTO}")
+    if name == "torchcodec":
+        require_torchcodec()
     return name
 
 

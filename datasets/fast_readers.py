@@ -81,11 +81,16 @@ def torchcodec_problem() -> str | None:
     return None
 
 
+def require_torchcodec() -> None:
+    """Raise LaunchError where torchcodec does not work here."""
+    if problem := torchcodec_problem():
+        raise LaunchError(f"DATA.DECODER torchcodec: {problem}; or set DATA.DECODER decord (auto: whichever works)")
+
+
 @DECODERS.register("torchcodec")
 def open_torchcodec(path: Path) -> Clip:
     """The file as TorchcodecClip; as PyavClip where torchcodec would give wrong frames."""
-    if problem := torchcodec_problem():
-        raise LaunchError(f"DATA.DECODER torchcodec: {problem}; or set DATA.DECODER decord (auto: whichever works)")
+    require_torchcodec()
     return PyavClip(path) if _order_is_lost(path) else TorchcodecClip(path)
 
 

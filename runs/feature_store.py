@@ -69,8 +69,8 @@ def _files_hash(split: SplitData) -> str:
     digest = hashlib.sha256()
     for video, record in enumerate(split.records):
         try:
-            found = split.dataset.path(video).stat()
-            digest.update(f"{record.path}:{found.st_size}:{found.st_mtime_ns}\n".encode())
+            size, time = split.dataset.stamp(video)
+            digest.update(f"{record.path}:{size}:{time}\n".encode())
         except VideoDecodeError:
             digest.update(f"{record.path}: missing\n".encode())
     return digest.hexdigest()

@@ -22,8 +22,11 @@ FFMPEG = "avcodec", "avdevice", "avfilter", "avformat", "avutil", "swresample", 
 def test_auto_is_torchcodec_where_it_works_else_decord(monkeypatch):
     monkeypatch.setattr(decoding, "torchcodec_problem", lambda: None)
     assert choose_decoder("auto") == "torchcodec"
-    monkeypatch.setattr(decoding, "torchcodec_problem", lambda: "no")
-    assert choose_decoder("auto") == "decord" and choose_decoder("torchcodec") == "torchcodec"
+    for module in (decoding, fast_readers):
+        monkeypatch.setattr(module, "torchcodec_problem", lambda: "no such thing here")
+    assert choose_decoder("auto") == "decord"
+    with pytest.raises(LaunchError, match="^DATA.DECODER torchcodec: no such thing here; or set DATA.DECODER decord"):
+        choose_decoder("torchcodec")
     with pytest.raises(RegistryError, match="unknown decoder 'autp'.*known: decord, frames, pyav, torchcodec, auto"):
         choose_decoder("autp")
 
