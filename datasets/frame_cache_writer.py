@@ -90,6 +90,13 @@ def _decode_into(spools: Sequence[_Spool], clip: Clip, path: Path) -> None:
                 spool.add(frames, file)
 
 
+def undecodable(job: Job, spool: Path, reason: str) -> list[Encoded]:
+    """Entries that say why a video has no frames; what was left in `spool` is removed."""
+    for path in spool.parent.glob(f"{spool.name}_*"):
+        path.unlink()
+    return [Encoded(Entry(job.listed, *size, *job.stamp(), error=reason)) for size in job.sizes]
+
+
 def encode_video(job: Job, decoder: str, codec: Codec, spool: Path) -> list[Encoded]:
     """Decode, resize and encode a video; one that cannot be decoded gives entries that say why.
 
@@ -100,9 +107,9 @@ def encode_video(job: Job, decoder: str, codec: Codec, spool: Path) -> list[Enco
     Raises FrameCacheError when the disk refuses.
     """
     try:
-        stamp = job.stamp()
         if job.file is None:
             raise VideoDecodeError(job.listed, job.problem)
+        stamp = job.stamp()
         spools = [_Spool(spool.with_name(f"{spool.name}_{n}"), size, codec) for n, size in enumerate(job.sizes)]
         clip = open_video(job.file, decoder)
         try:
@@ -110,9 +117,7 @@ def encode_video(job: Job, decoder: str, codec: Codec, spool: Path) -> list[Enco
         finally:
             clip.close()
     except VideoDecodeError as error:
-        for path in spool.parent.glob(f"{spool.name}_*"):
-            path.unlink()
-        return [Encoded(Entry(job.listed, *size, *stamp, error=error.reason)) for size in job.sizes]
+        return undecodable(job, spool, error.reason)
     except OSError as error:
         raise FrameCacheError(f"{spool.parent.parent}: {job.listed} cannot be cached: "
                               f"{error.strerror or error}") from error

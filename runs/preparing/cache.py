@@ -1,33 +1,26 @@
 """prepare.py cache: every listed video decoded and resized once, into a directory that DATA.FRAME_CACHE names."""
 
 import argparse
-import itertools
-import multiprocessing
-import os
 import random
 import shutil
 import sys
-import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing.connection import wait as wait_for
 from pathlib import Path
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from datasets.annotations import list_hash, read_split_list, resolve_video
 from datasets.builder import split_frame_size
 from datasets.decoding import choose_decoder, open_video, read_frames
 from datasets.frame_cache import FrameCache
-from datasets.frame_cache_writer import CacheWriter, Encoded, Job, encode_video
+from datasets.frame_cache_writer import CacheWriter, Encoded, Job, encode_video, undecodable
 from datasets.frame_codec import MODES, QUALITY, Codec
 from datasets.frame_index import Entry
 from datasets.transforms import resize_frames
+from runs.preparing.pool import Failure, cores, guarded
 from utils.config import load_config
 from utils.config.schema import Config
 from utils.errors import ConfigError, FrameCacheError, VideoDecodeError
@@ -35,6 +28,7 @@ from utils.errors import ConfigError, FrameCacheError, VideoDecodeError
 SPLITS = ("train", "val", "test")
 ESTIMATE_AFTER = 8  # videos, from which the disk space is estimated
 SAMPLE_VIDEOS, SAMPLE_FRAMES = 16, 8  # decoded again to compare
+LIMIT = 300.0  # seconds a video
 NAMED = 20  # bad videos named on the screen
 
 
@@ -44,8 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="directory of the cache")
     parser.add_argument("--mode", choices=MODES, default="jpeg", help="how frames are stored (default jpeg)")
     parser.add_argument("--quality", type=int, metavar="Q", help=f"of JPEG, 1 to 100 (default {QUALITY})")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N",
-                        help="processes (default: one a CPU core)")
+    parser.add_argument("--workers", type=int, default=cores(), metavar="N", help="processes (default: one a CPU core)")
+    parser.add_argument("--limit", type=float, default=LIMIT, metavar="SECONDS",
+                        help="that decoding and storing a whole video may take (default %(default)g)")
     parser.add_argument("--verify", action="store_true",
                         help="first read all that is stored; what is damaged is named and made anew")
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="settings that win over the files")
@@ -118,34 +113,26 @@ def missing_jobs(writer: CacheWriter, plan: Plan, damaged: set[tuple[str, tuple[
     return [job for job in plan.jobs if not all(done(job, stored.get((job.listed, size))) for size in job.sizes)]
 
 
-def _start_worker() -> None:
-    """One thread a worker, which ends with its parent, however that ends."""
-    torch.set_num_threads(1)
-    parent = multiprocessing.parent_process().sentinel
-    threading.Thread(target=lambda: (wait_for([parent]), os._exit(1)), daemon=True).start()
+Task = tuple[Job, str, Codec, Path]  # arguments of encode_video
 
 
-def encoded_videos(writer: CacheWriter, jobs: Sequence[Job], workers: int) -> Iterator[list[Encoded]]:
-    """The jobs' videos as they are done; at most two a worker are under way or wait to be stored."""
-    tasks = ((job, writer.decoder, writer.codec, writer.spool(number)) for number, job in enumerate(jobs))
-    if workers == 1 or len(jobs) < 2:
-        yield from (encode_video(*task) for task in tasks)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context, initializer=_start_worker) as pool:
-        running: set[Future] = {pool.submit(encode_video, *task) for task in itertools.islice(tasks, 2 * workers)}
-        try:
-            while running:
-                ended, running = wait(running, return_when=FIRST_COMPLETED)
-                for future in ended:
-                    yield future.result()
-                running |= {pool.submit(encode_video, *task) for task in itertools.islice(tasks, len(ended))}
-        except BrokenProcessPool as error:
-            raise FrameCacheError(f"{writer.directory}: a worker ended without a word (killed, out of memory, or "
-                                  "crashed by a video); the same command goes on where it stopped, --workers 1 shows "
-                                  "the video") from error
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+def _encode(task: Task) -> list[Encoded] | FrameCacheError:
+    try:
+        return encode_video(*task)
+    except FrameCacheError as error:  # the disk's, not the video's: it ends the command, not this process
+        return error
+
+
+def encoded_videos(writer: CacheWriter, jobs: Sequence[Job], workers: int, limit: float) -> Iterator[list[Encoded]]:
+    """The jobs' videos as they are done; a few a worker are under way or wait to be stored.
+
+    One that crashes its decoder, or takes over `limit` seconds, is one that cannot be decoded.
+    """
+    tasks = [(job, writer.decoder, writer.codec, writer.spool(number)) for number, job in enumerate(jobs)]
+    for task, found in guarded(_encode, tasks, workers=max(1, min(workers, len(tasks))), limit=limit):
+        if isinstance(found, FrameCacheError):
+            raise found
+        yield undecodable(task[0], task[3], found.reason) if isinstance(found, Failure) else found
 
 
 def space_needed(done: int, stored: int, jobs: int, directory: Path) -> str:
@@ -159,11 +146,11 @@ def space_needed(done: int, stored: int, jobs: int, directory: Path) -> str:
     return text
 
 
-def fill(writer: CacheWriter, jobs: Sequence[Job], workers: int) -> int:
+def fill(writer: CacheWriter, jobs: Sequence[Job], workers: int, limit: float) -> int:
     """Encode and store `jobs`; returns the bytes stored."""
     stored = 0
     with tqdm(total=len(jobs), desc="cache", unit="video", disable=None) as bar:
-        for done, video in enumerate(encoded_videos(writer, jobs, workers), start=1):
+        for done, video in enumerate(encoded_videos(writer, jobs, workers, limit), start=1):
             stored += writer.add(video)
             bar.update()
             if done == min(ESTIMATE_AFTER, len(jobs)):
@@ -210,8 +197,9 @@ def _compared(writer: CacheWriter, plan: Plan) -> str:
 def run(arguments: argparse.Namespace) -> int:
     """Fill the cache; exit status 1 where videos cannot be decoded and DATA.ON_BAD_VIDEO is stop."""
     cfg, codec, start = load_config(arguments.cfg, arguments.overrides), codec_asked_for(arguments), time.monotonic()
-    if arguments.workers < 1:
-        raise ConfigError([f"--workers: expected 1 or more, found {arguments.workers}"])
+    if arguments.workers < 1 or not arguments.limit > 0:
+        raise ConfigError([f"--workers, --limit: expected 1 or more and above 0, found {arguments.workers} and "
+                           f"{arguments.limit:g}"])
     plan = make_plan(cfg)
     with CacheWriter(arguments.out, codec, plan.decoder, repair=arguments.verify) as writer:
         jobs = missing_jobs(writer, plan, _verified(writer) if arguments.verify else set())
@@ -219,7 +207,7 @@ def run(arguments: argparse.Namespace) -> int:
         writer.index.set_meta(lists={**lists, **plan.lists})
         sys.stdout.write(f"{', '.join(plan.lists)} list: {len(plan.jobs):,} videos, "
                          f"{len(plan.jobs) - len(jobs):,} already stored\n")
-        fill(writer, jobs, arguments.workers)
+        fill(writer, jobs, arguments.workers, arguments.limit)
         compared = _compared(writer, plan)
         writer.index.set_meta(lists={**lists, **{split: {**own, "complete": True}
                                                  for split, own in plan.lists.items()}})

@@ -7,6 +7,7 @@ it is never idle between two; when it dies or overruns, the item it was at is bl
 import multiprocessing
 import os
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -45,11 +46,18 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def _end_with_parent() -> None:
+    """End this process when the one that started it is gone, however that ended."""
+    wait([multiprocessing.parent_process().sentinel])
+    os._exit(1)
+
+
 def _serve(work: Callable[[Any], Any], pipe: Connection) -> None:
     """A process's life: results for items until the other side closes."""
     import torch
 
     torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         pipe.send(None)  # ready
         while True:

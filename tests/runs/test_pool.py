@@ -1,7 +1,10 @@
 """Processes with a time limit an item: what hangs is ended, what crashes is named, the rest is done."""
 
+import faulthandler
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -9,6 +12,7 @@ import psutil
 
 from runs.preparing import pool
 from runs.preparing.pool import Failure, guarded
+from tests.conftest import REPOSITORY
 
 
 def work(item: tuple[str, str]) -> str:
@@ -18,12 +22,27 @@ def work(item: tuple[str, str]) -> str:
         while True:
             time.sleep(60)
     if kind == "crash":
+        faulthandler.disable()  # pytest's, which would print where
         os.kill(os.getpid(), signal.SIGSEGV)
     if kind == "raise":
         raise KeyError(value)
     if kind == "slow":
         time.sleep(0.4)
     return f"{value} in {os.getpid()}"
+
+
+def test_the_processes_end_with_the_one_that_started_them(tmp_path):
+    """However it ends: nothing goes on unseen, or holds its locks and pipes."""
+    code = ("from tests.runs.test_pool import work; from runs.preparing.pool import guarded\n"
+            f"items = [('slow', str(i)) for i in range(100)] + [('hang', {str(tmp_path / 'pid')!r})]\n"
+            "for item, found in guarded(work, items[::-1], workers=3, limit=60): print(found, flush=True)")
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
+    process.stdout.readline()
+    children = psutil.Process(process.pid).children()
+    assert len(children) == 3
+    process.kill()
+    process.communicate(timeout=20)  # until none of them holds the pipe
+    assert not psutil.wait_procs(children, timeout=20)[1]
 
 
 def test_hanging_and_crashing_items_are_named_and_the_rest_is_done(tmp_path, capfd):

@@ -1,5 +1,6 @@
 """prepare.py cache: goes on after being killed, tells what it does, refuses what it must not mix."""
 
+import faulthandler
 import os
 import re
 import signal
@@ -11,15 +12,17 @@ from pathlib import Path
 import pytest
 
 from datasets.builder import build_split
+from datasets.decoding import DECODERS, Clip
 from datasets.frame_cache_writer import CacheWriter
 from datasets.frame_codec import Codec
 from datasets.frame_index import DATA, FrameIndex
+from runs.preflight import read_splits
 from runs.prepare import main
 from runs.preparing import cache as command
 from runs.results import read_json
 from tests.conftest import REPOSITORY, run_command
 from utils.config import load_config
-from utils.errors import FrameCacheError
+from utils.errors import FrameCacheError, VideoDecodeError
 
 
 def arguments(project: Path, out: Path, *options: str) -> list[str]:
@@ -136,8 +139,39 @@ def test_bad_videos_are_named_and_replaced_as_configured(tiny_project, tmp_path,
     assert f"cannot be decoded: {victim}: " in told and f"cannot be decoded: {gone}: no such video" in told
     assert "2 videos cannot be decoded" in told
     assert main(arguments(project, out, "--workers", "1", "DATA.ON_BAD_VIDEO", "replace")) == 0
+    pairs = ["DATA.FRAME_CACHE", str(out), "DATA.DATA_ROOT_DIR", str(tmp_path / "nowhere")]
+    with pytest.raises(VideoDecodeError, match=r"no such video .*\(when .* was made\)|2 of 20 videos of .* could not be "
+                                               r"decoded for .*cache\. DATA\.ON_BAD_VIDEO: replace goes on"):
+        read_splits(load_config(project, pairs))
+    read_splits(load_config(project, [*pairs, "DATA.ON_BAD_VIDEO", "replace"]))
     cfg = load_config(project, ["DATA.FRAME_CACHE", str(out), "DATA.ON_BAD_VIDEO", "replace"])
     assert [bad.path for bad in build_split(cfg, "test").dataset[0].bad_videos] == [victim, gone]
+
+
+def test_a_video_that_hangs_or_crashes_its_decoder_is_named_and_the_rest_stored(tiny_project, tmp_path, capsys):
+    project, out = tiny_project(), tmp_path / "cache"
+    split = build_split(load_config(project, []), "test")
+    hangs, crashes = (split.dataset.path(video) for video in (0, 1))
+
+    def open_badly(path: Path) -> Clip:
+        if path == hangs:
+            time.sleep(60)
+        if path == crashes:
+            faulthandler.disable()
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return DECODERS["pyav"](path)
+
+    DECODERS.register("bad")(open_badly)
+    try:
+        assert main(arguments(project, out, "--workers", "2", "--limit", "3", "DATA.DECODER", "bad")) == 1
+    finally:
+        DECODERS._entries.pop("bad")
+    told = capsys.readouterr().err
+    assert f"{split.records[0].path}: no end of decoding within 3 s" in told
+    assert f"{split.records[1].path}: the decoder crashed (signal 11)" in told
+    assert [entry.path for entry in FrameIndex(out).entries() if entry.error is not None] == [
+        split.records[0].path, split.records[1].path]
+    assert sorted(path.name for path in out.iterdir()) == ["frames.bin", "index.sqlite", "writer.lock"]
 
 
 def test_a_run_on_a_cache_says_so(tiny_project, tmp_path):
