@@ -61,6 +61,8 @@ setup(
         "scipy",
         "pyarrow",
         "jinja2>=3.1",
+        "urllib3>=2.1",
+        "filelock>=3.12",
     ],
     extras_require={"dev": ["pytest>=8", "pytest-timeout", "hypothesis", "ruff", "pylint", "selenium>=4.6",
                             "setuptools>=64", "wheel"]},
