@@ -7,6 +7,7 @@ Two formats, by their published names (`LIST_FORMATS`):
 
 import hashlib
 import os
+import posixpath
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -56,7 +57,8 @@ def read_lines(path: Path) -> list[str]:
             here = sorted(entry.name for entry in folder.iterdir() if entry.suffix == ".txt")
             state = f"which holds {', '.join(here[:6])}" if here else "which holds no .txt file"
         else:
-            state = "which does not exist"
+            here = "" if folder.is_absolute() else f" in the current directory, {Path.cwd()}"
+            state = f"which does not exist{here}"
         raise AnnotationError(
             f"{path}: split list not found: expected {path.name} in directory {folder}, {state} (DATA.ANNO_DIR)"
         ) from None
@@ -122,7 +124,7 @@ def parse_split_list(lines: Sequence[str], path: Path | str, split: str,
         if not line:
             continue
         record = _record(path, number, line, pattern.fullmatch(line), expected)
-        earlier = first.setdefault(record.path, number)
+        earlier = first.setdefault(posixpath.normpath(record.path), number)
         if earlier != number:
             raise AnnotationError(f"{path}, line {number}: expected every video once, found {record.path!r} "
                                   f"already in line {earlier}")
@@ -177,6 +179,29 @@ def _has_frames(folder: Path) -> bool:
         return False
     with os.scandir(folder) as entries:
         return any(is_jpeg(entry.name) for entry in entries)
+
+
+def missing_videos(root: Path, records: Sequence[VideoRecord], format: str | None = None) -> list[VideoRecord]:
+    """Records without a file or folder of their name under `root`; every directory is listed once, nothing is opened.
+
+    Args:
+        root: DATA_ROOT_DIR. records: from a list in `format` (None: SSv2's).
+    """
+    suffixes = LIST_FORMATS[format or DEFAULT_FORMAT].suffixes
+    listings: dict[str, set[str]] = {}
+
+    def there(path: str) -> bool:
+        folder, name = os.path.split(path)
+        if folder not in listings:
+            try:
+                listings[folder] = set(os.listdir(root / folder))
+            except OSError:
+                listings[folder] = set()
+        return name in listings[folder]
+
+    return [record for record in records
+            if not any(there(record.path + suffix) for suffix in suffixes)
+            and not there(record.path if suffixes != ("",) else os.path.splitext(record.path)[0])]
 
 
 def resolve_video(root: Path, record: VideoRecord, format: str | None = None, *, prefer_folder: bool = False) -> Path:

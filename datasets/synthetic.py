@@ -143,7 +143,7 @@ def _holds(path: Path, text: str) -> bool:
 def _render_missing(root: Path, jobs: list[tuple[ClassSpec, int]], seed: int, workers: int) -> None:
     """Render the jobs, in this process when workers is 1, else in `workers` fresh processes."""
     chunks = [jobs[i : i + CHUNK] for i in range(0, len(jobs), CHUNK)]
-    with tqdm(total=len(jobs), desc="rendering the demo", unit="clip", disable=not jobs) as bar:
+    with tqdm(total=len(jobs), desc="rendering the demo", unit="clip", disable=None if jobs else True) as bar:
         if workers == 1 or len(chunks) < 2:
             for chunk in chunks:
                 bar.update(_render_chunk(root, chunk, seed))
@@ -228,7 +228,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=None, help="processes (default: one per CPU core)")
     options = parser.parse_args(arguments)
     start = time.perf_counter()
-    lists = render_demo(options.out, seed=options.seed, workers=options.workers)
+    try:
+        lists = render_demo(options.out, seed=options.seed, workers=options.workers)
+    except (ValueError, OSError) as error:  # a number out of range; a folder that cannot be written
+        parser.error(str(error))
     seconds = time.perf_counter() - start
     sizes = {split: len(path.read_text(encoding="utf-8").splitlines()) for split, path in lists.items()}
     counts = ", ".join(f"{split} {size} in {len(class_names(split))} classes" for split, size in sizes.items())

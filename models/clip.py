@@ -52,15 +52,26 @@ class Encoder:
 def tower_config(name: str) -> dict[str, Any]:
     """open_clip's model config of a backbone name or of a .json file. Raises WeightsError on an unknown name."""
     if name.endswith(".json"):
-        try:
-            return json.loads(Path(name).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise WeightsError(f"VIDEO.HEAD.BACKBONE_NAME: {name}: not a readable model config ({error})") from error
+        return _config_file(name)
     config = open_clip.get_model_config(OPEN_CLIP_NAMES.get(name, name))
     if config is None:
         known = ", ".join([*OPEN_CLIP_NAMES, "a .json file"])
         raise WeightsError(f"VIDEO.HEAD.BACKBONE_NAME: expected {known} or a name of open_clip.list_models(), "
                            f"found {name!r}")
+    return config
+
+
+def _config_file(name: str) -> dict[str, Any]:
+    try:
+        config = json.loads(Path(name).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"VIDEO.HEAD.BACKBONE_NAME: {name}: not a readable model config ({error})") from error
+    parts = {"embed_dim": int, "vision_cfg": dict, "text_cfg": dict}
+    wrong = [part for part, kind in parts.items()
+             if not isinstance(config, dict) or not isinstance(config.get(part), kind)]
+    if wrong:
+        raise WeightsError(f"VIDEO.HEAD.BACKBONE_NAME: {name}: expected a model config with embed_dim (a number), "
+                           f"vision_cfg and text_cfg (sections), as open_clip's; wrong or missing: {', '.join(wrong)}")
     return config
 
 
@@ -71,7 +82,7 @@ def build_towers(config: Mapping[str, Any]) -> nn.Module:
     kind = open_clip.CustomTextCLIP if custom else open_clip.CLIP
     try:
         return kind(**settings).float()
-    except (TypeError, ValueError, KeyError, AssertionError) as error:
+    except (TypeError, ValueError, KeyError, AssertionError, AttributeError, RuntimeError, ZeroDivisionError) as error:
         raise WeightsError(f"VIDEO.HEAD.BACKBONE_NAME: open_clip refuses this model config: {error}") from error
 
 
@@ -81,10 +92,26 @@ def image_size(visual: nn.Module) -> int:
     return int(size[0] if isinstance(size, (tuple, list)) else size)
 
 
+def _check_length(names: Sequence[str], prompt: str, tokenizer) -> None:
+    """Refuse a prompt that CLIP would cut inside a class name (WeightsError); warn where it cuts the end only."""
+    if not isinstance(tokenizer, open_clip.SimpleTokenizer):
+        return
+    room = tokenizer.context_length - 2  # start and end marks
+    for name in names:
+        sentence = prompt.format(name)
+        until_name = len(tokenizer.encode(sentence[:sentence.rindex(name) + len(name)])) if name else 0
+        if until_name > room:
+            raise WeightsError(f"TEST.PROMPT: the text tower reads {room} tokens, the class name {name!r} ends at "
+                               f"token {until_name}: it would be cut off; shorten the prompt")
+        if len(tokenizer.encode(sentence)) > room:
+            _LOGGER.warning("TEST.PROMPT: only the first %d tokens of the sentence for %r are read", room, name)
+
+
 @torch.inference_mode()
 def encode_names(towers: nn.Module, names: Sequence[str], prompt: str, tokenizer) -> Tensor:
     """Text features of class names, as written, in `prompt`; not normalised. [G, D]"""
     towers.eval()
+    _check_length(names, prompt, tokenizer)
     sentences = [prompt.format(name) for name in names]
     chunks = [towers.encode_text(tokenizer(sentences[i:i + 64])) for i in range(0, len(sentences), 64)]
     return torch.cat(chunks).float().clone()
@@ -109,7 +136,7 @@ def _random_towers(config: Mapping[str, Any]) -> tuple[nn.Module, nn.Module]:
         return towers, build_towers(config)
 
 
-@ENCODERS.register("clip")
+@ENCODERS.register("clip", *OPEN_CLIP_NAMES)
 def clip_encoder(*, name: str, weights: str, weights_dir: str | None, class_names: Mapping[str, Sequence[str]],
                  prompt: str) -> Encoder:
     """CLIP's visual tower, and text features of the classes of each split.

@@ -11,7 +11,7 @@ import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 
 from runs.predictions import FILE, read_predictions  # noqa: E402
-from utils.errors import FewShotError, ResultsError  # noqa: E402
+from utils.errors import FewShotError, ResultsError, described  # noqa: E402
 from utils.metrics import exact_mcnemar, mean_interval  # noqa: E402
 
 SCORINGS = ("prototypes", "fused", "text")
@@ -93,8 +93,10 @@ def in_words(found: Comparison, run_a: Path, run_b: Path) -> str:
         f"the two {sure} at the 5 % level, taking queries as independent",
         "Classes that moved most (A, B, change in points):",
     ]
+    if not found.moved["change"].any():
+        lines[-1] = "No class moved."
     lines += [f"  {name}: {row['A']:.1%}, {row['B']:.1%}, {100 * row['change']:+.1f}"
-              for name, row in found.moved.iterrows()]
+              for name, row in found.moved.iterrows() if row["change"]]
     return "\n".join(lines) + "\n"
 
 
@@ -110,7 +112,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         found = compare(parsed.run_a, parsed.run_b, parsed.scoring)
     except FewShotError as error:
-        sys.stderr.write(f"\n{type(error).__name__}: {error}\n")
+        sys.stderr.write(f"\n{described(error)}\n")
         return 1
     sys.stdout.write(in_words(found, parsed.run_a, parsed.run_b))
     return 0

@@ -166,7 +166,8 @@ def row_shares(counts_GG: np.ndarray) -> np.ndarray:
 
 
 def top_pairs(results: Mapping[str, Any], counts_GG: np.ndarray, class_names: Sequence[str]) -> list[Pair]:
-    """Confusions of the results' `top_confusions`; where absent, the ten most frequent of the matrix."""
+    """Confusions of the results' `top_confusions`, with the share of the queries whose episode held the other class;
+    where absent, the ten most frequent of the matrix, with the share of all queries of the class."""
     given = results.get("top_confusions")
     if given is not None:
         where = "results: top_confusions"

@@ -27,6 +27,7 @@ PACKAGES = ("torch", "torchvision", "open_clip_torch", "decord", "numpy")
 REPOSITORY = Path(__file__).resolve().parents[1]
 CAUTIONS = {
     "bad_videos": "test clips could not be read and were replaced by others (bad_videos.csv): compare with care",
+    "shared_videos": "videos stand in more than one of the lists of this run: the test is not of unseen videos",
     "nonfinite_queries": "queries have scores that are no numbers and count as wrong",
 }
 SCORING_NAMES = {"prototypes": "prototypes", "fused": "prototypes fused with text", "text": "text only"}
@@ -167,7 +168,7 @@ def in_words(results: dict[str, Any]) -> str:
         f"Protocol {results['protocol']}; {_origin(results)}; test list {results['lists']['test']}, "
         f"episodes {results['episodes_sha256'][:12]}.\n"
         f"Best class: {high[0]} ({high[1]['accuracy']:.0%}); worst: {low[0]} ({low[1]['accuracy']:.0%})."
-        + "".join(f"\n{results[key]:,} {text}." for key, text in CAUTIONS.items() if results[key])
+        + "".join(f"\n{results[key]:,} {text}." for key, text in CAUTIONS.items() if results.get(key))
     )
 
 

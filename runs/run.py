@@ -1,6 +1,7 @@
 """Train and test from one configuration: python runs/run.py --cfg X.yaml [--print-config] [KEY VALUE ...]"""
 
 import argparse
+import re
 import sys
 from pathlib import Path
 
@@ -9,7 +10,8 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from utils.config import resolve_config  # noqa: E402
 from utils.config.show import describe_notes, format_config  # noqa: E402
-from utils.errors import FewShotError  # noqa: E402
+from utils.errors import FewShotError, described  # noqa: E402
+from utils.signals import Stopped, number_of, stop_at_once  # noqa: E402
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -17,16 +19,19 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="runs/run.py", formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Train on the train list, select on the val list, test once on the test list.",
-        epilog="example: python runs/run.py --cfg configs/projects/demo/CLIPFSAR_Demo_1shot.yaml TRAIN.SHOT_TEST 5")
+        epilog="Every key: configs/pool/base.yaml, or --print-config.\n\n"
+               "example: python runs/run.py --cfg configs/projects/demo/CLIPFSAR_Demo_1shot.yaml TRAIN.SHOT_TEST 5")
     parser.add_argument("--cfg", required=True, metavar="YAML", help="project file (configs/projects/...)")
     parser.add_argument("--print-config", action="store_true",
                         help="print every key with the layer its value came from, and stop")
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="settings that win over the files")
-    return parser.parse_intermixed_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    # argparse takes -1e-5 for an option; with a blank in front it is a value, and YAML does not mind.
+    return parser.parse_intermixed_args([f" {item}" if re.match(r"-[\d.]", item) else item for item in given])
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status 0, or 1 after a message that says what to do."""
+    """Exit status 0, 1 after a message that says what to do, 130 or 143 after SIGINT or SIGTERM."""
     parsed = parse_arguments(arguments)
     try:
         resolved = resolve_config(parsed.cfg, parsed.overrides)
@@ -34,16 +39,17 @@ def main(arguments: list[str] | None = None) -> int:
             sys.stdout.write(format_config(resolved))
             sys.stderr.write(describe_notes(resolved))
             return 0
-        from runs.seeds import run_seeds  # torch and the data sets load only when there is something to run
-        from runs.session import run
+        with stop_at_once():
+            from runs.seeds import run_seeds  # torch and the data sets load only when there is something to run
+            from runs.session import run
 
-        run_seeds(resolved, parsed.overrides) if resolved.config.RANDOM_SEEDS else run(resolved)
-    except FewShotError as error:
-        sys.stderr.write(f"\n{type(error).__name__}: {error}\n")
+            run_seeds(resolved, parsed.overrides) if resolved.config.RANDOM_SEEDS else run(resolved)
+    except (FewShotError, OSError) as error:
+        sys.stderr.write(f"\n{described(error)}\n")
         return 1
-    except KeyboardInterrupt:
-        sys.stderr.write("\ninterrupted; the same command goes on from the last checkpoint\n")
-        return 130
+    except KeyboardInterrupt as stop:
+        sys.stderr.write(f"\n{stop if isinstance(stop, Stopped) else Stopped(number_of(stop))}\n")
+        return 128 + number_of(stop)
     return 0
 
 

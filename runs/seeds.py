@@ -10,6 +10,7 @@ from runs import results
 from runs.session import run
 from utils.config import resolve_config
 from utils.config.loader import Resolved
+from utils.lock import output_lock
 
 
 def run_seeds(resolved: Resolved, overrides: Sequence[str]) -> dict[str, Any]:
@@ -18,6 +19,11 @@ def run_seeds(resolved: Resolved, overrides: Sequence[str]) -> dict[str, Any]:
     Args:
         resolved: the configuration as loaded. overrides: the KEY VALUE pairs it was loaded with.
     """
+    with output_lock(Path(resolved.config.OUTPUT_DIR)):
+        return _run_seeds(resolved, overrides)
+
+
+def _run_seeds(resolved: Resolved, overrides: Sequence[str]) -> dict[str, Any]:
     seeds, directory = resolved.config.RANDOM_SEEDS, Path(resolved.config.OUTPUT_DIR)
     found = []
     for number, seed in enumerate(seeds, start=1):

@@ -10,25 +10,29 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from datasets.builder import SplitData, build_split
+from datasets.builder import SplitData
 from models.builder import build_criterion, build_model
 from runs import results
 from runs.complexity import complexity_line
 from runs.evaluate import Evaluator
 from runs.identity import list_name
+from runs.preflight import check_names, check_store, read_splits, shared_videos
+from runs.resume import find_best, keep_best, training_differences, training_finished
 from runs.test import results_dir, test_checkpoint, test_id
 from runs.train import LoopOptions
-from runs.trainer import Trainer, training_differences
+from runs.trainer import Trainer
 from utils import checkpoint
 from utils.config.loader import Resolved
 from utils.config.schema import Config
 from utils.config.show import describe_notes
 from utils.errors import ConfigError
 from utils.launch import choose_device
+from utils.lock import output_lock
 from utils.logging import setup_logging
 from utils.optim import build_optimizer
 from utils.schedule import Schedule
 from utils.seed import seed_everything
+from utils.signals import Stopped, number_of
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -42,6 +46,7 @@ class Session:
     device: torch.device
     output_dir: Path
     store: checkpoint.CheckpointStore
+    splits: dict[str, SplitData]
     test: Evaluator
 
 
@@ -72,7 +77,7 @@ def loop_options(cfg: Config) -> LoopOptions:
 def prepare_output(cfg: Config, store: checkpoint.CheckpointStore) -> None:
     """Refuse to mix two runs in one directory; set old checkpoints aside when AUTO_RESUME is off."""
     store.sweep()
-    if not cfg.TRAIN.ENABLE or not store.numbered():
+    if not cfg.TRAIN.ENABLE or not store.states():
         return
     if not cfg.TRAIN.AUTO_RESUME:
         aside = next(p for n in range(1, 10**6)
@@ -81,7 +86,7 @@ def prepare_output(cfg: Config, store: checkpoint.CheckpointStore) -> None:
         _LOGGER.info("TRAIN.AUTO_RESUME is off: earlier checkpoints moved to %s", aside)
         return
     for path, state in store.readable():
-        differences = training_differences(state.get("cfg", "{}"), cfg)
+        differences = training_differences(state, cfg)
         if differences:
             raise ConfigError([f"OUTPUT_DIR: {cfg.OUTPUT_DIR} holds a run with other settings ({path.name}): "
                                + "; ".join(differences) + ". Choose another OUTPUT_DIR, or start over with "
@@ -92,6 +97,8 @@ def prepare_output(cfg: Config, store: checkpoint.CheckpointStore) -> None:
 def open_session(resolved: Resolved) -> Session:
     """Device, log, split lists: everything that can fail early fails here."""
     cfg = resolved.config
+    check_names(resolved)
+    check_store(cfg)
     device = choose_device(cfg.NUM_GPUS)
     output_dir = Path(cfg.OUTPUT_DIR)
     setup_logging(output_dir, cfg.TRAIN.LOG_FILE if cfg.TRAIN.ENABLE else cfg.TEST.LOG_FILE)
@@ -100,8 +107,8 @@ def open_session(resolved: Resolved) -> Session:
         _LOGGER.info("%s", notes)
     store = checkpoint.CheckpointStore(output_dir / "checkpoints", cfg.TRAIN.KEEP_CHECKPOINTS)
     prepare_output(cfg, store)
-    return Session(resolved, cfg, device, output_dir, store,
-                   Evaluator(cfg, build_split(cfg, "test"), device))
+    splits = read_splits(cfg)
+    return Session(resolved, cfg, device, output_dir, store, splits, Evaluator(cfg, splits["test"], device))
 
 
 def write_run(session: Session, directory: Path, model: nn.Module, splits: Iterable[SplitData]) -> None:
@@ -118,34 +125,72 @@ def write_run(session: Session, directory: Path, model: nn.Module, splits: Itera
 def finished(session: Session) -> int | None:
     """Iterations of a training in OUTPUT_DIR that has ended with its test and is not to go on; else None."""
     earlier = results.read_json(session.output_dir / "results.json") or {}
-    if not session.cfg.TRAIN.AUTO_RESUME or earlier.get("trained_to") is None or not session.store.best.is_file():
+    if not session.cfg.TRAIN.AUTO_RESUME or earlier.get("trained_to") is None:
         return None
     _, state = next(session.store.readable(), (None, {}))
-    iteration = (state.get("resume") or {}).get("iteration", 0)
-    return iteration if iteration >= session.cfg.TRAIN.NUM_TRAIN_TASKS else None
+    if "resume" not in state or not training_finished(state, session.cfg):
+        return None
+    resume = state["resume"]
+    return resume["iteration"] if keep_best(session.store, resume["best_iteration"]) else None
+
+
+def going_on(session: Session) -> str:
+    """What the same command does after an interruption."""
+    if not session.cfg.TRAIN.ENABLE:
+        return "the same command starts the test anew"
+    saved = session.store.latest()
+    if saved is None:
+        return "nothing saved yet: the same command starts anew"
+    command = "the same command" + ("" if session.cfg.TRAIN.AUTO_RESUME else " with TRAIN.AUTO_RESUME true")
+    return f"{command} goes on from {saved}"
+
+
+def run(resolved: Resolved) -> dict:
+    """Train (TRAIN.ENABLE), test the best checkpoint or TEST.CHECKPOINT_FILE_PATH, return results.json's content.
+
+    Raises OutputDirError when another run is at work in OUTPUT_DIR; Stopped, which says where the run goes on.
+    """
+    with output_lock(Path(resolved.config.OUTPUT_DIR)):
+        session = open_session(resolved)
+        try:
+            return train_and_test(session)
+        except KeyboardInterrupt as stop:
+            raise Stopped(number_of(stop), going_on(session)) from stop
 
 
 def train_and_select(session: Session, model: nn.Module) -> int:
     """Train to the end, leaving the best checkpoint; returns the iterations done."""
-    cfg, train_split, selection = session.cfg, build_split(session.cfg, "train"), session.test
+    cfg, selection = session.cfg, session.test
     if cfg.TRAIN.EVAL_SPLIT != "test":
-        selection = Evaluator(cfg, build_split(cfg, cfg.TRAIN.EVAL_SPLIT), session.device)
-    write_run(session, session.output_dir, model, (train_split, selection.split, session.test.split))
+        selection = Evaluator(cfg, session.splits[cfg.TRAIN.EVAL_SPLIT], session.device)
+    write_run(session, session.output_dir, model, session.splits.values())
     _LOGGER.info("%s", complexity_line(model, cfg.DATA.NUM_INPUT_FRAMES, cfg.DATA.TEST_CROP_SIZE))
     trainer = Trainer(cfg=cfg, model=model, criterion=build_criterion(cfg), optimizer=optimizer_of(cfg, model),
                       schedule=schedule_of(cfg), options=loop_options(cfg), store=session.store,
-                      output_dir=session.output_dir, device=session.device, train_split=train_split,
+                      output_dir=session.output_dir, device=session.device, train_split=session.splits["train"],
                       evaluator=selection)
     return trainer.run().iteration
 
 
-def run(resolved: Resolved) -> dict:
-    """Train (TRAIN.ENABLE), test the best checkpoint or TEST.CHECKPOINT_FILE_PATH, return results.json's content."""
-    session = open_session(resolved)
-    cfg, directory = session.cfg, session.output_dir
+def test_place(session: Session, model: nn.Module, path: Path) -> Path:
+    """Directory of a test without training before it, with its run.json."""
+    sampler = session.test.split.sampler
+    directory = results_dir(session.output_dir, test_id(session.cfg, session.test, path),
+                            f"{sampler.way}way_{sampler.shot}shot_{path.stem}")
+    if directory != session.output_dir:
+        _LOGGER.info("%s holds the results of another test: this one goes to %s", session.output_dir, directory)
+        directory.mkdir(parents=True, exist_ok=True)
+    if directory != session.output_dir or not (directory / "run.json").is_file():
+        write_run(session, directory, model, [session.test.split])
+    return directory
+
+
+def train_and_test(session: Session) -> dict:
+    """What `run` does once OUTPUT_DIR is its own."""
+    cfg, directory, path = session.cfg, session.output_dir, session.store.best
     seed_everything(cfg.RANDOM_SEED)
     model = build_model(cfg).to(session.device)
-    path, trained_to = session.store.best, finished(session)
+    trained_to = finished(session)
     if cfg.TRAIN.ENABLE and trained_to is None:
         trained_to = train_and_select(session, model)
     else:
@@ -153,15 +198,12 @@ def run(resolved: Resolved) -> dict:
             _LOGGER.info("training is complete (iteration %d)", trained_to)
         elif cfg.TEST.CHECKPOINT_FILE_PATH:
             path, trained_to = Path(cfg.TEST.CHECKPOINT_FILE_PATH), None
-        own_id, sampler = test_id(cfg, session.test, path), session.test.split.sampler
-        directory = results_dir(directory, own_id, f"{sampler.way}way_{sampler.shot}shot_{path.stem}")
-        if directory != session.output_dir:
-            directory.mkdir(parents=True, exist_ok=True)
-            _LOGGER.info("%s holds the results of another test: this one goes to %s", session.output_dir, directory)
-            write_run(session, directory, model, [session.test.split])
-        elif not (directory / "run.json").is_file():
-            write_run(session, directory, model, [session.test.split])
-    found = test_checkpoint(cfg, model, path, session.test, directory, trained_to)
+        directory = test_place(session, model, path)
+    if path == session.store.best:
+        find_best(session.store)
+    _LOGGER.info("testing %s on %d episodes of %s", path, len(session.test.specs), session.test.split.name)
+    found = test_checkpoint(cfg, model, path, session.test, directory, {
+        "trained_to": trained_to, "shared_videos": shared_videos(session.splits)})
     sys.stdout.write("\n" + results.in_words(found) + f"\nWritten to {directory}/results.json; look at "
                      f"{directory}/report.html\n")
     return found

@@ -13,7 +13,7 @@ from runs.sweeps.execute import Outcome, execute, is_done  # noqa: E402
 from runs.sweeps.grid import Combination, default_directory, plan  # noqa: E402
 from runs.sweeps.slurm import script  # noqa: E402
 from runs.table import build_table  # noqa: E402
-from utils.errors import FewShotError, LaunchError  # noqa: E402
+from utils.errors import FewShotError, LaunchError, described  # noqa: E402
 
 EXAMPLES = """examples:
   python runs/sweep.py --cfg configs/projects/demo/CLIPFSAR_Demo_1shot.yaml --grid TRAIN.SHOT=1,3,5 \\
@@ -130,7 +130,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return sweep(parsed)
     except FewShotError as error:
-        sys.stderr.write(f"\n{type(error).__name__}: {error}\n")
+        sys.stderr.write(f"\n{described(error)}\n")
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("\ninterrupted before anything ran\n")

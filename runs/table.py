@@ -12,7 +12,7 @@ from runs.tables.cells import cells_of  # noqa: E402
 from runs.tables.layout import Table, lay_out  # noqa: E402
 from runs.tables.published import published_cells  # noqa: E402
 from runs.tables.reading import SCORINGS, read_results  # noqa: E402
-from utils.errors import FewShotError, ResultsError  # noqa: E402
+from utils.errors import FewShotError, ResultsError, described  # noqa: E402
 
 EXAMPLES = """examples:
   python runs/table.py output/CLIPFSAR_Demo_1shot
@@ -75,7 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
 
         _write(FORMATS[parsed.format](table), parsed.out)
     except FewShotError as error:
-        sys.stderr.write(f"\n{type(error).__name__}: {error}\n")
+        sys.stderr.write(f"\n{described(error)}\n")
         return 1
     return 0
 

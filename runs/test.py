@@ -41,7 +41,7 @@ def meaning(cfg: Config, evaluator: Evaluator, state: dict[str, Any]) -> dict[st
         "data_set": data_set_name(cfg), "split": split.name, "way": split.sampler.way, "shot": split.sampler.shot,
         "query": split.sampler.query, "frames": cfg.DATA.NUM_INPUT_FRAMES, "temporal_draws": split.temporal_draws,
         "episode_seed": cfg.TEST.EPISODE_SEED,
-        "list": str(split.list_path), "lists": lists, "list_id": lists.get("train", lists[split.name]),
+        "list": str(split.list_path), "lists": lists, "list_id": lists[split.name],
         "list_sha256": split.list_hash, "episodes_sha256": evaluator.episodes_hash,
     }
 
@@ -83,10 +83,10 @@ def replaced_hash(evaluation: Evaluation) -> str:
 
 
 def test_checkpoint(cfg: Config, model: nn.Module, path: Path, evaluator: Evaluator, output_dir: Path,
-                    trained_to: int | None = None) -> dict[str, Any]:
+                    facts: dict[str, Any]) -> dict[str, Any]:
     """Load a checkpoint strictly, score the test episodes, write what was found; returns results.json's content.
 
-    `trained_to`: iterations of the training that this test ends, if it ends one.
+    `facts` go into results.json: trained_to (iterations of the training that this test ends, if it ends one), ...
     """
     state = checkpoint.load_weights(model, path)
     warn_of_other_text(state, cfg, path)
@@ -97,7 +97,7 @@ def test_checkpoint(cfg: Config, model: nn.Module, path: Path, evaluator: Evalua
         _LOGGER.info("%d videos decoded and encoded for %d episodes, which show %d clips", evaluation.encoded,
                      len(evaluator.specs), evaluation.query_EM.size + evaluation.support_EN.size)
     summary = results.summarise(evaluation, split, {
-        **meaning(cfg, evaluator, state), "checkpoint": str(path), **origin(state), "trained_to": trained_to,
+        **meaning(cfg, evaluator, state), "checkpoint": str(path), **origin(state), **facts,
         "feature_store": cfg.TEST.FEATURE_STORE, "test_id": test_id(cfg, evaluator, path)})
     if "fused" in summary["scorings"]:
         summary["scorings"]["fused"]["text_weight"] = cfg.TRAIN.TEXT_COFF or DEFAULT_TEXT_WEIGHT

@@ -22,13 +22,23 @@ _LOGGER = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Progress:
-    """Where a training run stands. `iteration` counts episodes done; `best` is validation accuracy, 0..1."""
+    """Where a training run stands.
+
+    Args:
+        iteration: episodes done. skipped: those left out of it (ON_NONFINITE: skip).
+        best, best_iteration: highest validation accuracy, 0..1, and where; iteration 0: not known.
+        epoch, validated: validations done, and the iteration of the last one.
+        window: figures of the last iterations, for running means.
+        bad_videos: replaced clips that are not yet in bad_videos.csv.
+    """
 
     iteration: int = 0
     best: float = -1.0
     best_iteration: int = 0
     skipped: int = 0
     epoch: int = 0
+    validated: int = 0
+    window: dict[str, list[float]] = field(default_factory=dict)
     bad_videos: list[BadVideo] = field(default_factory=list)
 
 
@@ -47,10 +57,12 @@ class LoopOptions:
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """What the loop calls: `validate(progress)` every validate_every iterations and at the end; `record(dict)`;
-    `videos(episode)` names an episode's videos for error messages."""
+    """What the loop calls: `validate(progress)` every validate_every iterations and at the end; `stop(progress)` after
+    every iteration, which raises when the run is to stop there; `record(dict)`; `videos(episode)` names an episode's
+    videos for error messages."""
 
     validate: Callable[[Progress], None]
+    stop: Callable[[Progress], None]
     record: Callable[[dict[str, Any]], None]
     videos: Callable[[Episode], str]
 
@@ -62,11 +74,12 @@ def step_losses(model: nn.Module, criterion: Criterion, episode: Episode, bf16: 
     return criterion(output, episode), correct_queries(output.logits_MK.detach(), episode.query_labels_M)
 
 
-def nonfinite(losses: dict, iteration: int, videos: str) -> NonFiniteLossError:
+def nonfinite(losses: dict, iteration: int, lr: float, videos: str) -> NonFiniteLossError:
     """The error of a NaN or infinite loss."""
     values = ", ".join(f"{name} {value.item():g}" for name, value in losses.items())
-    return NonFiniteLossError(f"iteration {iteration}: the loss is not finite ({values}); videos of the episode: "
-                              f"{videos}. TRAIN.ON_NONFINITE: skip leaves such episodes out.")
+    return NonFiniteLossError(f"iteration {iteration}: the loss is not finite ({values}) at learning rate {lr:.3g}. "
+                              f"Videos of the episode:\n{videos}\nTRAIN.ON_NONFINITE: skip leaves such episodes out; "
+                              "where it happens again and again, the learning rate is likely too high.")
 
 
 def train(model: nn.Module, episodes: Iterable[Episode], criterion: Criterion, optimizer: torch.optim.Optimizer,
@@ -75,7 +88,7 @@ def train(model: nn.Module, episodes: Iterable[Episode], criterion: Criterion, o
 
     Gradients of `episodes_per_step` episodes add up to one optimizer step. Raises NonFiniteLossError.
     """
-    meter = Meter(options.iterations, progress.iteration)
+    meter = Meter(options.iterations, progress.iteration, progress.window)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     bar = tqdm(total=options.iterations, initial=progress.iteration, desc="train", unit="it", disable=None)
     model.train()
@@ -89,10 +102,10 @@ def train(model: nn.Module, episodes: Iterable[Episode], criterion: Criterion, o
             total.backward()
         elif options.skip_nonfinite:
             progress.skipped += 1
-            _LOGGER.warning("%s Skipped (%d so far).", nonfinite(losses, number, hooks.videos(episode)),
+            _LOGGER.warning("%s Skipped (%d so far).", nonfinite(losses, number, lr, hooks.videos(episode)),
                             progress.skipped)
         else:
-            raise nonfinite(losses, number, hooks.videos(episode))
+            raise nonfinite(losses, number, lr, hooks.videos(episode))
         progress.iteration = number + 1
         last = progress.iteration == options.iterations
         if progress.iteration % options.episodes_per_step == 0 or last:
@@ -112,11 +125,13 @@ def train(model: nn.Module, episodes: Iterable[Episode], criterion: Criterion, o
             hooks.validate(progress)
             model.train()
             meter.pause()
+        hooks.stop(progress)
     bar.close()
 
 
 def report(meter: Meter, progress: Progress, lr: float, losses: dict, hooks: Hooks, device: torch.device) -> None:
-    """One line on the screen and one record."""
+    """One line on the screen and one record: loss and accuracy are means over the last iterations
+    (utils.meters.WINDOW), each loss_<name> is this iteration's."""
     _LOGGER.info("iteration %d/%d: loss %.4f, accuracy %.1f %%, lr %.3g, %.3f s/it, eta %s, %s", progress.iteration,
                  meter.total, meter.mean("loss"), 100 * meter.mean("accuracy"), lr, meter.seconds, meter.eta,
                  memory_line(device))

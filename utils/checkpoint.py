@@ -1,7 +1,8 @@
 """Checkpoints: written whole or not at all, under the published names and keys, read strictly and without running code.
 
 A file is {epoch, model_state, optimizer_state, cfg (JSON text)} as published, plus `resume`: what an exact restart
-needs (iteration, best so far, random states, gradients under way). The published loader ignores `resume`.
+needs (iteration, best so far, random states, gradients under way, figures of the last iterations). The published
+loader ignores `resume`.
 """
 
 import logging
@@ -9,7 +10,9 @@ import os
 import pickle
 import random
 import re
+import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +21,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from utils.checkpoint_content import check_content
 from utils.errors import CheckpointError
 
 _NAME = re.compile(r"^checkpoint_epoch_(\d{5,})\.pyth$")
+_FORBIDDEN = re.compile(r"GLOBAL ([\w.]*\w)")
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -29,22 +34,45 @@ def atomic_save(state: dict[str, Any], path: Path) -> None:
 
     Raises CheckpointError when the disk refuses (the file of that name, if any, is left as it was).
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
             torch.save(state, file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:
-        temporary.unlink(missing_ok=True)
-        raise CheckpointError(f"{path}: cannot be written ({error}); the checkpoint before it is untouched") from error
+        raise CheckpointError(f"{path}: {_refusal(state, path.parent, error)}") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
     directory = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def _bytes(value: Any) -> int:
+    """Bytes of the tensors in nested dictionaries and lists."""
+    if isinstance(value, Tensor):
+        return value.nbytes
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+    return sum(map(_bytes, parts))
+
+
+def _refusal(state: dict[str, Any], directory: Path, error: BaseException) -> str:
+    """Why a checkpoint was not written, in words. torch hides the system's reason behind one of its own."""
+    reason: BaseException | None = error
+    while reason is not None and not isinstance(reason, OSError):
+        reason = reason.__cause__ or reason.__context__
+    text = f"could not be written ({reason.strerror if reason else 'the file system refused'}); it takes about " \
+           f"{_bytes(state) / 2**20:,.1f} MiB"
+    if directory.is_dir():
+        text += f", {shutil.disk_usage(directory).free / 2**20:,.1f} MiB are free there (limits or quotas apart)"
+    before = CheckpointStore(directory).latest()
+    return f"{text}. " + (f"{before.name}, saved before, is untouched" if before else "No checkpoint was saved before")
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -54,13 +82,21 @@ def read(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: no such checkpoint")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError, IndexError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"{path}: damaged, or holds more than tensors and numbers: {reason}") from error
-    if not isinstance(state, dict) or not isinstance(state.get("model_state"), dict):
-        keys = ", ".join(map(str, list(state)[:6])) if isinstance(state, dict) else type(state).__name__
-        raise CheckpointError(f"{path}: expected a checkpoint with model_state, found {keys}")
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError,
+            AttributeError) as error:  # damaged pickles fail in any of these ways
+        raise CheckpointError(f"{path}: {_unreadable(error)}") from error
+    check_content(state, path)
     return state
+
+
+def _unreadable(error: BaseException) -> str:
+    """Why a file cannot be read. torch's own text is left out: it advises to load the file by running its code."""
+    if found := _FORBIDDEN.search(str(error)):
+        return (f"refused: it names {found.group(1)}, and reading that could run code; expected tensors, numbers and "
+                "text only")
+    if isinstance(error, OSError):
+        return f"cannot be read ({error.strerror})"
+    return "damaged, or no checkpoint: expected a file of torch.save with tensors, numbers and text"
 
 
 def load_model_state(model: nn.Module, state: dict[str, Tensor], origin: str | Path) -> None:
@@ -100,6 +136,18 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]
     optimizer.load_state_dict(state)
 
 
+def load_gradients(model: nn.Module, gradients: dict[str, Tensor], origin: str | Path) -> None:
+    """Put back gradients that were adding up. Raises CheckpointError when one fits no parameter."""
+    parameters = dict(model.named_parameters())
+    for name, gradient in gradients.items():
+        expected = list(parameters[name].shape) if name in parameters else "no such parameter"
+        if expected != list(gradient.shape):
+            raise CheckpointError(f"{origin}: resume: gradients: {name}: expected {expected}, "
+                                  f"found shape {list(gradient.shape)}")
+    for name, parameter in parameters.items():
+        parameter.grad = gradients[name].to(parameter.device) if name in gradients else None
+
+
 def random_state() -> dict[str, Any]:
     """State of the global generators, as tensors and numbers only."""
     version, keys, gauss = random.getstate()
@@ -125,7 +173,11 @@ def set_random_state(state: dict[str, Any]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointStore:
-    """The checkpoints of a run: OUTPUT_DIR/checkpoints/checkpoint_epoch_%05d.pyth and checkpoint_best.pyth.
+    """The checkpoints of a run in OUTPUT_DIR/checkpoints.
+
+    checkpoint_epoch_%05d.pyth: after each validation, numbered from 1 (the published name and meaning).
+    checkpoint_best.pyth: the one of these with the best validation accuracy.
+    checkpoint_last.pyth: the state between two validations, while it is further along than the numbered ones.
 
     Args:
         directory: OUTPUT_DIR/checkpoints. keep: how many numbered checkpoints stay.
@@ -139,34 +191,67 @@ class CheckpointStore:
         """The checkpoint with the best validation accuracy."""
         return self.directory / "checkpoint_best.pyth"
 
+    @property
+    def last(self) -> Path:
+        """The state between two validations."""
+        return self.directory / "checkpoint_last.pyth"
+
     def path(self, epoch: int) -> Path:
-        """The file of the epoch-th save (from 1)."""
+        """The file after the epoch-th validation (from 1)."""
         return self.directory / f"checkpoint_epoch_{epoch:05d}.pyth"
 
     def numbered(self) -> list[Path]:
         """Numbered checkpoints, latest first."""
         if not self.directory.is_dir():
             return []
-        return sorted((p for p in self.directory.iterdir() if _NAME.match(p.name)), reverse=True)
+        found = (p for p in self.directory.iterdir() if _NAME.match(p.name))
+        return sorted(found, key=lambda p: int(_NAME.match(p.name).group(1)), reverse=True)
+
+    def states(self) -> list[Path]:
+        """Every file a run can go on from, the numbered ones latest first."""
+        return [*([self.last] if self.last.is_file() else []), *self.numbered()]
+
+    def latest(self) -> Path | None:
+        """The state that was written last."""
+        return max(self.states(), key=lambda p: p.stat().st_mtime_ns, default=None)
 
     def sweep(self) -> None:
-        """Remove what writes that were killed half-way left behind."""
+        """Remove what writes that were killed half-way left behind; only for a process that has OUTPUT_DIR's lock."""
         if self.directory.is_dir():
             for stale in self.directory.glob(".checkpoint_*.tmp"):
                 stale.unlink(missing_ok=True)
 
     def save(self, state: dict[str, Any]) -> Path:
-        """Write the checkpoint of state["epoch"], then drop the oldest beyond `keep`."""
+        """Write the checkpoint of state["epoch"], then drop what it supersedes and the oldest beyond `keep`."""
         path = self.path(state["epoch"])
         atomic_save(state, path)
+        self.last.unlink(missing_ok=True)
         for old in self.numbered()[self.keep:]:
             old.unlink(missing_ok=True)
         return path
 
+    def save_between(self, state: dict[str, Any]) -> Path:
+        """Write the state between two validations."""
+        atomic_save(state, self.last)
+        return self.last
+
     def readable(self) -> Iterator[tuple[Path, dict[str, Any]]]:
-        """(file, content) of the numbered checkpoints that can be read, latest first; damaged ones are named."""
+        """(file, content) of the states that can be read, furthest along first; damaged ones are named."""
+        last = self._try(self.last) if self.last.is_file() else None
         for path in self.numbered():
-            try:
-                yield path, read(path)
-            except CheckpointError as error:
-                _LOGGER.warning("%s; falling back to the checkpoint before it", error)
+            if last and last.get("epoch", 0) >= int(_NAME.match(path.name).group(1)):
+                yield self.last, last
+                last = None
+            state = self._try(path)
+            if state:
+                yield path, state
+        if last:
+            yield self.last, last
+
+    def _try(self, path: Path) -> dict[str, Any] | None:
+        try:
+            return read(path)
+        except CheckpointError as error:
+            earlier = "falling back to the state before it" if len(self.states()) > 1 else "there is no other"
+            _LOGGER.warning("%s; %s", error, earlier)
+            return None

@@ -68,11 +68,15 @@ class ReportError(FewShotError):
 
 
 class NonFiniteLossError(FewShotError):
-    """A loss that is NaN or infinite: names the step, the losses and the videos of the episode."""
+    """A loss that is NaN or infinite: names the step, the losses, the learning rate and the episode's videos."""
 
 
 class LaunchError(FewShotError):
     """The machine cannot run what the configuration asks for."""
+
+
+class OutputDirError(FewShotError):
+    """An OUTPUT_DIR that another process is using, or that cannot be written to."""
 
 
 class FeatureStoreError(FewShotError):
@@ -81,3 +85,10 @@ class FeatureStoreError(FewShotError):
 
 class ResultsError(FewShotError):
     """A run's results that are missing, damaged, or do not fit together."""
+
+
+def described(error: FewShotError | OSError) -> str:
+    """An error as a command shows it; one of the system names the file and the reason (disk full, no permission)."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: cannot be read or written: {error.strerror}"
+    return f"{type(error).__name__}: {error}"

@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +52,16 @@ def read_records(path: Path) -> list[dict[str, Any]]:
 class RecordLog:
     """log.jsonl: one JSON object a line, flushed at once.
 
+    Records of kind "train": loss and accuracy are means over the last 50 iterations (utils.meters.WINDOW), loss_<name>
+    are those of the record's own iteration. Records of kind "validation": accuracy is the mean over its episodes.
+
     Args:
-        path: the file. resume_at: on resuming, records of later iterations are dropped (they will be written again).
+        path: the file.
+        keep: which records of an earlier start stay (the others will be written again); None: none of them.
     """
 
-    def __init__(self, path: Path, resume_at: int = 0):
-        kept = [r for r in read_records(path) if r.get("iteration", 0) <= resume_at] if resume_at else []
+    def __init__(self, path: Path, keep: Callable[[dict[str, Any]], bool] | None = None):
+        kept = [record for record in read_records(path) if keep(record)] if keep else []
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".{path.name}.tmp")  # a kill while rewriting must not lose the records kept
         part.write_text("".join(f"{simplejson.dumps(record, ignore_nan=True)}\n" for record in kept), encoding="utf-8")

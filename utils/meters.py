@@ -6,13 +6,22 @@ from collections import deque
 import psutil
 import torch
 
+WINDOW = 50
+
 
 class Meter:
-    """Means over the last `window` iterations, seconds an iteration, time left."""
+    """Means over the last `window` iterations, seconds an iteration, time left.
 
-    def __init__(self, total: int, start: int = 0, window: int = 50):
+    Args:
+        total, start: iterations in all, and done before.
+        values: the last figures by name, filled in place; a restart hands over those of before, so that its means are
+            those of a run that was never interrupted.
+        window: how many iterations the means are over.
+    """
+
+    def __init__(self, total: int, start: int = 0, values: dict[str, list[float]] | None = None, window: int = WINDOW):
         self.total, self.done = total, start
-        self._values: dict[str, deque[float]] = {}
+        self._values = {} if values is None else values
         self._ticks: deque[float] = deque([time.perf_counter()], maxlen=window + 1)
         self._window = window
 
@@ -21,7 +30,9 @@ class Meter:
         self.done += 1
         self._ticks.append(time.perf_counter())
         for name, value in values.items():
-            self._values.setdefault(name, deque(maxlen=self._window)).append(value)
+            figures = self._values.setdefault(name, [])
+            figures.append(value)
+            del figures[:-self._window]
 
     def pause(self) -> None:
         """Leave out the time since the last iteration (a validation)."""
@@ -58,5 +69,3 @@ def memory_line(device: torch.device) -> str:
     if device.type == "cuda":
         line += f", {torch.cuda.max_memory_allocated(device) / 2**30:.2f} GiB peak on the GPU"
     return line
-
-

@@ -47,5 +47,5 @@ class Registry(Generic[T]):
         """The message for a name that is not here, with the nearest known one."""
         known = list(self)
         near = difflib.get_close_matches(str(name), known, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        return f"unknown {self.kind} {name!r}{hint} known: {', '.join(known)}"
+        hint = f", did you mean {near[0]!r}?" if near else ""
+        return f"unknown {self.kind} {name!r}{hint}; known: {', '.join(known)}"

@@ -1,6 +1,5 @@
 """Run combinations as processes, some at a time; a killed sweep goes on where it stopped."""
 
-import fcntl
 import json
 import os
 import shlex
@@ -18,6 +17,8 @@ from typing import IO
 from tqdm import tqdm
 
 from runs.sweeps.grid import Combination
+from utils.lock import lock_file
+from utils.signals import handling
 
 MARKER = "sweep_done.json"
 LOG = "output.log"
@@ -113,8 +114,7 @@ def _start(combination: Combination, jobs: int) -> _Running | Failure:
     lock = None
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        lock = (directory / LOCK).open("ab")
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock = lock_file(directory / LOCK)
         (directory / MARKER).unlink(missing_ok=True)
         return _launch(combination, jobs, lock)
     except OSError as error:
@@ -159,15 +159,8 @@ def _interrupts() -> Iterator[Callable[[], bool]]:
     """Whether Ctrl-C, SIGTERM or SIGHUP (a closed terminal) came: asked for between two steps, so that no process is
     started and forgotten. A signal that is ignored (nohup) stays ignored."""
     came: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {n: signal.getsignal(n) for n in numbers if signal.getsignal(n) is not signal.SIG_IGN}
-    for number in before:
-        signal.signal(number, lambda number, frame: came.append(number))
-    try:
+    with handling((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), lambda number, frame: came.append(number)):
         yield lambda: bool(came)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class _Bar:

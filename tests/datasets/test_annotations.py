@@ -47,7 +47,7 @@ def test_formats_have_the_published_names():
 
 
 def test_unknown_format(tmp_path):
-    with pytest.raises(RegistryError, match="unknown list format 'HMDB_fewshot'; did you mean 'HMDB_few_shot'"):
+    with pytest.raises(RegistryError, match="unknown list format 'HMDB_fewshot', did you mean 'HMDB_few_shot'"):
         read_split_list(write(tmp_path, "train0/1"), "train", "HMDB_fewshot")
 
 

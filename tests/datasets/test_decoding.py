@@ -171,7 +171,7 @@ def test_frames_decoder_wants_a_folder(videos):
 
 def test_decoders_have_their_names(videos):
     assert list(DECODERS) == ["decord", "frames", "pyav"]
-    with pytest.raises(RegistryError, match="unknown decoder 'decrod'; did you mean 'decord'"):
+    with pytest.raises(RegistryError, match="unknown decoder 'decrod', did you mean 'decord'"):
         open_video(videos / "clip.mp4", "decrod")
 
 

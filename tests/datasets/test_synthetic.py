@@ -167,3 +167,12 @@ def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     assert given == {"seed": 2, "workers": 1}
     (line,) = capsys.readouterr().out.splitlines()
     assert str(tmp_path / "demo") in line and "12 clips" in line and "train 6" in line
+
+
+@pytest.mark.parametrize("arguments, text", [
+    (["--out", "/proc/zz"], "No such file or directory: '/proc/zz'"),
+    (["--out", "x", "--seed", "-1"], "seed: expected a whole number of at least")])
+def test_what_cannot_be_is_told_in_a_line(arguments, text, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2 and text in capsys.readouterr().err

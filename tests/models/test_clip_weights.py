@@ -2,10 +2,12 @@
 
 import pickle
 
+import open_clip
 import pytest
 import safetensors.torch
 import torch
 
+import models.clip
 from models import clip_weights
 from models.clip import build_towers, clip_encoder, tower_config
 from tests.conftest import TINY_TOWER
@@ -131,3 +133,21 @@ def test_random_text_features_do_not_depend_on_the_seed(tmp_path):
     assert torch.equal(a.text_features["train"], b.text_features["train"])
     assert not torch.equal(a.text_features["train"][0], a.text_features["train"][1])
     assert not torch.equal(a.visual.proj, b.visual.proj)
+
+
+@pytest.mark.parametrize("text, wrong", [("{}", "embed_dim, vision_cfg, text_cfg"), ("[1]", "embed_dim, vision_cfg"),
+                                         ('{"embed_dim": 8, "vision_cfg": {}}', "text_cfg")])
+def test_a_tower_file_without_its_parts_is_named(tmp_path, text, wrong):
+    path = tmp_path / "tower.json"
+    path.write_text(text)
+    with pytest.raises(WeightsError, match=f"tower.json: expected a model config.*wrong or missing: {wrong}"):
+        tower_config(str(path))
+
+
+def test_a_prompt_that_cuts_a_class_name_is_refused(caplog):
+    tokenizer, long = open_clip.SimpleTokenizer(), "very " * 80
+    with pytest.raises(WeightsError, match="TEST.PROMPT: the text tower reads 75 tokens, the class name 'a jump' ends "
+                                           "at token 82: it would be cut off"):
+        models.clip._check_length(["a jump"], long + "{}", tokenizer)
+    models.clip._check_length(["a jump"], "{} " + long, tokenizer)
+    assert "only the first 75 tokens of the sentence for 'a jump' are read" in caplog.text

@@ -72,6 +72,7 @@ def test_two_tests_of_the_same_episodes(runs, capsys):
 def test_a_run_against_itself_is_equal(runs):
     found = compare.compare(runs["a"][0], runs["a"][0])
     assert (found.difference, found.interval, found.only_a, found.only_b, found.p) == (0, 0, 0, 0, 1)
+    assert compare.in_words(found, runs["a"][0], runs["a"][0]).endswith("No class moved.\n")
 
 
 def test_other_episodes_are_refused(runs, capsys, tmp_path):

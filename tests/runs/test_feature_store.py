@@ -147,7 +147,7 @@ def test_a_damaged_feature_file_is_named(tmp_path):
         file.commit({"y": 2})
     rows, facts = read_feature_file(tmp_path / "a.safetensors")
     assert facts == {"x": 1, "y": 2} and rows.shape == (3, 2, 4) and (rows == 7).all()
-    (tmp_path / "b.safetensors").write_bytes((tmp_path / "a.safetensors").read_bytes()[:4200])
+    (tmp_path / "b.safetensors").write_bytes((tmp_path / "a.safetensors").read_bytes()[:-20])
     with pytest.raises(FeatureStoreError, match="b.safetensors: expected stored features.*delete it"):
         read_feature_file(tmp_path / "b.safetensors")
     with FeatureFile(tmp_path / "c.safetensors", {}, spare=0) as file:

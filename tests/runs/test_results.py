@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from runs import table
 from runs.session import run
 from utils import checkpoint
 from utils.config import resolve_config
@@ -74,3 +75,18 @@ def test_the_last_lines_say_what_was_scored(trained, capsys):
     told = capsys.readouterr().out
     assert "Scored by prototypes fused with text; all scorings: prototypes " in told and "text only " in told
     assert "as episodes share videos" in told and "test list custom-" in told
+
+
+def test_a_checkpoint_of_the_published_layout(trained, capsys, tmp_path):
+    """epoch, model_state, optimizer_state and cfg alone: tested, tabled, and honest about what it does not say."""
+    project, out, results = trained
+    state = checkpoint.read(out / "checkpoints" / "checkpoint_best.pyth")
+    path = tmp_path / "checkpoint_epoch_00001.pyth"
+    checkpoint.atomic_save({key: state[key] for key in ("epoch", "model_state", "optimizer_state", "cfg")}, path)
+    found = run(resolve_config(project, [*TEST_ONLY, "TEST.CHECKPOINT_FILE_PATH", str(path), "OUTPUT_DIR",
+                                         str(tmp_path / "foreign"), "TRAIN.WAT_TEST", "3"]))
+    assert found["accuracy"] == results["accuracy"] and found["selected_on"] == "not recorded in the checkpoint"
+    assert f"checkpoint {path} (it does not say how it was selected)" in capsys.readouterr().out
+    assert table.main([str(tmp_path / "foreign"), "--format", "markdown"]) == 0
+    told = capsys.readouterr().out
+    assert f"{100 * found['accuracy']:.1f}" in told and "not recorded in the checkpoint" in told

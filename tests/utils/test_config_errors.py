@@ -47,10 +47,10 @@ def project(tmp_path):
     ("SOLVER.BASE_LR", "-1e-5", "expected 0 or more, found -1e-05"),
     ("SOLVER.BASE_LR", ".nan", "expected a finite number, found nan"),
     ("SOLVER.BASE_LR", "inf", "expected a finite number, found 'inf'"),
-    ("SOLVER.STEPS", "4", "expected list of number, found 4"),
-    ("DATA.TEST_SCALE", "big", "expected integer or list of integer, found 'big'"),
+    ("SOLVER.STEPS", "4", "expected list of numbers, found 4"),
+    ("DATA.TEST_SCALE", "big", "expected integer or list of integers, found 'big'"),
     ("OUTPUT_DIR", "null", "expected text, found null"),
-    ("TEST.CLASS_NAME", "[a, on, b]", "expected list of text or null, found true as item 2; put it in quotes"),
+    ("TEST.CLASS_NAME", "[a, on, b]", "expected list of texts or null, found true as item 2; put it in quotes"),
     ("TEST.CLASS_NAME", "[a", "not valid YAML: "),
     ("TRAIN.NUM_TRAIN_TASKS", "2024-02-31", "not valid YAML: "),
     ("PROTOCOL", "clear", "expected upstream or clean, found 'clear'; did you mean clean?"),
@@ -97,7 +97,7 @@ def test_one_wrong_value(key, text, message):
     (("PROTOCOL", "clean", "SOLVER.MEAN", "[0.5, 0.5, 0.5]"), "expected SOLVER.MEAN and SOLVER.STD together"),
     (("TRAIN.SHOT", "5", "TRAIN.WAY"),
      "command line: TRAIN.WAY: expected KEY VALUE pairs, found 3 items, so the last has no value"),
-    (("TRAIN.SHOT=5",), "command line: TRAIN.SHOT=5: expected KEY VALUE pairs, found 1 items, so the last has no "
+    (("TRAIN.SHOT=5",), "command line: TRAIN.SHOT=5: expected KEY VALUE pairs, found 1 item, so it has no "
                         "value; write TRAIN.SHOT 5, without '='"),
     (("DATA.CLASSES", "null", "TRAIN.CLASS_NAME", "[a, b, c, d, e]", "TEST.CLASS_NAME", "[f, g, h, i, j]"),
      "TRAIN.VAL_CLASS_NAME: no class names: set it, or DATA.CLASSES to a class file (a name in configs/pool/classes, "

@@ -17,7 +17,7 @@ class Finding:
 def impossible(cfg: Config) -> list[Finding]:
     """Every combination that cannot run, found without importing torch or touching data."""
     return [finding for check in (_work, _classes, _enough_classes, _schedule, _optimizer, _pictures, _pixels, _colours,
-                                  _erasing, _text, _head, _draws, _seeds) for finding in check(cfg)]
+                                  _erasing, _text, _head, _draws, _seeds, _places) for finding in check(cfg)]
 
 
 def remarks(cfg: Config, sources: dict[str, str]) -> list[Finding]:
@@ -222,3 +222,13 @@ def _seeds(cfg: Config) -> list[Finding]:
     if seeds is None or len(seeds) > 1 and len(set(seeds)) == len(seeds):
         return []
     return [Finding(("RANDOM_SEEDS",), f"expected two or more different seeds, or null, found {list(seeds)}")]
+
+
+def _places(cfg: Config) -> list[Finding]:
+    """Directories and files that a run reads and writes must have names."""
+    found = [Finding((key,), "expected a directory, found no name; . is the current directory")
+             for key, value in (("OUTPUT_DIR", cfg.OUTPUT_DIR), ("DATA.DATA_ROOT_DIR", cfg.DATA.DATA_ROOT_DIR),
+                                ("DATA.ANNO_DIR", cfg.DATA.ANNO_DIR)) if not value.strip()]
+    return found + [Finding((key,), f"expected the name of a file in OUTPUT_DIR, without a directory, found {value!r}")
+                    for key, value in (("TRAIN.LOG_FILE", cfg.TRAIN.LOG_FILE), ("TEST.LOG_FILE", cfg.TEST.LOG_FILE))
+                    if value in ("", ".", "..") or "/" in value or "\\" in value]

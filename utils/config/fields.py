@@ -70,7 +70,7 @@ def describe(hint: Any) -> str:
     if origin in (Union, types.UnionType):
         return " or ".join(describe(arg) for arg in args)
     if origin is tuple:
-        return f"list of {describe(args[0])}"
+        return "list of " + {int: "integers", float: "numbers", str: "texts"}.get(args[0], describe(args[0]))
     names = {int: "integer", float: "number", bool: "true or false", str: "text", type(None): "null"}
     return names.get(hint, str(hint))
 

@@ -100,8 +100,8 @@ def _pairs(overrides: Sequence[str], problems: list[str]) -> list[Layer]:
     if len(items) % 2:
         equals = [item for item in items if "=" in item]
         advice = f"; write {equals[0].replace('=', ' ', 1)}, without '='" if equals else ""
-        problems.append(f"{COMMAND_LINE}: {items[-1]}: expected KEY VALUE pairs, found {len(items)} items, so the last "
-                        f"has no value{advice}")
+        found = f"{len(items)} items, so the last" if len(items) > 1 else "1 item, so it"
+        problems.append(f"{COMMAND_LINE}: {items[-1]}: expected KEY VALUE pairs, found {found} has no value{advice}")
         return []
     return [_pair(key, text, problems) for key, text in zip(items[::2], items[1::2], strict=True)]
 

@@ -165,6 +165,8 @@ def typed(value: Any, key: Key) -> tuple[Any, str]:
         near = difflib.get_close_matches(str(result), key.choices, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         return None, f"expected {' or '.join(key.choices)}, found {shown(result)}{hint}"
+    if any(isinstance(number, int) and abs(number) >= 2**63 for number in _numbers(result)):
+        return None, f"expected a whole number below 2^63, found {shown(value)}"
     if key.minimum is not None and any(number < key.minimum for number in _numbers(result)):
         return None, f"expected {key.minimum:g} or more, found {shown(result)}"
     return result, ""

@@ -23,7 +23,7 @@ class TrainConfig:
     WAY_TEST: int | None = key("classes an episode in validation and test; null: WAY", minimum=2)
     SHOT_TEST: int | None = key("supports a class in validation and test; null: SHOT", minimum=1)
     QUERY_PER_CLASS_TEST: int = key("queries a class in validation and test", minimum=1)
-    NUM_TRAIN_TASKS: int = key("iterations: one episode each", minimum=0)
+    NUM_TRAIN_TASKS: int = key("iterations: one episode each", minimum=1)
     NUM_TEST_TASKS: int = key("episodes of the final test", minimum=1)
     NUM_VAL_TASKS: int | None = key("episodes of a validation; null: NUM_TEST_TASKS", minimum=1)
     VAL_FRE_ITER: int = key("iterations between two validations", minimum=1)

@@ -1,0 +1,31 @@
+"""Registries: published names resolve; unknown and doubled names say so."""
+
+import pytest
+
+import models.builder  # noqa: F401  (fills the registries)
+from datasets.annotations import LIST_FORMATS
+from datasets.decoding import DECODERS
+from datasets.few_shot import DATASETS
+from models.registries import ALIGNMENTS, ENCODERS, HEADS, LOSSES, MODULATORS
+from utils.errors import RegistryError
+from utils.registry import Registry
+
+
+@pytest.mark.parametrize("registry, names", [
+    (DATASETS, ["Ssv2_few_shot"]), (LIST_FORMATS, ["Ssv2_few_shot", "Kinetics_few_shot", "HMDB_few_shot"]),
+    (DECODERS, ["decord", "pyav", "frames"]), (ENCODERS, ["clip", "RN50", "ViT-B/16", "ViT-L/14@336px"]),
+    (MODULATORS, ["transformer"]), (ALIGNMENTS, ["otam"]), (HEADS, ["CNN_OTAM_CLIPFSAR"]),
+    (LOSSES, ["few_shot", "classification"])])
+def test_published_names_resolve(registry, names):
+    for name in names:
+        assert name in registry and callable(registry[name]) or registry is LIST_FORMATS
+        assert name in list(registry)
+
+
+def test_unknown_and_doubled_names():
+    registry = Registry("fruit")
+    registry.register("apple", "pear")(1)
+    with pytest.raises(RegistryError, match="^unknown fruit 'aple', did you mean 'apple'\\?; known: apple, pear$"):
+        registry["aple"]
+    with pytest.raises(RegistryError, match="^fruit 'pear' is registered twice$"):
+        registry.register("pear")(2)

@@ -1,0 +1,96 @@
+"""SIGINT (Ctrl-C) and SIGTERM (Slurm, docker stop): end at once, or after the piece of work under way."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from types import FrameType
+from typing import Any
+
+STOPPING = (signal.SIGINT, signal.SIGTERM)
+WORKER_SECONDS = 60  # a worker that was told to end, and whose main process did not see to it, ends after this time
+
+
+class Stopped(KeyboardInterrupt):
+    """SIGINT or SIGTERM came. `number` is the signal, the text says what the same command does next."""
+
+    def __init__(self, number: int, text: str = "what was saved before is untouched"):
+        self.number = number
+        super().__init__(f"stopped by {signal.Signals(number).name}; {text}")
+
+
+def number_of(stop: KeyboardInterrupt) -> int:
+    """The signal behind it: Python's own KeyboardInterrupt is SIGINT."""
+    return stop.number if isinstance(stop, Stopped) else signal.SIGINT
+
+
+@contextmanager
+def handling(numbers: Iterable[int], handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
+    """Handle signals until the block ends. One that is ignored (nohup) stays ignored; outside the main thread, where
+    Python allows no handlers, nothing changes."""
+    main = threading.current_thread() is threading.main_thread()
+    before = {n: signal.getsignal(n) for n in numbers if main and signal.getsignal(n) is not signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+class Interruption:
+    """A handler that notes the first signal and raises Stopped on the second, or at once where work may be cut short.
+
+    Forked DataLoader workers inherit it and do nothing: Ctrl-C reaches them, too, but the main process ends them.
+    """
+
+    def __init__(self, immediate: bool = False):
+        self.number: int | None = None
+        self._immediate, self._process = immediate, os.getpid()
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:
+            return
+        if self._immediate or self.number is not None:
+            # The process ends, and with it workers that the signal may have reached first: torch is not to complain.
+            # Not SIG_DFL: Python reports a SIGCHLD already under way that finds no handler ("race condition").
+            signal.signal(signal.SIGCHLD, lambda *_: None)
+            raise Stopped(number)
+        self.number = number
+        name = signal.Signals(number).name  # no logging here: the signal may have come in the middle of a log line
+        os.write(2, f"\n{name}: stopping after this iteration; a second signal stops at once\n".encode())
+
+    def check(self) -> None:
+        """Raise Stopped if a signal came."""
+        if self.number is not None:
+            raise Stopped(self.number)
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """In this block a signal, also one noted before, ends the work where it stands."""
+        self._immediate = True
+        try:
+            self.check()
+            yield
+        finally:
+            self._immediate = False
+
+
+def stop_at_once() -> AbstractContextManager[None]:
+    """In this block SIGINT and SIGTERM raise Stopped."""
+    return handling(STOPPING, Interruption(immediate=True))
+
+
+def shielded(init: Callable[[int], None]) -> Callable[[int], None]:
+    """A DataLoader's worker_init_fn that also lets the worker outlive a signal sent to the whole process group, so that
+    the main process can finish its iteration."""
+    return partial(_shield, init)
+
+
+def _shield(init: Callable[[int], None], worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(WORKER_SECONDS))
+    init(worker)
