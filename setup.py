@@ -61,7 +61,7 @@ setup(
         "scipy",
         "pyarrow",
         "jinja2>=3.1",
-        "urllib3>=2.1",
+        "urllib3>=2.2",
         "filelock>=3.12",
     ],
     extras_require={"dev": ["pytest>=8", "pytest-timeout", "hypothesis", "ruff", "pylint", "selenium>=4.6",

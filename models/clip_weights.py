@@ -74,7 +74,7 @@ def download(url: str, path: Path, expected: str) -> None:
     try:
         fetch(url, path, expected)
     except HashError as error:
-        raise WeightsError(f"{error}: the download is damaged") from error
+        raise WeightsError(str(error)) from error
     except DownloadError as error:
         raise WeightsError(f"{error}. On a machine with network fetch {url} (SHA-256 {expected}) and place it "
                            f"at {path}, or name a file in VIDEO.HEAD.BACKBONE_WEIGHTS") from error

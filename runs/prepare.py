@@ -10,7 +10,12 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 from utils.errors import FewShotError  # noqa: E402
 
 # Command to (what it does, an example); its module is runs/preparing/<command>.py.
-COMMANDS: dict[str, tuple[str, str]] = {}
+COMMANDS: dict[str, tuple[str, str]] = {
+    "lists": ("make, import or fetch the split lists of a data set, checked",
+              "python runs/prepare.py lists ucf101 --videos data/ucf101/videos"),
+    "weights": ("fetch CLIP's weights, or take them from a file, checked",
+                "python runs/prepare.py weights ViT-B/16"),
+}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -21,7 +26,8 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="examples:\n" + "\n".join(f"  {example}" for _, example in COMMANDS.values()))
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (text, example) in COMMANDS.items():
-        own = commands.add_parser(name, help=text, description=text, epilog=f"example: {example}", formatter_class=shape)
+        own = commands.add_parser(name, help=text, description=text, epilog=f"example:\n  {example}",
+                                  formatter_class=shape)
         module = importlib.import_module(f"runs.preparing.{name}")
         module.add_arguments(own)
         own.set_defaults(run=module.run)

@@ -7,10 +7,12 @@ within a bounded time.
 import hashlib
 import os
 import time
+import urllib.parse
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import filelock
 import urllib3
@@ -78,21 +80,71 @@ def fetch(url: str, path: Path, expected: str | None = None, *, patience: Patien
         HashError: the whole file came, and is another.
         DownloadError: unreachable, refused (status), stalled, cut short on every attempt, too large, or not writable.
     """
-    if urlsplit(url).scheme not in ("http", "https"):
+    if not url.startswith(("http://", "https://")):
         raise DownloadError(f"{url}: expected an address that starts with http:// or https://")
     patience, part = patience or Patience(), path.with_name(f"{path.name}.part")
+    with _turn(path, patience):
+        if expected is None or not _is(path, expected):
+            _fetch_part(url, part, expected, patience)
+            os.replace(part, path)
+    return path
+
+
+def place(source: Path, path: Path, expected: str) -> Path:
+    """Copy a file that is here to `path`, with a progress bar on a terminal; it appears there only when it is right.
+
+    Args:
+        source: the file. path: where it goes; its directory is made. A file already there and right is kept.
+        expected: SHA-256 (hex) it must have.
+
+    Returns:
+        `path`.
+
+    Raises:
+        HashError: `source` is another file.
+        DownloadError: `source` cannot be read, or `path` cannot be written.
+    """
+    new, digest = path.with_name(f"{path.name}.new"), hashlib.sha256()
+    try:
+        size, file = source.stat().st_size, source.open("rb")
+    except OSError as error:
+        raise DownloadError(f"{source}: cannot be read: {error.strerror or error}") from error
+    with file, _turn(path, Patience()):
+        if _is(path, expected):
+            return path
+        with new.open("wb") as copy, _bar(path.name, size) as bar:
+            while block := file.read(1 << 20):
+                copy.write(block)
+                digest.update(block)
+                bar.update(len(block))
+        if digest.hexdigest() != expected:
+            new.unlink()
+            raise HashError(f"{source}: damaged or another file: expected SHA-256 {expected}, found "
+                            f"{digest.hexdigest()} ({size} bytes)")
+        os.replace(new, path)
+    return path
+
+
+@contextmanager
+def _turn(path: Path, patience: Patience) -> Iterator[None]:
+    """One process at a time writes `path`; what the system refuses becomes a DownloadError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(path.with_name(f"{path.name}.lock"), timeout=patience.lock_s):
-            if expected is not None and path.is_file() and sha256(path) == expected:
-                return path
-            _fetch_part(url, part, expected, patience)
-            os.replace(part, path)
+            yield
     except filelock.Timeout:
-        raise DownloadError(f"{path}: another process has been fetching it for over {patience.lock_s:.0f} s") from None
+        raise DownloadError(f"{path}: another process has been fetching it for over {patience.lock_s:g} s") from None
     except OSError as error:
         raise DownloadError(f"{path}: cannot be written: {error.strerror or error}") from error
-    return path
+
+
+def _is(path: Path, expected: str) -> bool:
+    return path.is_file() and sha256(path) == expected
+
+
+def _bar(name: str, total: int | None, have: int = 0) -> tqdm:
+    """Bytes, rate and time left; on a terminal only."""
+    return tqdm(total=total, initial=have, unit="B", unit_scale=True, disable=None, leave=False, desc=name)
 
 
 def _fetch_part(url: str, part: Path, expected: str | None, patience: Patience) -> None:
@@ -100,6 +152,8 @@ def _fetch_part(url: str, part: Path, expected: str | None, patience: Patience) 
     if expected is None:
         part.unlink(missing_ok=True)  # nothing says it is of the same file
     resumed = part.is_file() and part.stat().st_size > 0
+    if resumed and expected is not None and _is(part, expected):
+        return  # whole already; only its name was missing
     _attempts(url, part, patience, pinned=expected is not None)
     if expected is None:
         return
@@ -152,12 +206,19 @@ def _plain(error: BaseException) -> str:
 
 def _pool(url: str, patience: Patience) -> urllib3.PoolManager:
     """Connections with time limits; through the proxy that the environment names for this address."""
-    parts = urlsplit(url)
-    bypass = urllib.request.proxy_bypass(parts.hostname or "")
-    proxy = None if bypass else urllib.request.getproxies().get(parts.scheme)
     limits = {"timeout": urllib3.Timeout(connect=patience.connect_s, read=patience.stall_s),
               "retries": urllib3.Retry(total=None, connect=0, read=0, status=0, other=0, redirect=5)}
-    return urllib3.ProxyManager(proxy, **limits) if proxy else urllib3.PoolManager(**limits)
+    try:
+        parts, proxies = urllib3.util.parse_url(url), urllib.request.getproxies()
+        proxy = proxies.get(parts.scheme or "", proxies.get("all"))
+        if not proxy or urllib.request.proxy_bypass(parts.host or ""):
+            return urllib3.PoolManager(**limits)
+        proxy = proxy if "://" in proxy else f"http://{proxy}"
+        login = urllib3.util.parse_url(proxy).auth
+        headers = urllib3.util.make_headers(proxy_basic_auth=urllib.parse.unquote(login)) if login else None
+        return urllib3.ProxyManager(proxy, proxy_headers=headers, **limits)
+    except urllib3.exceptions.HTTPError as error:
+        raise DownloadError(f"{url}: cannot be downloaded: {error}") from error
 
 
 def _ask(pool: urllib3.PoolManager, url: str, part: Path, tag: str) -> urllib3.BaseHTTPResponse:
@@ -168,7 +229,8 @@ def _ask(pool: urllib3.PoolManager, url: str, part: Path, tag: str) -> urllib3.B
         headers["Range"] = f"bytes={have}-"
         if tag:
             headers["If-Range"] = tag
-    response = pool.request("GET", url, headers=headers, preload_content=False, decode_content=False)
+    response = pool.request("GET", url, headers=headers, preload_content=False, decode_content=False,
+                            enforce_content_length=False)  # _read counts, and says so in words
     continues = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
     if response.status in (200, 206, 416) and have and not continues:
         part.unlink()
@@ -188,13 +250,16 @@ def _read(response: urllib3.BaseHTTPResponse, url: str, part: Path, patience: Pa
     length = response.headers.get("Content-Length", "")
     total = have + int(length) if length.isdigit() else None
     since, got = time.monotonic(), 0
-    with part.open("ab") as file, tqdm(total=total, initial=have, unit="B", unit_scale=True, disable=None, leave=False,
-                                       desc=part.name.removesuffix(".part")) as bar:
+    if max(have, total or 0) > patience.limit:
+        part.unlink(missing_ok=True)
+        raise DownloadError(f"{url}: expected at most {patience.limit} bytes, found {max(have, total or 0)}")
+    with part.open("ab") as file, _bar(part.name.removesuffix(".part"), total, have) as bar:
         while block := response.read1(_BLOCK):  # read1: what one receive brought, so a trickle is seen as one
             file.write(block)
             bar.update(len(block))
             have, got = have + len(block), got + len(block)
             if have > patience.limit:
+                part.unlink()
                 raise DownloadError(f"{url}: expected at most {patience.limit} bytes, found more")
             if time.monotonic() - since >= patience.stall_s:
                 if got < patience.slow * patience.stall_s:
