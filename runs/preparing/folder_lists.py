@@ -5,9 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tqdm import tqdm
+
 from datasets.annotations import is_jpeg
 from runs.preparing.published_lists import videos_a_class
-from runs.preparing.split_lists import SPLITS, VIDEO_SUFFIXES, SplitList, nearest, plain
+from runs.preparing.split_lists import SPLITS, VIDEO_SUFFIXES, SplitList, nearest, plain, stem
 from utils.errors import ListError
 
 PREFIX = "videos"  # first folder of every published path, under DATA.DATA_ROOT_DIR
@@ -34,17 +36,17 @@ def videos_folder(directory: Path) -> Path:
 
 def _read(path: Path) -> Folder:
     """A class's folder; a folder of JPEG frames counts as the .avi it stands for."""
-    videos, others = set(), []
+    files, frames, others = [], [], []
     for entry in path.iterdir():
         if entry.is_dir():
-            frames = any(is_jpeg(inner.name) for inner in entry.iterdir())
-            videos.update([f"{entry.name}.avi"] if frames else [])
-            others.extend([] if frames else [entry.name])
+            (frames if any(is_jpeg(inner.name) for inner in entry.iterdir()) else others).append(entry.name)
         elif entry.name.lower().endswith(VIDEO_SUFFIXES) and not entry.name.startswith("."):
-            videos.add(entry.name)
+            files.append(entry.name)
         else:
             others.append(entry.name)
-    return Folder(path.name, tuple(sorted(videos)), tuple(sorted(others)))
+    both = {stem(file) for file in files}  # a video that is there as file and as frames is one video
+    videos = sorted([*files, *(f"{name}.avi" for name in frames if name not in both)])
+    return Folder(path.name, tuple(videos), tuple(sorted(others)))
 
 
 def _gaps(videos: Sequence[str]) -> list[str]:
@@ -120,29 +122,31 @@ def derive(dataset: str, directory: Path, names: Mapping[str, Sequence[str]], *,
 def _derive(dataset: str, holder: Path, names: Mapping[str, Sequence[str]], counts: Mapping[str, Sequence[int]],
             partial: bool) -> tuple[list[SplitList], list[str]]:
     found, extra = _match(holder, names)
-    broken, misfits, ignored, lists = [], [], [], []
-    for split in SPLITS:
-        lines = []
-        for index, (name, published) in enumerate(zip(names[split], counts[split], strict=True)):
-            folders = found.get(plain(name), [])
-            if len(folders) != 1:
-                here = f"{len(folders)} folders ({', '.join(path.name for path in folders)})" if folders else "no folder"
-                broken.append(f"{split} class {name!r}: {here}{'' if folders else nearest(name, extra)}")
-                continue
-            folder = _read(folders[0])
-            misfit = _misfit(folder, published)
-            misfits.extend([f"{split} class {name!r}: {misfit}"] if misfit else [])
-            ignored.extend(f"{folder.name}/{other}" for other in folder.others)
-            lines.extend(f"{split}{index}//{PREFIX}/{folder.name}/{video}" for video in folder.videos)
-        lists.append(SplitList(split, f"{holder} ({split})", tuple(lines)))
+    broken, misfits, ignored, lines = [], [], [], {split: [] for split in SPLITS}
+    classes = [(split, *row) for split in SPLITS
+               for row in zip(range(len(names[split])), names[split], counts[split], strict=True)]
+    for split, index, name, published in tqdm(classes, desc=str(holder), unit="class", disable=None, leave=False):
+        folders = found.get(plain(name), [])
+        if len(folders) != 1:
+            here = ", ".join(path.name for path in folders)
+            broken.append(f"{split} class {name!r}: " + (f"{len(folders)} folders ({here})" if folders else
+                                                         f"no folder{nearest(name, extra)}"))
+            continue
+        folder = _read(folders[0])
+        misfit = _misfit(folder, published)
+        misfits.extend([f"{split} class {name!r}: {misfit}"] if misfit else [])
+        ignored.extend(f"{folder.name}/{other}" for other in folder.others)
+        lines[split].extend(f"{split}{index}//{PREFIX}/{folder.name}/{video}" for video in folder.videos)
     notes = [f"folders that are no class of {dataset}: {', '.join(extra)}"] if extra else []
-    notes += [f"not videos, left out: {', '.join(ignored[:10])}{' ...' if len(ignored) > 10 else ''}"] if ignored else []
+    if ignored:
+        notes.append(f"not videos, left out: {', '.join(ignored[:10])}{' ...' if len(ignored) > 10 else ''}")
     if broken or (misfits and not partial):
         advice = "" if broken else "\n--partial makes lists of what is there; they are no longer the published ones"
         raise ListError("\n".join([f"{holder}: expected every class of {dataset} with the videos published, found:",
                                    _say([*broken, *misfits]), *notes]) + advice)
-    notes += [f"other videos than published, so these lists have names of their own:\n{_say(misfits)}"] if misfits else []
+    if misfits:
+        notes.append(f"other videos than published, so these lists have names of their own:\n{_say(misfits)}")
     if holder.name != PREFIX:
-        notes.append(f"the lists call {holder} {PREFIX!r}: before a run rename it so, and point DATA.DATA_ROOT_DIR at "
-                     f"{holder.parent}")
-    return lists, notes
+        notes.append(f"the lists call {holder} {PREFIX!r}: before a run rename it so, or make a link of that name "
+                     f"beside it; DATA.DATA_ROOT_DIR is {holder.parent}")
+    return [SplitList(split, f"{holder} ({split})", tuple(lines[split])) for split in SPLITS], notes

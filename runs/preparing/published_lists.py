@@ -12,6 +12,7 @@ from utils.config.layers import POOL, read_layer
 from utils.download import Patience, fetch
 from utils.errors import DownloadError, HashError, ListError
 
+STORE = ".fetched"  # directory, in that of the lists, for what is on its way
 HOST = "https://raw.githubusercontent.com"
 
 
@@ -40,6 +41,7 @@ def by_hand(dataset: str, out: Path) -> str:
     """What to fetch and where to place it."""
     rows = [f"  {address(dataset, split)}\n    SHA-256 {file_hash(dataset, split)}\n    as {out / split}_few_shot.txt"
             for split in SPLITS]
+    rows += ["or derive the lists from the videos: --videos FOLDER"] if videos_a_class(dataset) else []
     return "\n".join(["On a machine with network fetch these files, place them so, and run the command again (or give "
                       "their directory with --from):", *rows])
 
@@ -55,7 +57,7 @@ def fetch_published(dataset: str, out: Path, patience: Patience | None = None) -
     Raises:
         ListError: not reachable, or another file came; tells what to place where.
     """
-    store, lists = out / ".fetched", []
+    store, lists = out / STORE, []
     for split in SPLITS:
         path, url = out / f"{split}_few_shot.txt", address(dataset, split)
         if not _lies_there(dataset, split, path):
@@ -66,6 +68,10 @@ def fetch_published(dataset: str, out: Path, patience: Patience | None = None) -
                                 f"and the server may answer in its place.\n{by_hand(dataset, out)}") from error
             except DownloadError as error:
                 raise ListError(f"{error}\n{by_hand(dataset, out)}") from error
-        lists.append(SplitList(split, str(path) if path.parent == out else url, tuple(filter(None, read_lines(path)))))
-    shutil.rmtree(store, ignore_errors=True)
+        lists.append(SplitList(split, str(path) if path.parent == out else url, tuple(read_lines(path))))
     return lists
+
+
+def clean(out: Path) -> None:
+    """Remove what was fetched, once the lists are written."""
+    shutil.rmtree(out / STORE, ignore_errors=True)

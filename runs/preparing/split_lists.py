@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from datasets.annotations import check_classes, hash_lines, parse_split_list, read_lines
+from datasets.annotations import hash_lines, parse_split_list, read_lines
 from utils.episode import VideoRecord
 from utils.errors import AnnotationError, ListError
 
@@ -22,12 +22,17 @@ class SplitList:
     Args:
         split: train, val or test.
         origin: the file, address or folder it comes from, for messages.
-        lines: as they are written, one video each.
+        lines: stripped lines, one video each; blank ones keep their place, so that messages can name a line.
     """
 
     split: str
     origin: str
     lines: tuple[str, ...]
+
+    @property
+    def written(self) -> list[str]:
+        """The lines that are written, one a video."""
+        return [line for line in self.lines if line]
 
     @property
     def file_name(self) -> str:
@@ -63,6 +68,22 @@ def stem(video: str) -> str:
     return name.rsplit(".", 1)[0] if name.lower().endswith(VIDEO_SUFFIXES) else name
 
 
+def _check_counts(made: SplitList, records: Sequence[VideoRecord], names: Sequence[str], need: int) -> None:
+    """As many classes as names, and `need` videos in each."""
+    lines: dict[int, list[int]] = {}
+    for record in records:
+        lines.setdefault(record.class_index, []).append(record.line)
+    last = max(lines)
+    if len(lines) != len(names):
+        raise AnnotationError(f"{made.origin}, line {lines[last][0]}: expected {len(names)} classes, as many as there "
+                              f"are names for {made.split}, found {len(lines)} (the last is {last})")
+    for index, found in sorted(lines.items()):
+        if len(found) < need:
+            raise AnnotationError(
+                f"{made.origin}, line {found[0]}: expected at least {need} videos (SHOT + QUERY_PER_CLASS) of class "
+                f"{index} ({names[index]!r}), found {len(found)}")
+
+
 def _check_folders(made: SplitList, records: Sequence[VideoRecord], names: Sequence[str]) -> None:
     """Where a video's folder is called like a class, it is the class of its index: else names and indices differ."""
     index = {plain(name): k for k, name in enumerate(names)}
@@ -79,7 +100,7 @@ def check_lists(dataset: str, lists: Sequence[SplitList], names: Mapping[str, Se
     """Check the lists of a data set, each alone and against each other.
 
     Args:
-        dataset: its name in configs/pool/classes.
+        dataset: its name in configs/pool/classes; decides the list format.
         lists: one a split.
         names: class names by split, in the order of the class index.
         need: videos an episode draws from a class (SHOT + QUERY).
@@ -91,11 +112,7 @@ def check_lists(dataset: str, lists: Sequence[SplitList], names: Mapping[str, Se
     seen: dict[str, tuple[SplitList, int]] = {}
     for made in lists:
         records = parse_split_list(made.lines, made.origin, made.split, list_format(dataset))
-        count = len({record.class_index for record in records})
-        if count != len(names[made.split]):
-            raise AnnotationError(f"{made.origin}: expected {len(names[made.split])} classes, as many as {dataset} has "
-                                  f"names for {made.split}, found {count}")
-        check_classes(records, names[made.split], need, made.origin)
+        _check_counts(made, records, names[made.split], need)
         _check_folders(made, records, names[made.split])
         for record in records:
             other, line = seen.setdefault(stem(record.path), (made, record.line))
@@ -125,14 +142,14 @@ def install(lists: Sequence[SplitList], out: Path, *, force: bool) -> dict[str, 
         if hash_lines(there) == made.digest:
             continue
         if not force:
-            raise ListError(f"{path}: another list is there ({len(there)} videos, this one has {len(made.lines)}, "
-                            f"{len(set(there) & set(made.lines))} in both); choose another --out, or overwrite it with "
-                            "--force")
+            raise ListError(f"{path}: another list is there ({len(there)} videos, this one has {len(made.written)}, "
+                            f"{len(set(there) & set(made.written))} in both); choose another --out, or overwrite it "
+                            "with --force")
         new.append(made)
     try:
         out.mkdir(parents=True, exist_ok=True)
         for made in new:
-            (out / f".{made.file_name}.new").write_text("\n".join(made.lines) + "\n", encoding="utf-8", newline="\n")
+            (out / f".{made.file_name}.new").write_text("\n".join(made.written) + "\n", encoding="utf-8", newline="\n")
         for made in new:
             os.replace(out / f".{made.file_name}.new", out / made.file_name)
     except OSError as error:
