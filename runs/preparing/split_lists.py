@@ -96,6 +96,13 @@ def _check_folders(made: SplitList, records: Sequence[VideoRecord], names: Seque
                 f"file has it, found {record.class_index} ({names[record.class_index]!r})")
 
 
+def _identity(dataset: str, path: str) -> str:
+    """What two paths of one video share, whatever folder it was put in: ids of Kinetics and SSv2 are unique, the names
+    of UCF101 and HMDB51 within their class."""
+    folder = plain(PurePosixPath(path).parent.name) if dataset in ("ucf101", "hmdb51") else ""
+    return f"{folder}/{stem(path)}"
+
+
 def check_lists(dataset: str, lists: Sequence[SplitList], names: Mapping[str, Sequence[str]], need: int) -> None:
     """Check the lists of a data set, each alone and against each other.
 
@@ -115,7 +122,7 @@ def check_lists(dataset: str, lists: Sequence[SplitList], names: Mapping[str, Se
         _check_counts(made, records, names[made.split], need)
         _check_folders(made, records, names[made.split])
         for record in records:
-            other, line = seen.setdefault(stem(record.path), (made, record.line))
+            other, line = seen.setdefault(_identity(dataset, record.path), (made, record.line))
             if other is not made:
                 raise AnnotationError(f"{made.origin}, line {record.line}: expected every video in one split, found "
                                       f"{record.path!r} in {other.split}, too ({other.origin}, line {line})")

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from models.clip_weights import OPENAI, WEIGHTS_DIR, address, cache_path
-from utils.download import Patience, fetch, place
+from utils.download import fetch, place
 from utils.errors import DownloadError, HashError, WeightsError
 
 
@@ -52,12 +52,12 @@ def _resolve(name: str | None) -> str:
     raise WeightsError(f"NAME: expected one of {', '.join(OPENAI)}, found {name!r}{advice}")
 
 
-def _put(name: str, path: Path, expected: str, source: Path | None, patience: Patience | None = None) -> None:
+def _put(name: str, path: Path, expected: str, source: Path | None) -> None:
     try:
         if source is not None:
             place(source, path, expected)
         else:
-            fetch(address(name), path, expected, patience=patience)
+            fetch(address(name), path, expected)
     except HashError as error:
         raise WeightsError(f"these are not the weights of {name}: {error}") from error
     except DownloadError as error:
