@@ -157,7 +157,7 @@ def _named(dataset: str, made: SplitList, names: Mapping[str, Sequence[str]],
         if not slash or not video or plain(name) not in classes:
             raise AnnotationError(f"{made.origin}, line {number}: expected a class of {dataset}'s {made.split} and a "
                                   f"video, such as '{names[made.split][0]}/<video id>', found {line[:120]!r}"
-                                  f"{nearest(name, names[made.split]) if slash else ''}")
+                                  f"{_advice(name, made.split, names) if slash else ''}")
         head = f"{made.split}{classes[plain(name)]}"
         if dataset.startswith("ssv2"):
             lines.append(f"{head}/{stem(video)}")
@@ -170,6 +170,12 @@ def _named(dataset: str, made: SplitList, names: Mapping[str, Sequence[str]],
         raise ListError(f"{made.origin}, line {number}: expected a video of id {stem(line)!r} under --videos, found "
                         f"none; so for {len(missing)} of {len(made.written)} lines")
     return SplitList(made.split, made.origin, tuple(lines))
+
+
+def _advice(name: str, split: str, names: Mapping[str, Sequence[str]]) -> str:
+    """The split whose class this is, else the class with the most similar name."""
+    other = [other for other in SPLITS if plain(name) in map(plain, names[other])]
+    return f", whose class is one of {other[0]}" if other else nearest(name, names[split])
 
 
 def _path(dataset: str, name: str, video: str, index: Mapping[str, Sequence[str]] | None) -> str | None:

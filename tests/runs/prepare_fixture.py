@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,7 @@ def quick(monkeypatch):
     monkeypatch.setattr("runs.preparing.imported_lists.Patience", _Little)
 
 
+@cache
 def names(dataset: str) -> dict[str, tuple[str, ...]]:
     """Class names by split."""
     return read_class_names(CLASSES / f"{dataset}.yaml").splits

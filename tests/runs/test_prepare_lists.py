@@ -146,8 +146,8 @@ def test_refused_arguments(arguments, text, tmp_path, capfd, monkeypatch):
      "val_few_shot.txt, line 61: expected every video once, found 'videos/cartwheel/v_cartwheel_3.avi' already in "
      "line 4"),
     (lambda split, rows: ["", *rows, "test0//else/brush_hair/v_brush_hair_0.mp4"] if split == "test" else rows,
-     "test_few_shot.txt, line 62: expected every video in one split, found 'else/brush_hair/v_brush_hair_0.mp4' in train, "
-     "too (FROM/train_few_shot.txt, line 1)"),
+     "test_few_shot.txt, line 62: expected every video in one split, found 'else/brush_hair/v_brush_hair_0.mp4' in "
+     "train, too (FROM/train_few_shot.txt, line 1)"),
     (lambda split, rows: [row for row in rows if not row.startswith("val3//")],
      "val_few_shot.txt: expected class indices 0 to 8 for 9 classes, found 9 (line 49) and no video of class 3"),
     (lambda split, rows: [*rows, "val10//videos/new/x.avi"] if split == "val" else rows,
