@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from utils.errors import FewShotError  # noqa: E402
+from utils.errors import FewShotError, described  # noqa: E402
 
 # Command to (what it does, an example); its module is runs/preparing/<command>.py.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -39,8 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
     parsed = build_parser().parse_args(arguments)
     try:
         return parsed.run(parsed)
-    except FewShotError as error:
-        sys.stderr.write(f"\n{type(error).__name__}: {error}\n")
+    except (FewShotError, OSError) as error:
+        sys.stderr.write(f"\n{described(error)}\n")
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("\ninterrupted; the same command goes on where it stopped\n")

@@ -192,8 +192,8 @@ def _attempts(url: str, part: Path, patience: Patience, *, pinned: bool) -> None
             failed = 0 if size >= furthest + _PROGRESS else failed + 1
             furthest = max(furthest, size)
             if failed >= patience.tries:
-                raise DownloadError(f"{url}: cannot be downloaded: {_plain(reason)} ({failed} attempts, {size} bytes "
-                                    f"of it are here)") from reason
+                raise DownloadError(f"{url}: cannot be downloaded: {_plain(reason)} ({failed} "
+                                    f"attempt{'s' if failed != 1 else ''}, {size} bytes of it are here)") from reason
             time.sleep(patience.pause_s * 2 ** max(failed - 1, 0))
 
 

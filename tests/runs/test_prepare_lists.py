@@ -202,6 +202,13 @@ def test_what_is_there_stays_unless_forced(tmp_path, capfd):
     assert sorted(entry.name for entry in out.iterdir()) == sorted(f"{split}_few_shot.txt" for split in SPLITS)
 
 
+def test_a_place_that_cannot_be_written(tmp_path, capfd):
+    source, out = write(tmp_path / "lists", "ssv2_small"), tmp_path / "file"
+    out.touch()
+    status, text, err = call(capfd, "lists", "ssv2_small", "--from", source, "--out", out)
+    assert (status, text, err) == (1, "", f"\nListError: {out}: cannot be written: File exists\n")
+
+
 @pytest.fixture()
 def site(monkeypatch):
     """A site with made-up lists of ssv2_small where the published ones are looked for."""

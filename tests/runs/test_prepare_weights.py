@@ -105,3 +105,11 @@ def test_all_are_listed(tmp_path, capfd):
 def test_a_name_is_needed_and_must_be_known(arguments, text, capfd):
     status, _, err = call(capfd, "weights", *arguments)
     assert status == 1 and err == f"\nWeightsError: NAME: expected one of {', '.join(clip_weights.OPENAI)}{text}"
+
+
+def test_an_interruption_is_said_to_be_one(capfd, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("runs.preparing.weights.fetch", stop)
+    assert call(capfd, "weights", "RN50") == (130, "", "\ninterrupted; the same command goes on where it stopped\n")

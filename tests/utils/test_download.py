@@ -87,7 +87,7 @@ def test_a_body_that_stays_short_is_refused(site, path, length):
 
 def test_the_next_call_asks_for_the_rest(site, path):
     site.manners["f"], site.cut_at, site.times["f"] = "cut", 700, 2
-    with pytest.raises(DownloadError, match=r"\(1 attempts, 700 bytes of it are here\)"):
+    with pytest.raises(DownloadError, match=r"\(1 attempt, 700 bytes of it are here\)"):
         get(site, path, patience=Patience(tries=1))
     assert path.with_name("f.bin.part").stat().st_size == 700
     site.manners.clear()
