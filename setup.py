@@ -44,9 +44,10 @@ setup(
         "torchvision>=0.19",
         "open_clip_torch>=2.24",
         "decord>=0.6.0; platform_machine == 'x86_64' or platform_machine == 'AMD64'",
-        "av>=12",
+        "av>=14.2",
         "numpy",
         "pillow",
+        "simplejpeg",
         "einops",
         "pyyaml",
         "simplejson",
@@ -64,7 +65,8 @@ setup(
         "urllib3>=2.2",
         "filelock>=3.12",
     ],
-    extras_require={"dev": ["pytest>=8", "pytest-timeout", "hypothesis", "ruff", "pylint", "selenium>=4.6",
-                            "setuptools>=64", "wheel"]},
+    extras_require={"torchcodec": ["torchcodec"],  # needs FFmpeg's shared libraries, too
+                    "dev": ["torchcodec", "pytest>=8", "pytest-timeout", "hypothesis", "ruff", "pylint",
+                            "selenium>=4.6", "setuptools>=64", "wheel"]},
     cmdclass={"install": Refuse, "sdist": Refuse},
 )

@@ -237,3 +237,9 @@ def resolve_video(root: Path, record: VideoRecord, format: str | None = None, *,
         raise AnnotationError(f"{found}: expected a file under DATA_ROOT_DIR {root.resolve()}, found a link to "
                               f"{found.resolve()}; point DATA_ROOT_DIR at the directory that holds the videos")
     return found
+
+
+def file_stamp(path: Path) -> tuple[int, int]:
+    """Size in bytes and time of the last change in ns: another file of the same name has another. Raises OSError."""
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns

@@ -10,16 +10,18 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from datasets.annotations import check_classes, list_hash, read_split_list
+from datasets.annotations import check_classes, file_stamp, list_hash, read_split_list, resolve_video
 from datasets.clips import ClipDataset, Clips
-from datasets.decoding import DECODERS
+from datasets.decoding import choose_decoder
 from datasets.episodes import EpisodeSampler
 from datasets.few_shot import DATASETS, FewShotDataset
+from datasets.frame_cache import FrameCache, Wanted, open_frame_cache
 from datasets.frame_sampling import frames_are_drawn, sample_frames
 from datasets.transforms import (
     ClipTransform,
     Erasing,
     Jitter,
+    frame_size,
     test_transform,
     train_query_transform,
     train_support_transform,
@@ -27,7 +29,7 @@ from datasets.transforms import (
 from utils.config.class_names import TARGETS, names_by_split
 from utils.config.schema import Config
 from utils.episode import Episode, VideoRecord
-from utils.errors import ConfigError, FewShotError, RegistryError
+from utils.errors import ConfigError, FewShotError, VideoDecodeError
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ class SplitData:
         return (self.dataset.draws or "fresh") if self.drawn else None
 
 
-def _episode_sizes(cfg: Config, split: str) -> dict[str, int]:
+def episode_sizes(cfg: Config, split: str) -> dict[str, int]:
     """way, shot and query of a split's episodes."""
     train = cfg.TRAIN
     if split == "train":
@@ -78,7 +80,8 @@ def _episode_count(cfg: Config, split: str) -> int:
             "test": train.NUM_TEST_TASKS}[split]
 
 
-def _class_names(cfg: Config, split: str) -> tuple[str, ...]:
+def class_names_of(cfg: Config, split: str) -> tuple[str, ...]:
+    """Class names of a split; ConfigError where the configuration has none."""
     names = names_by_split(cfg).get(split)
     if names is None:
         raise ConfigError([f"{TARGETS[split]}: expected the class names of the {split} split, found none"])
@@ -108,38 +111,69 @@ def _transforms(cfg: Config, split: str) -> tuple[ClipTransform, ClipTransform]:
     return support, train_query_transform(**common)
 
 
+def split_frame_size(cfg: Config, split: str) -> tuple[int, int]:
+    """Height and width that the frames of a split are resized to, pixels."""
+    data = cfg.DATA
+    if split == "train":
+        return frame_size(data.TRAIN_JITTER_SCALES, data.TRAIN_CROP_SIZE)
+    return frame_size(data.TEST_SCALE, data.TEST_CROP_SIZE)
+
+
+def _frame_cache(cfg: Config, split: str, records: Sequence[VideoRecord], digest: str,
+                 decoder: str) -> FrameCache | None:
+    """DATA.FRAME_CACHE, checked against the split. Raises FrameCacheError."""
+    data = cfg.DATA
+    if data.FRAME_CACHE is None:
+        return None
+    listed = {record.path: record for record in records}
+
+    def stamp(path: str) -> tuple[int, int] | None:
+        try:
+            return file_stamp(resolve_video(Path(data.DATA_ROOT_DIR), listed[path], cfg.TRAIN.DATASET_FEW,
+                                            prefer_folder=decoder == "frames"))
+        except (VideoDecodeError, OSError):  # gone: its frames are in the cache
+            return None
+
+    return open_frame_cache(Path(data.FRAME_CACHE), Wanted(
+        split, digest, split_frame_size(cfg, split), decoder, tuple(listed), stamp))
+
+
 def build_split(cfg: Config, split: str) -> SplitData:
     """Read and check a split ("train", "val" or "test"); decodes nothing.
 
     Raises:
         AnnotationError, EpisodeError, ConfigError, RegistryError: the list, or what is asked of it, is wrong.
+        FrameCacheError: DATA.FRAME_CACHE is stale or damaged.
     """
-    data, training, sizes = cfg.DATA, split == "train", _episode_sizes(cfg, split)
+    data, training, sizes = cfg.DATA, split == "train", episode_sizes(cfg, split)
     data_set = DATASETS[cfg.TRAIN.DATASET if training else cfg.TEST.DATASET]
-    if data.DECODER not in DECODERS:
-        raise RegistryError(DECODERS.unknown(data.DECODER))
-    list_path, names = Path(data.ANNO_DIR) / f"{split}_few_shot.txt", _class_names(cfg, split)
+    decoder = choose_decoder(data.DECODER)
+    list_path, names = Path(data.ANNO_DIR) / f"{split}_few_shot.txt", class_names_of(cfg, split)
     records = read_split_list(list_path, split, cfg.TRAIN.DATASET_FEW)
     check_classes(records, names, sizes["shot"] + sizes["query"], list_path)
     seed = cfg.RANDOM_SEED if training else cfg.TEST.EPISODE_SEED
     sampler = EpisodeSampler(records, split=split, seed=seed, **sizes)
-    chosen = _frame_settings(cfg)
+    chosen = frame_settings(cfg)
     drawn = training or frames_are_drawn(T=chosen["T"], sampling_rate=chosen["sampling_rate"],
                                          test_sampling=chosen["test_sampling"])
     draws = None if training else cfg.TEST.TEMPORAL_DRAWS or None if drawn else 1
     support_transform, query_transform = _transforms(cfg, split)
     episodes = _episode_count(cfg, split)
+    digest = list_hash(list_path)
+    cache = _frame_cache(cfg, split, records, digest, decoder)
     dataset = data_set(
         records=records, root=Path(data.DATA_ROOT_DIR), list_format=cfg.TRAIN.DATASET_FEW, sampler=sampler,
-        decoder=data.DECODER, frames=partial(sample_frames, **chosen, training=training),
+        decoder=decoder, frames=partial(sample_frames, **chosen, training=training),
         support_transform=support_transform, query_transform=query_transform, length=episodes, draws=draws,
-        on_bad_video=data.ON_BAD_VIDEO)
-    pixels = {**chosen, "decoder": data.DECODER, "scale": data.TEST_SCALE, "crop": data.TEST_CROP_SIZE,
+        on_bad_video=data.ON_BAD_VIDEO, cache=cache)
+    pixels = {**chosen, "decoder": decoder, "scale": data.TEST_SCALE, "crop": data.TEST_CROP_SIZE,
               **_pixel_statistics(cfg), "draws": draws, "seed": seed if drawn else None}
-    return SplitData(split, dataset, records, names, list_path, list_hash(list_path), sampler, episodes, drawn, pixels)
+    if cache is not None:  # its rounding, and JPEG, are other pixels than decoding gives
+        pixels["frame_cache"] = cache.facts
+    return SplitData(split, dataset, records, names, list_path, digest, sampler, episodes, drawn, pixels)
 
 
-def _frame_settings(cfg: Config) -> dict[str, Any]:
+def frame_settings(cfg: Config) -> dict[str, Any]:
     """Arguments of sample_frames that decide the frames of a clip."""
     data = cfg.DATA
     return {"T": data.NUM_INPUT_FRAMES, "sampling_rate": data.SAMPLING_RATE, "test_sampling": data.TEST_SAMPLING,

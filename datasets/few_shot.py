@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from datasets.annotations import resolve_video
-from datasets.decoding import open_video, read_frames
+from datasets.annotations import file_stamp, resolve_video
+from datasets.decoding import Clip, open_video, read_frames
 from datasets.episodes import EpisodeSampler, draw_distinct, rank_indices
+from datasets.frame_cache import FrameCache
 from datasets.transforms import ClipTransform
 from utils.episode import BadVideo, Episode, EpisodeSpec, VideoRecord
 from utils.errors import VideoDecodeError
@@ -44,14 +45,15 @@ class FewShotDataset(Dataset):
         length: number of episodes, over all ranks; `part` gives those of one process.
         draws: how many choices of frames a clip has; each place of an episode takes one of them. None: any number.
         on_bad_video: "stop": VideoDecodeError; "replace": another clip of the class, recorded in Episode.bad_videos.
+        cache: frames that were decoded and resized before, in place of the files; None: decode the files.
     """
 
     def __init__(self, *, records: Sequence[VideoRecord], root: Path, list_format: str | None, sampler: EpisodeSampler,
                  decoder: str, frames: Callable[..., np.ndarray], support_transform: ClipTransform,
                  query_transform: ClipTransform, length: int, draws: int | None = None,
-                 on_bad_video: str = "stop"):
+                 on_bad_video: str = "stop", cache: FrameCache | None = None):
         self.records, self.root, self.list_format, self.sampler = records, Path(root), list_format, sampler
-        self.decoder, self.frames, self.on_bad_video = decoder, frames, on_bad_video
+        self.decoder, self.frames, self.on_bad_video, self.cache = decoder, frames, on_bad_video, cache
         self.support_transform, self.query_transform = support_transform, query_transform
         self.length, self.episodes, self.draws = length, rank_indices(length, 0, 1), draws
 
@@ -132,13 +134,29 @@ class FewShotDataset(Dataset):
         """File or folder of a video. Raises as annotations.resolve_video."""
         return resolve_video(self.root, self.records[video], self.list_format, prefer_folder=self.decoder == "frames")
 
+    def stamp(self, video: int) -> tuple[int, int]:
+        """Size and time (ns) of the file that a video's pixels are, or (cache) were, decoded from.
+
+        Raises as `path`, and OSError.
+        """
+        if self.cache is not None:
+            return self.cache.entries[self.records[video].path].stamp
+        return file_stamp(self.path(video))
+
+    def _open(self, video: int) -> tuple[Path, Clip]:
+        """A video and where it is listed; with a cache its file need not be there."""
+        if self.cache is not None:
+            path = self.records[video].path
+            return self.root / path, self.cache.clip(path)
+        path = self.path(video)
+        return path, open_video(path, self.decoder)
+
     def decode(self, video: int, generators: Sequence[np.random.Generator]) -> list[np.ndarray]:
         """The frames of a video, uint8 [T,H,W,3], once for each generator; the file is opened once.
 
-        Raises VideoDecodeError.
+        Raises VideoDecodeError; FrameCacheError where a cache is damaged.
         """
-        path = self.path(video)
-        clip = open_video(path, self.decoder)
+        path, clip = self._open(video)
         try:
             indices = [self.frames(clip.num_frames, clip.fps, generator=generator) for generator in generators]
             pixels = read_frames(clip, np.concatenate(indices), path)

@@ -2,6 +2,7 @@
 
 Order: /255, bilinear resize to exactly the scale (half-pixel centres, no antialias, aspect ratio not kept), flip, crop,
 grayscale, colour jitter, normalise, erase. Every random choice is made once a clip, from the seed given with it.
+`resize_frames` is the first two steps alone, rounded to whole grey levels: what a frame cache holds.
 """
 
 from collections.abc import Sequence
@@ -41,35 +42,62 @@ class Erasing:
     min_aspect: float
 
 
+def _to_float(frames_TCHW: Tensor) -> Tensor:
+    """uint8 -> float32 in 0..1. Divided, as published: v2.ToDtype multiplies by 1/255 and differs in the last bits."""
+    return frames_TCHW.to(torch.float32).div_(255)
+
+
+def _resize(size: tuple[int, int]) -> v2.Resize:
+    return v2.Resize(size, interpolation=v2.InterpolationMode.BILINEAR, antialias=False)
+
+
+def resize_frames(frames_THWC: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """uint8 [T,H,W,3] -> uint8 [T,height,width,3]: resized in float as the pipelines do, then rounded (half to even).
+
+    A frame is at most half a grey level from what the pipelines resize it to.
+    """
+    resized = _resize(size)(_to_float(torch.from_numpy(frames_THWC).permute(0, 3, 1, 2)))
+    return resized.mul_(255).round_().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+
+
 class ClipTransform:
     """A pipeline of v2 transforms that takes its randomness from a seed and leaves torch's generators alone.
 
     Args:
-        steps: transforms of a float32 clip [T,3,H,W] in 0..1.
+        size: height and width that frames are resized to.
+        geometry: transforms that only move pixels (flip, crop), next.
+        steps: transforms of a float32 clip [T,3,H,W] in 0..1, last.
         random: whether any of them draws; then every call needs a seed.
     """
 
-    def __init__(self, steps: Sequence[torch.nn.Module], random: bool):
-        self.steps = v2.Compose(list(steps))
-        self.random = random
+    def __init__(self, size: tuple[int, int], geometry: Sequence[torch.nn.Module], steps: Sequence[torch.nn.Module],
+                 random: bool):
+        self.size, self.resize, self.random = size, _resize(size), random
+        self.geometry, self.steps = v2.Compose(list(geometry)), v2.Compose(list(steps))
 
     def __call__(self, clip: np.ndarray | Tensor, seed: int | None = None) -> Tensor:
         """uint8 [T,H,W,3] -> float32 [T,3,H,W]; ValueError for another shape or type, or a missing seed."""
         frames = torch.as_tensor(clip)
         if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != torch.uint8:
             raise ValueError(f"expected a clip of uint8 [T, H, W, 3], found {frames.dtype} {list(frames.shape)}")
-        # Divided, as published: v2.ToDtype multiplies by 1/255 and so differs in the last bits.
-        frames = frames.permute(0, 3, 1, 2).to(torch.float32).div_(255)
+        frames = frames.permute(0, 3, 1, 2)
         if not self.random:
-            return self.steps(frames)
+            return self._apply(frames)
         if seed is None:
             raise ValueError("a random transform needs a seed")
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed CUDA, too
-            return self.steps(frames)
+            return self._apply(frames)
+
+    def _apply(self, frames_TCHW: Tensor) -> Tensor:
+        if tuple(frames_TCHW.shape[-2:]) == self.size:
+            # Nothing to resize (a frame cache): moving bytes, then converting what is left, gives the same floats; laid
+            # out by channel, they are normalised in half the time.
+            return self.steps(_to_float(self.geometry(frames_TCHW).contiguous()))
+        return self.steps(self.geometry(self.resize(_to_float(frames_TCHW))))
 
 
-def _resize_to(scale: int | Sequence[int], crop: int) -> tuple[int, int]:
+def frame_size(scale: int | Sequence[int], crop: int) -> tuple[int, int]:
     """Height and width of the resized frame; ValueError when `crop` does not fit into it."""
     sizes = (scale, scale) if isinstance(scale, int) else tuple(scale)
     if len(sizes) != 2 or not 1 <= crop <= min(sizes):
@@ -77,16 +105,11 @@ def _resize_to(scale: int | Sequence[int], crop: int) -> tuple[int, int]:
     return sizes
 
 
-def _resize(scale: int | Sequence[int], crop: int) -> v2.Resize:
-    return v2.Resize(_resize_to(scale, crop), interpolation=v2.InterpolationMode.BILINEAR, antialias=False)
-
-
 def _train_transform(*, scale: int | Sequence[int], crop: int, mean: Sequence[float], std: Sequence[float],
                      flip: bool, jitter: Jitter | None, erasing: Erasing | None) -> ClipTransform:
-    steps: list[torch.nn.Module] = [_resize(scale, crop)]
-    if flip:
-        steps.append(v2.RandomHorizontalFlip(0.5))
-    steps.append(v2.RandomCrop(crop))
+    geometry = [v2.RandomHorizontalFlip(0.5)] if flip else []
+    geometry.append(v2.RandomCrop(crop))
+    steps: list[torch.nn.Module] = []
     if jitter is not None:
         steps += [v2.RandomGrayscale(jitter.grayscale),
                   v2.ColorJitter(jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue)]
@@ -95,7 +118,7 @@ def _train_transform(*, scale: int | Sequence[int], crop: int, mean: Sequence[fl
         aspects = sorted((erasing.min_aspect, 1 / erasing.min_aspect))
         steps.append(v2.RandomErasing(erasing.probability, tuple(erasing.area), tuple(aspects),
                                       value="random" if erasing.mode == "pixel" else 0.0))
-    return ClipTransform(steps, random=True)
+    return ClipTransform(frame_size(scale, crop), geometry, steps, random=True)
 
 
 def train_support_transform(*, scale: int | Sequence[int], crop: int, mean: Sequence[float], std: Sequence[float],
@@ -131,5 +154,5 @@ def train_query_transform(*, scale: int | Sequence[int], crop: int, mean: Sequen
 def test_transform(*, scale: int | Sequence[int], crop: int, mean: Sequence[float],
                    std: Sequence[float]) -> ClipTransform:
     """Pixels of a validation or test clip: resize, central crop, normalise; nothing random."""
-    steps = [_resize(scale, crop), v2.CenterCrop(crop), v2.Normalize(list(mean), list(std))]
-    return ClipTransform(steps, random=False)
+    return ClipTransform(frame_size(scale, crop), [v2.CenterCrop(crop)], [v2.Normalize(list(mean), list(std))],
+                         random=False)

@@ -10,8 +10,9 @@ from pathlib import Path
 import models.builder  # noqa: F401  (fills the registries)
 from datasets.annotations import LIST_FORMATS, missing_videos
 from datasets.builder import SplitData, build_split
-from datasets.decoding import DECODERS
+from datasets.decoding import AUTO, DECODERS
 from datasets.few_shot import DATASETS
+from datasets.frame_cache import FrameCache
 from models.registries import ALIGNMENTS, ENCODERS, HEADS, MODULATORS
 from utils.config.loader import Resolved
 from utils.config.schema import Config
@@ -25,11 +26,12 @@ def check_names(resolved: Resolved) -> None:
     """Raise one ConfigError with every name that no registry knows, its key and the layer that set it."""
     cfg = resolved.config
     head, train = cfg.VIDEO.HEAD, cfg.TRAIN
+    decoder = None if cfg.DATA.DECODER == AUTO else cfg.DATA.DECODER
     named = [
         ("VIDEO.HEAD.NAME", head.NAME, HEADS), ("VIDEO.HEAD.ENCODER", head.ENCODER, ENCODERS),
         ("VIDEO.HEAD.MODULATOR", head.MODULATOR, MODULATORS), ("VIDEO.HEAD.ALIGNMENT", head.ALIGNMENT, ALIGNMENTS),
         ("TRAIN.DATASET", train.DATASET, DATASETS), ("TEST.DATASET", cfg.TEST.DATASET, DATASETS),
-        ("TRAIN.DATASET_FEW", train.DATASET_FEW, LIST_FORMATS), ("DATA.DECODER", cfg.DATA.DECODER, DECODERS),
+        ("TRAIN.DATASET_FEW", train.DATASET_FEW, LIST_FORMATS), ("DATA.DECODER", decoder, DECODERS),
     ]
     problems = [f"{resolved.sources[key]}: {key}: {registry.unknown(name)}" for key, name, registry in named
                 if name is not None and name not in registry]
@@ -57,7 +59,7 @@ def read_splits(cfg: Config) -> dict[str, SplitData]:
         VideoDecodeError: videos are missing (DATA.ON_BAD_VIDEO: stop).
     """
     root = Path(cfg.DATA.DATA_ROOT_DIR)
-    if not root.is_dir():
+    if not root.is_dir() and cfg.DATA.FRAME_CACHE is None:
         where = "" if root.is_absolute() else f" (looked for in the current directory, {Path.cwd()})"
         raise ConfigError([f"DATA.DATA_ROOT_DIR: expected the directory of the videos, found none at {root}{where}"])
     names = dict.fromkeys(["train", cfg.TRAIN.EVAL_SPLIT, "test"] if cfg.TRAIN.ENABLE else ["test"])
@@ -72,6 +74,9 @@ def read_splits(cfg: Config) -> dict[str, SplitData]:
 
 
 def _check_videos(cfg: Config, split: SplitData) -> None:
+    if split.dataset.cache is not None:
+        _check_cached(cfg, split, split.dataset.cache)
+        return
     missing = missing_videos(Path(cfg.DATA.DATA_ROOT_DIR), split.records, cfg.TRAIN.DATASET_FEW)
     if not missing:
         return
@@ -83,6 +88,19 @@ def _check_videos(cfg: Config, split: SplitData) -> None:
     raise VideoDecodeError(
         Path(cfg.DATA.DATA_ROOT_DIR) / missing[0].path,
         f"no such video (line {missing[0].line} of the list); {text}. DATA.ON_BAD_VIDEO: replace goes on without them")
+
+
+def _check_cached(cfg: Config, split: SplitData, cache: FrameCache) -> None:
+    """The same for a frame cache, which knows what could not be decoded, and needs no files."""
+    bad = [record for record in split.records if cache.entries[record.path].error is not None]
+    if not bad:
+        return
+    text = f"{len(bad)} of {len(split.records)} videos of {split.list_path} could not be decoded for {cache.directory}"
+    if cfg.DATA.ON_BAD_VIDEO == "replace":
+        _LOGGER.warning("%s; others of their class are taken where they would be seen", text)
+        return
+    raise VideoDecodeError(bad[0].path, f"{cache.entries[bad[0].path].error} (line {bad[0].line} of the list); {text}. "
+                                        "DATA.ON_BAD_VIDEO: replace goes on without them")
 
 
 def shared_videos(splits: Mapping[str, SplitData]) -> int:

@@ -15,6 +15,12 @@ COMMANDS: dict[str, tuple[str, str]] = {
               "python runs/prepare.py lists ucf101 --videos data/ucf101/videos"),
     "weights": ("fetch CLIP's weights, or take them from a file, checked",
                 "python runs/prepare.py weights ViT-B/16"),
+    "check": ("find, open and decode every listed video; say what is missing, unreadable, too short",
+              "python runs/prepare.py check --cfg X.yaml --write-lists data/checked"),
+    "probe": ("show what the decoder sees in a video and which frames each sampling takes",
+              "python runs/prepare.py probe video.mp4 --cfg X.yaml --out video.png"),
+    "cache": ("decode and resize the frames of every listed video once, for DATA.FRAME_CACHE",
+              "python runs/prepare.py cache --cfg X.yaml --out data/frames"),
 }
 
 
@@ -26,7 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="examples:\n" + "\n".join(f"  {example}" for _, example in COMMANDS.values()))
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (text, example) in COMMANDS.items():
-        own = commands.add_parser(name, help=text, description=text, epilog=f"example:\n  {example}",
+        own = commands.add_parser(name, help=text, description=text, epilog=f"example: {example}",
                                   formatter_class=shape)
         module = importlib.import_module(f"runs.preparing.{name}")
         module.add_arguments(own)

@@ -23,7 +23,7 @@ from utils.config.show import to_dict
 from utils.episode import BadVideo
 from utils.metrics import calibration_error, confusion, mean_interval, shared_videos_interval, wilson
 
-PACKAGES = ("torch", "torchvision", "open_clip_torch", "decord", "numpy")
+PACKAGES = ("torch", "torchvision", "open_clip_torch", "decord", "torchcodec", "av", "numpy")
 REPOSITORY = Path(__file__).resolve().parents[1]
 CAUTIONS = {
     "bad_videos": "test clips could not be read and were replaced by others (bad_videos.csv): compare with care",

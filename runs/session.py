@@ -114,10 +114,12 @@ def open_session(resolved: Resolved) -> Session:
 def write_run(session: Session, directory: Path, model: nn.Module, splits: Iterable[SplitData]) -> None:
     """run.json, before anything is trained."""
     lists = {split.name: {"path": str(split.list_path), "sha256": split.list_hash, "videos": len(split.records),
-                          "name": list_name(split.name, split.list_hash), "classes": len(split.class_names)}
+                          "name": list_name(split.name, split.list_hash), "classes": len(split.class_names),
+                          "frame_cache": split.pixels.get("frame_cache")}
              for split in splits}
     results.write_run(directory, session.resolved, {
         "device": str(session.device), "lists": lists, "test_episodes_sha256": session.test.episodes_hash,
+        "decoder": session.test.split.dataset.decoder,  # what DATA.DECODER auto picked
         "parameters": sum(p.numel() for p in model.parameters()),
     })
 

@@ -87,6 +87,10 @@ class ResultsError(FewShotError):
     """A run's results that are missing, damaged, or do not fit together."""
 
 
+class FrameCacheError(FewShotError):
+    """A frame cache that is stale, incomplete, damaged, or cannot be written: names what differs."""
+
+
 def described(error: FewShotError | OSError) -> str:
     """An error as a command shows it; one of the system names the file and the reason (disk full, no permission)."""
     if isinstance(error, OSError) and error.filename is not None:

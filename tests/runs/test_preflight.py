@@ -38,8 +38,9 @@ def test_all_unknown_names_at_once(tiny_project):
         "command line: TEST.DATASET: unknown data set 'x'; known: Ssv2_few_shot, few_shot",
         "command line: TRAIN.DATASET_FEW: unknown list format 'bar'; known: HMDB_few_shot, Kinetics_few_shot, "
         "Ssv2_few_shot",
-        "command line: DATA.DECODER: unknown decoder 'decrod', did you mean 'decord'?; known: decord, frames, pyav"]
-    check_names(resolve_config(project, ["TRAIN.DATASET_FEW", "null"]))
+        "command line: DATA.DECODER: unknown decoder 'decrod', did you mean 'decord'?; known: decord, frames, pyav, "
+        "torchcodec"]
+    check_names(resolve_config(project, ["TRAIN.DATASET_FEW", "null", "DATA.DECODER", "auto"]))
 
 
 def test_lists_and_directories_come_before_the_model(tiny_project, tmp_path):

@@ -88,7 +88,9 @@ class DataConfig:
     DATA_ROOT_DIR: str = key("directory of the videos")
     ANNO_DIR: str = key("directory of {train,val,test}_few_shot.txt")
     CLASSES: str | None = key("class-name file in configs/pool/classes (without .yaml) for lists not given by name")
-    DECODER: str = key("video decoder, from the decoders registry")
+    DECODER: str = key("video decoder, from the decoders registry; auto: torchcodec where it works, else decord")
+    FRAME_CACHE: str | None = key("directory of frames decoded and resized before (prepare.py cache), used in place of "
+                                  "the videos; null: decode")
     ON_BAD_VIDEO: str = key("stop, or replace by another clip of the class", choices=("stop", "replace"))
     NUM_INPUT_FRAMES: int = key("frames a clip (T)", minimum=1)
     SAMPLING_RATE: int = key("over 40: one frame a segment; else frames of an interval, at TARGET_FPS", minimum=1)

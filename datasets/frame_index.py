@@ -1,0 +1,151 @@
+"""The index of a frame cache (SQLite): what it holds of which list, and where in the data file each video lies.
+
+A cache is a directory of two files: `frames.bin`, to which videos are appended, and `index.sqlite`, whose transactions
+make a video part of the cache. What lies in frames.bin behind the last video of the index is not part of it.
+"""
+
+import contextlib
+import json
+import math
+import sqlite3
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from utils.errors import FrameCacheError
+
+FORMAT = 1  # raise it when a cache of the same settings would hold other bytes
+DATA, INDEX = "frames.bin", "index.sqlite"
+_HEAD = struct.Struct("<4sIId")  # mark, checksum of the name, frames, frames a second
+_MARK = b"FSC1"
+_COLUMNS = "path, height, width, bytes, mtime_ns, frames, fps, start, length, checksum, error"
+_SCHEMA = f"""
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS videos ({_COLUMNS}, PRIMARY KEY (path, height, width));
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A video at one size.
+
+    Args:
+        path: as the list has it. height, width: of the stored frames, pixels.
+        bytes, mtime_ns: of the file it was decoded from (a folder of frames: the folder's).
+        frames, fps: length and rate; fps is NaN where the file does not say.
+        start, length: its bytes in the data file: a table (see `table`), then the frames.
+        checksum: CRC-32 of the table.
+        error: why it could not be decoded; then it has no frames.
+    """
+
+    path: str
+    height: int
+    width: int
+    bytes: int
+    mtime_ns: int
+    frames: int = 0
+    fps: float = math.nan
+    start: int = 0
+    length: int = 0
+    checksum: int = 0
+    error: str | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.height, self.width
+
+    @property
+    def stamp(self) -> tuple[int, int]:
+        """Size and time of the file, by which another one of the same name is told apart."""
+        return self.bytes, self.mtime_ns
+
+    @property
+    def table_size(self) -> int:
+        """Bytes of the table."""
+        return _HEAD.size + 8 * self.frames
+
+    def head(self) -> bytes:
+        """What the table starts with: so that a damaged index is found, too."""
+        name = zlib.crc32(f"{self.path}:{self.height}:{self.width}".encode())
+        return _HEAD.pack(_MARK, name, self.frames, self.fps)
+
+    def table(self, lengths: Sequence[int], checksums: Sequence[int]) -> bytes:
+        """The head, then uint32 [frames, 2]: length and CRC-32 of each frame."""
+        return self.head() + np.array([lengths, checksums], "<u4").T.tobytes()
+
+
+@contextlib.contextmanager
+def index_errors(directory: Path) -> Iterator[None]:
+    """SQLite's errors as FrameCacheErrors."""
+    try:
+        yield
+    except (sqlite3.Error, json.JSONDecodeError, OSError) as error:
+        raise FrameCacheError(f"{directory / INDEX}: expected the index of a frame cache, found one that cannot be "
+                              f"read or written ({error})") from error
+
+
+class FrameIndex:
+    """The index of a cache directory. Raises FrameCacheError.
+
+    Args:
+        directory: of the cache. write: open for writing, made where it is not there.
+    """
+
+    def __init__(self, directory: Path, write: bool = False):
+        self.directory = directory
+        if not write and not (directory / INDEX).is_file():
+            raise FrameCacheError(f"{directory}: expected a frame cache ({INDEX} and {DATA}), found none; make it with "
+                                  f"python runs/prepare.py cache --cfg X.yaml --out {directory}")
+        with index_errors(directory):
+            # A reader writes nothing, but where it may, it takes back what a killed writer left in its journal.
+            self._base = sqlite3.connect(f"{(directory / INDEX).resolve().as_uri()}?mode={'rwc' if write else 'rw'}",
+                                         uri=True, isolation_level=None, timeout=60)
+            if write:
+                self._base.execute("PRAGMA synchronous = FULL")
+                self._base.executescript(_SCHEMA)
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._base.close()
+
+    def meta(self) -> dict[str, Any]:
+        """What the cache says of itself: format, decoder, codec, lists."""
+        with index_errors(self.directory):
+            return {key: json.loads(value) for key, value in self._base.execute("SELECT key, value FROM meta")}
+
+    def set_meta(self, **facts: Any) -> None:
+        """Set some of it, in one transaction."""
+        with index_errors(self.directory), self._transaction():
+            self._base.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)",
+                                   [(key, json.dumps(value, sort_keys=True)) for key, value in facts.items()])
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._base.execute("BEGIN IMMEDIATE")
+        with self._base:
+            yield
+
+    def put(self, entries: Sequence[Entry]) -> None:
+        """Make the sizes of a video part of the cache, in one transaction."""
+        rows = [(*(getattr(entry, name) for name in _COLUMNS.split(", ")),) for entry in entries]
+        with index_errors(self.directory), self._transaction():
+            self._base.executemany(f"INSERT OR REPLACE INTO videos ({_COLUMNS}) VALUES ({', '.join('?' * 11)})", rows)
+
+    def entries(self, size: tuple[int, int] | None = None) -> Iterator[Entry]:
+        """Every video, of one size or of all."""
+        where = "" if size is None else " WHERE height = ? AND width = ?"
+        with index_errors(self.directory):
+            for row in self._base.execute(f"SELECT {_COLUMNS} FROM videos{where}", size or ()):
+                path, height, width, size_bytes, time, frames, fps, *rest = row
+                yield Entry(path, height, width, size_bytes, time, frames, math.nan if fps is None else fps, *rest)
+
+    def end(self) -> int:
+        """Byte of the data file behind the last video."""
+        with index_errors(self.directory):
+            return self._base.execute("SELECT COALESCE(MAX(start + length), 0) FROM videos").fetchone()[0]

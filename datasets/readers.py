@@ -1,0 +1,170 @@
+"""The Protocol of an opened video (`Clip`), the table of decoders (`DECODERS`), and its two slow and sure entries.
+
+pyav decodes in order from the start and so is never wrong about an index; frames reads a folder of JPEG frames.
+"""
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from datasets.annotations import is_jpeg
+from utils.errors import LaunchError, VideoDecodeError
+from utils.registry import Registry
+
+FOLDER_FPS = 12.0  # frames a second assumed of a folder of frames, which has no rate of its own
+SHORTFALL = 2  # frames a container may count and its decoder not give (delayed or packed frames); the last one repeats
+
+
+class Clip(Protocol):
+    """An opened video. Attributes: num_frames, fps (frames a second; NaN where the file does not say)."""
+
+    num_frames: int
+    fps: float
+
+    def frames(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """uint8 RGB [T, H, W, 3] of the frames at `indices`, in that order; repeats allowed."""
+        ...
+
+    def close(self) -> None:
+        """Give the file back."""
+        ...
+
+
+DECODERS: Registry[Callable[[Path], Clip]] = Registry("decoder")
+
+
+def first_line(error: BaseException) -> str:
+    """An error's first line without the clock, source position and number that decoders put in front."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return re.sub(r"^(\[[\d:]+\] \S+: |\[Errno -?\d+\] |\w+, \S+:\d+, )+", "", lines[0]).strip()[:200]
+
+
+def open_container(path: Path) -> Any:
+    """The file as a PyAV container. Raises av.error.FFmpegError, ValueError."""
+    import av
+
+    # Titles in any encoding are no reason to refuse a video; PyAV 19 no longer asks.
+    lenient = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
+    return av.open(str(path), **lenient)
+
+
+def header_facts(path: Path) -> tuple[float, bool]:
+    """(average frames a second by the header, NaN where unknown; whether frames are stored in another order)."""
+    import av
+
+    try:
+        with open_container(path) as container:
+            stream = container.streams.video[0]
+            return float(stream.average_rate or math.nan), bool(stream.codec_context.has_b_frames)
+    except (av.error.FFmpegError, ValueError, IndexError):
+        return math.nan, False
+
+
+def _upright(frame: Any) -> np.ndarray:
+    """uint8 RGB [H, W, 3] of a PyAV frame, turned as its file asks (phones store upright videos lying)."""
+    return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90) % 4))
+
+
+@DECODERS.register("pyav")
+class PyavClip:
+    """A file read by PyAV: packets are counted on opening, frames decoded in order up to the last one wanted."""
+
+    def __init__(self, path: Path):
+        try:
+            import av
+        except ImportError as error:
+            raise LaunchError(f"DATA.DECODER pyav: the av package cannot be imported ({error})") from error
+        self.path, self._error = path, av.error.FFmpegError
+        try:
+            self._container = open_container(path)
+        except (self._error, ValueError) as error:
+            raise VideoDecodeError(path, f"not a video, or damaged (pyav: {first_line(error)})") from error
+        try:
+            self.num_frames, self.fps = self._measure()
+        except VideoDecodeError:
+            self.close()
+            raise
+        except (self._error, ValueError) as error:
+            self.close()
+            raise VideoDecodeError(path, f"damaged: reading failed (pyav: {first_line(error)})") from error
+
+    def _measure(self) -> tuple[int, float]:
+        if not self._container.streams.video:
+            raise VideoDecodeError(self.path, "has no video stream")
+        self._stream = self._container.streams.video[0]
+        self._stream.thread_type, self._stream.thread_count = "NONE", 1
+        rate = self._stream.average_rate or self._stream.guessed_rate
+        count = sum(1 for packet in self._container.demux(self._stream) if packet.size and not packet.is_discard)
+        return count, float(rate) if rate else math.nan
+
+    def _decode(self, wanted: set[int]) -> dict[int, np.ndarray]:
+        """The frames at `wanted`; where the stream ends at most SHORTFALL early, its last frame stands for the rest."""
+        found: dict[int, np.ndarray] = {}
+        last, index, frame = max(wanted), -1, None
+        self._container.seek(0, stream=self._stream, backward=True)
+        for index, frame in enumerate(self._container.decode(self._stream)):
+            if index in wanted:
+                found[index] = _upright(frame)
+            if index == last:
+                return found
+        if frame is None or last - index > SHORTFALL:
+            raise VideoDecodeError(self.path, f"truncated or damaged: frame {last} of {self.num_frames} was asked for, "
+                                              f"decoding ended after {index + 1}")
+        picture = _upright(frame)
+        return {want: found.get(want, picture) for want in wanted}
+
+    def frames(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """See Clip."""
+        order = [int(i) for i in indices]
+        try:
+            found = self._decode(set(order))
+            return np.stack([found[i] for i in order])
+        except (self._error, ValueError) as error:
+            raise VideoDecodeError(self.path, f"damaged: decoding failed (pyav: {first_line(error)})") from error
+
+    def close(self) -> None:
+        """See Clip."""
+        self._container.close()
+
+
+def _natural(name: str) -> list[tuple[int, int, str]]:
+    """Sort key that puts frame 10 after frame 9."""
+    return [(0, int(part), part) if part.isdigit() else (1, 0, part) for part in re.split(r"([0-9]+)", name) if part]
+
+
+@DECODERS.register("frames")
+class FolderClip:
+    """A folder of JPEG frames in the order of their numbers, at FOLDER_FPS."""
+
+    def __init__(self, path: Path):
+        self.path, self.fps = path, FOLDER_FPS
+        if not path.is_dir():
+            raise VideoDecodeError(path, "expected a folder of JPEG frames, found a file")
+        self._files = sorted((entry for entry in path.iterdir() if is_jpeg(entry.name)),
+                             key=lambda entry: _natural(entry.name))
+        self.num_frames = len(self._files)
+
+    def _picture(self, index: int) -> np.ndarray:
+        from PIL import Image
+
+        try:
+            with Image.open(self._files[index]) as image:
+                return np.array(image.convert("RGB"))
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise VideoDecodeError(self.path, f"frame {self._files[index].name} is no whole JPEG "
+                                              f"({first_line(error)})") from error
+
+    def frames(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """See Clip."""
+        pictures = {i: self._picture(i) for i in dict.fromkeys(int(i) for i in indices)}
+        sizes = {picture.shape for picture in pictures.values()}
+        if len(sizes) > 1:
+            raise VideoDecodeError(self.path, f"expected frames of one size, found {sorted(s[:2] for s in sizes)}")
+        return np.stack([pictures[int(i)] for i in indices])
+
+    def close(self) -> None:
+        """See Clip."""

@@ -1,0 +1,243 @@
+"""prepare.py cache: every listed video decoded and resized once, into a directory that DATA.FRAME_CACHE names."""
+
+import argparse
+import itertools
+import multiprocessing
+import os
+import random
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing.connection import wait as wait_for
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from datasets.annotations import list_hash, read_split_list, resolve_video
+from datasets.builder import split_frame_size
+from datasets.decoding import choose_decoder, open_video, read_frames
+from datasets.frame_cache import FrameCache
+from datasets.frame_cache_writer import CacheWriter, Encoded, Job, encode_video
+from datasets.frame_codec import MODES, QUALITY, Codec
+from datasets.frame_index import Entry
+from datasets.transforms import resize_frames
+from utils.config import load_config
+from utils.config.schema import Config
+from utils.errors import ConfigError, FrameCacheError, VideoDecodeError
+
+SPLITS = ("train", "val", "test")
+ESTIMATE_AFTER = 8  # videos, from which the disk space is estimated
+SAMPLE_VIDEOS, SAMPLE_FRAMES = 16, 8  # decoded again to compare
+NAMED = 20  # bad videos named on the screen
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.add_argument("--cfg", required=True, metavar="YAML", help="project file: its lists, videos, sizes, decoder")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="directory of the cache")
+    parser.add_argument("--mode", choices=MODES, default="jpeg", help="how frames are stored (default jpeg)")
+    parser.add_argument("--quality", type=int, metavar="Q", help=f"of JPEG, 1 to 100 (default {QUALITY})")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N",
+                        help="processes (default: one a CPU core)")
+    parser.add_argument("--verify", action="store_true",
+                        help="first read all that is stored; what is damaged is named and made anew")
+    parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="settings that win over the files")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be in the cache: the lists as its index records them, the videos, and the decoder that reads them."""
+
+    lists: dict[str, dict]
+    jobs: list[Job]
+    decoder: str
+
+
+def codec_asked_for(arguments: argparse.Namespace) -> Codec:
+    """--mode and --quality. Raises ConfigError."""
+    quality = arguments.quality if arguments.mode == "lossless" or arguments.quality is not None else QUALITY
+    try:
+        return Codec(arguments.mode, quality)
+    except ValueError as error:
+        raise ConfigError([f"--quality: {error}"]) from error
+
+
+def make_plan(cfg: Config) -> Plan:
+    """Every video of the lists in DATA.ANNO_DIR with the sizes its lists need."""
+    data, sizes, records, lists = cfg.DATA, {}, {}, {}
+    decoder = choose_decoder(data.DECODER)
+    paths = {split: Path(data.ANNO_DIR) / f"{split}_few_shot.txt" for split in SPLITS}
+    for split, path in paths.items():
+        if split != "test" and not path.exists():  # a test needs no other list; without its own there is nothing to do
+            continue
+        size, listed = split_frame_size(cfg, split), read_split_list(path, split, cfg.TRAIN.DATASET_FEW)
+        lists[split] = {"sha256": list_hash(path), "size": list(size), "videos": len(listed), "complete": False}
+        for record in listed:
+            sizes.setdefault(record.path, set()).add(size)
+            records.setdefault(record.path, record)
+    jobs = []
+    for listed, record in records.items():
+        try:
+            file, problem = resolve_video(Path(data.DATA_ROOT_DIR), record, cfg.TRAIN.DATASET_FEW,
+                                          prefer_folder=decoder == "frames"), ""
+        except VideoDecodeError as error:
+            file, problem = None, error.reason
+        jobs.append(Job(listed, file, tuple(sorted(sizes[listed])), problem))
+    # Lists go class by class: in any order, the first videos tell how much space all will take.
+    random.Random(0).shuffle(jobs)
+    return Plan(lists, jobs, decoder)
+
+
+def _verified(writer: CacheWriter) -> set[tuple[str, tuple[int, int]]]:
+    """(path, size) of stored videos that are damaged, each named on the screen."""
+    damaged = set()
+    for entry in tqdm(list(writer.index.entries()), desc="verifying", unit="video", disable=None, leave=False):
+        if problem := writer.damaged(entry):
+            sys.stderr.write(f"{problem}\n")
+            damaged.add((entry.path, entry.size))
+    sys.stdout.write(f"verified: {len(damaged)} damaged videos\n")
+    return damaged
+
+
+def missing_jobs(writer: CacheWriter, plan: Plan, damaged: set[tuple[str, tuple[int, int]]]) -> list[Job]:
+    """The videos that are not stored whole, or from another file; a file that is gone leaves what is stored of it."""
+    stored = {(entry.path, entry.size): entry for entry in writer.index.entries() if entry.error is None}
+
+    def done(job: Job, entry: Entry | None) -> bool:
+        if entry is None or (entry.path, entry.size) in damaged:
+            return False
+        return job.file is None or entry.stamp == job.stamp()
+
+    return [job for job in plan.jobs if not all(done(job, stored.get((job.listed, size))) for size in job.sizes)]
+
+
+def _start_worker() -> None:
+    """One thread a worker, which ends with its parent, however that ends."""
+    torch.set_num_threads(1)
+    parent = multiprocessing.parent_process().sentinel
+    threading.Thread(target=lambda: (wait_for([parent]), os._exit(1)), daemon=True).start()
+
+
+def encoded_videos(writer: CacheWriter, jobs: Sequence[Job], workers: int) -> Iterator[list[Encoded]]:
+    """The jobs' videos as they are done; at most two a worker are under way or wait to be stored."""
+    tasks = ((job, writer.decoder, writer.codec, writer.spool(number)) for number, job in enumerate(jobs))
+    if workers == 1 or len(jobs) < 2:
+        yield from (encode_video(*task) for task in tasks)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context, initializer=_start_worker) as pool:
+        running: set[Future] = {pool.submit(encode_video, *task) for task in itertools.islice(tasks, 2 * workers)}
+        try:
+            while running:
+                ended, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in ended:
+                    yield future.result()
+                running |= {pool.submit(encode_video, *task) for task in itertools.islice(tasks, len(ended))}
+        except BrokenProcessPool as error:
+            raise FrameCacheError(f"{writer.directory}: a worker ended without a word (killed, out of memory, or "
+                                  "crashed by a video); the same command goes on where it stopped, --workers 1 shows "
+                                  "the video") from error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def space_needed(done: int, stored: int, jobs: int, directory: Path) -> str:
+    """The disk space all will take, as a line. Raises FrameCacheError where there is not as much."""
+    each, free = stored / done, shutil.disk_usage(directory).free
+    text = (f"about {each * jobs / 1e9:.2f} GB for {jobs:,} videos ({each / 1e6:.2f} MB a video, from the first "
+            f"{done}); {free / 1e9:.1f} GB free")
+    if each * (jobs - done) > free:
+        raise FrameCacheError(f"{directory}: not enough space: {text}. A lower --quality or a smaller frame size takes "
+                              "less")
+    return text
+
+
+def fill(writer: CacheWriter, jobs: Sequence[Job], workers: int) -> int:
+    """Encode and store `jobs`; returns the bytes stored."""
+    stored = 0
+    with tqdm(total=len(jobs), desc="cache", unit="video", disable=None) as bar:
+        for done, video in enumerate(encoded_videos(writer, jobs, workers), start=1):
+            stored += writer.add(video)
+            bar.update()
+            if done == min(ESTIMATE_AFTER, len(jobs)):
+                tqdm.write(space_needed(done, stored, len(jobs), writer.directory), file=sys.stderr)
+    return stored
+
+
+def differences(writer: CacheWriter, plan: Plan) -> tuple[int, float, int] | None:
+    """(largest, mean, frames): grey levels between stored frames and the same decoded and resized again, in a sample.
+
+    None where no file is left to decode.
+    """
+    entries = {(entry.path, entry.size): entry for entry in writer.index.entries() if entry.error is None}
+    jobs = [job for job in plan.jobs if job.file is not None and (job.listed, job.sizes[0]) in entries]
+    found = []
+    for job in jobs[:SAMPLE_VIDEOS]:
+        cached = FrameCache(writer.directory, writer.codec, {job.listed: entries[job.listed, job.sizes[0]]})
+        there, clip = cached.clip(job.listed), open_video(job.file, writer.decoder)
+        try:
+            wanted = np.linspace(0, clip.num_frames - 1, SAMPLE_FRAMES).astype(int)
+            decoded = resize_frames(read_frames(clip, wanted, job.file), job.sizes[0])
+            found.append(np.abs(read_frames(there, wanted, job.file).astype(np.int16) - decoded))
+        finally:
+            clip.close()
+    if not found:
+        return None
+    return max(int(part.max()) for part in found), float(np.mean([part.mean() for part in found])), \
+        SAMPLE_FRAMES * len(found)
+
+
+def _compared(writer: CacheWriter, plan: Plan) -> str:
+    found = differences(writer, plan)
+    if found is None:
+        return "no file is left to compare with"
+    largest, mean, frames = found
+    writer.index.set_meta(difference={"largest": largest, "mean": mean, "frames": frames})
+    if writer.codec.mode == "lossless" and largest:
+        raise FrameCacheError(f"{writer.directory}: expected the frames that decoding gives, found differences of up "
+                              f"to {largest} grey levels: {writer.decoder} gives other frames in order than by index")
+    return (f"against decoding and resizing, over {frames} frames: largest pixel difference {largest}, mean {mean:.3f} "
+            "of 255 grey levels")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Fill the cache; exit status 1 where videos cannot be decoded and DATA.ON_BAD_VIDEO is stop."""
+    cfg, codec, start = load_config(arguments.cfg, arguments.overrides), codec_asked_for(arguments), time.monotonic()
+    if arguments.workers < 1:
+        raise ConfigError([f"--workers: expected 1 or more, found {arguments.workers}"])
+    plan = make_plan(cfg)
+    with CacheWriter(arguments.out, codec, plan.decoder, repair=arguments.verify) as writer:
+        jobs = missing_jobs(writer, plan, _verified(writer) if arguments.verify else set())
+        lists = writer.index.meta()["lists"]
+        writer.index.set_meta(lists={**lists, **plan.lists})
+        sys.stdout.write(f"{', '.join(plan.lists)} list: {len(plan.jobs):,} videos, "
+                         f"{len(plan.jobs) - len(jobs):,} already stored\n")
+        fill(writer, jobs, arguments.workers)
+        compared = _compared(writer, plan)
+        writer.index.set_meta(lists={**lists, **{split: {**own, "complete": True}
+                                                 for split, own in plan.lists.items()}})
+        return _tell(writer, plan, compared, time.monotonic() - start, cfg.DATA.ON_BAD_VIDEO)
+
+
+def _tell(writer: CacheWriter, plan: Plan, compared: str, seconds: float, on_bad_video: str) -> int:
+    wanted = {(job.listed, size) for job in plan.jobs for size in job.sizes}
+    entries = [entry for entry in writer.index.entries() if (entry.path, entry.size) in wanted]
+    bad = [entry for entry in entries if entry.error is not None]
+    size, good = sum(entry.length for entry in entries), max(1, len(entries) - len(bad))
+    facts = ", ".join(f"{name} {value}" for name, value in writer.codec.facts.items())
+    frames = sum(entry.frames for entry in entries)
+    sys.stdout.write(f"{writer.directory}: {len(entries) - len(bad):,} videos, {frames:,} frames, "
+                     f"{size / 1e9:.3f} GB ({size / good / 1e6:.2f} MB a video), {facts}, {seconds:.0f} s\n{compared}\n"
+                     f"use it with DATA.FRAME_CACHE {writer.directory}\n")
+    for entry in bad[:NAMED]:
+        sys.stderr.write(f"cannot be decoded: {entry.path}: {entry.error}\n")
+    if bad:
+        sys.stderr.write(f"{len(bad)} videos cannot be decoded; a run that meets one does as DATA.ON_BAD_VIDEO says\n")
+    return 1 if bad and on_bad_video == "stop" else 0

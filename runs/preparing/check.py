@@ -1,0 +1,213 @@
+"""Every listed video of a configuration: found, opened, a frame near its end decoded.
+
+Writes into --out: manifest.parquet (a row a listed video), check.txt (the page of numbers), progress.jsonl (what a
+killed check goes on from). Exit status: 0 all good; 1 a video is missing, unreadable or not where it is listed, or a
+class or a split is too small for an episode. Videos shorter than T frames are counted, not refused: frames repeat.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import pandas as pd
+from tqdm import tqdm
+
+from datasets.annotations import read_split_list
+from datasets.builder import class_names_of, episode_sizes
+from datasets.decoding import choose_decoder
+from runs.preparing.check_lists import write_lists
+from runs.preparing.check_report import Checked, Needs, page, problems
+from runs.preparing.examine import Facts, Job, examine
+from runs.preparing.locate import Located, locate
+from runs.preparing.pool import Failure, cores, guarded
+from utils.config import load_config
+from utils.config.schema import Config
+from utils.episode import VideoRecord
+from utils.errors import AnnotationError, LaunchError
+
+SPLITS = ("train", "val", "test")
+FORMAT = 1  # raise it when the same file gives other facts
+LIMIT = 60.0  # seconds a file
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A line of a list, and where its video lies."""
+
+    split: str
+    record: VideoRecord
+    class_name: str
+    place: Located
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    parser.add_argument("--cfg", required=True, help="project file whose lists and videos are checked")
+    parser.add_argument("settings", nargs="*", metavar="KEY VALUE", help="settings that replace the file's")
+    parser.add_argument("--splits", nargs="+", choices=SPLITS, default=list(SPLITS))
+    parser.add_argument("--out", type=Path, help="where the manifest and the page go (default: OUTPUT_DIR/check)")
+    parser.add_argument("--write-lists", type=Path, metavar="DIR", help="write lists without the bad videos there")
+    parser.add_argument("--drop-short", action="store_true", help="videos shorter than T frames count as bad")
+    parser.add_argument("--every-frame", action="store_true", help="decode all frames: finds damage in the middle")
+    parser.add_argument("--workers", type=int, default=0, help="processes (default: one a core)")
+    parser.add_argument("--limit", type=float, default=LIMIT, help="seconds a file (default %(default)g)")
+
+
+def read_lists(cfg: Config, splits: Iterable[str]) -> list[Listed]:
+    """The lines of the lists with their places. Raises AnnotationError, ConfigError."""
+    root, lines = Path(cfg.DATA.DATA_ROOT_DIR), []
+    if not root.is_dir():
+        raise LaunchError(f"DATA.DATA_ROOT_DIR: expected the directory of the videos, found no directory {root}")
+    for split in splits:
+        path, names = Path(cfg.DATA.ANNO_DIR) / f"{split}_few_shot.txt", class_names_of(cfg, split)
+        for record in read_split_list(path, split, cfg.TRAIN.DATASET_FEW):
+            if record.class_index >= len(names):
+                raise AnnotationError(f"{path}, line {record.line}: expected a class index below {len(names)}, as many "
+                                      f"as there are class names, found {record.class_index}")
+            lines.append((split, record, names[record.class_index]))
+    places = locate(root, [record for _, record, _ in lines], cfg.TRAIN.DATASET_FEW,
+                    prefer_folder=cfg.DATA.DECODER == "frames", others=_others(cfg, splits))
+    return [Listed(*line, place) for line, place in zip(lines, places, strict=True)]
+
+
+def _others(cfg: Config, splits: Iterable[str]) -> list[VideoRecord]:
+    """The videos of the lists that are not checked; of those that are missing or wrong, none."""
+    found: list[VideoRecord] = []
+    for split in set(SPLITS) - set(splits):
+        with suppress(AnnotationError):
+            found += read_split_list(Path(cfg.DATA.ANNO_DIR) / f"{split}_few_shot.txt", split, cfg.TRAIN.DATASET_FEW)
+    return found
+
+
+class Progress:
+    """What is known of files, kept line by line: an interrupted check goes on behind the last whole line.
+
+    Args:
+        path: the file. facts: what the findings depend on; a file of other facts is begun anew.
+    """
+
+    def __init__(self, path: Path, facts: dict[str, Any]):
+        self.known: dict[str, Facts] = {}
+        head = json.dumps(facts)
+        lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.is_file() else []
+        if lines and lines[0] == head:
+            for line in lines[1:]:
+                entry = json.loads(line)
+                self.known[entry["key"]] = Facts(**entry["facts"])
+        lines = [head, *(self._line(key, found) for key, found in self.known.items())]
+        part = path.with_name(f".{path.name}.part")
+        part.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        os.replace(part, path)
+        self.file: TextIO = open(path, "a", encoding="utf-8")  # noqa: SIM115 (open as long as the check runs)
+
+    @staticmethod
+    def key(root: Path, found: str) -> str:
+        """A file as it is now: another size or time is another file."""
+        state = (root / found).stat()
+        return f"{found}|{state.st_size}|{state.st_mtime_ns}"
+
+    @staticmethod
+    def _line(key: str, found: Facts) -> str:
+        return json.dumps({"key": key, "facts": found.record()}, ensure_ascii=False)
+
+    def add(self, key: str, found: Facts) -> None:
+        """Keep a finding."""
+        self.known[key] = found
+        self.file.write(self._line(key, found) + "\n")
+        self.file.flush()
+
+
+def examine_all(progress: Progress, jobs: dict[str, Job], workers: int, limit: float) -> Iterator[Facts]:
+    """Facts of every job (by its key in `progress`) that is not known yet; they are kept before they are given."""
+    keys = {job: key for key, job in jobs.items() if key not in progress.known}
+    for job, found in guarded(examine, list(keys), workers=workers, limit=limit):
+        facts = Facts(reason=found.reason) if isinstance(found, Failure) else found
+        progress.add(keys[job], facts)
+        yield facts
+
+
+def _row(line: Listed, facts: Facts | None, T: int) -> dict[str, Any]:
+    """A row of the manifest."""
+    facts, reason = facts or Facts(), line.place.reason
+    if line.place.found is None:
+        status = "missing"
+    elif not facts.readable:
+        status = "unreadable"
+    else:
+        status = "short" if (facts.frames or 0) < T else "ok"
+    return {"path": line.record.path, "split": line.split, "class": line.class_name,
+            "class_index": line.record.class_index, "found": line.place.found,
+            "as_listed": line.place.listed and line.place.found is not None, "frames": facts.frames, "fps": facts.fps,
+            "width": facts.width, "height": facts.height, "codec": facts.codec, "status": status,
+            "reason": reason or facts.reason}
+
+
+def manifest(lines: list[Listed], facts: dict[str, Facts], T: int) -> pd.DataFrame:
+    """One row a listed video. `facts`: by found path. Whole numbers may be missing (Int64)."""
+    table = pd.DataFrame([_row(line, facts.get(line.place.found or ""), T) for line in lines])
+    return table.astype({**dict.fromkeys(("frames", "width", "height", "class_index"), "Int64"), "fps": "float64"})
+
+
+def _processor_time() -> float:
+    """Seconds of processor time of this process and of the ended ones that it started."""
+    return sum(os.times()[:4])
+
+
+def _measure(lines: list[Listed], cfg: Config, out: Path, arguments: argparse.Namespace
+             ) -> tuple[dict[str, Facts], str]:
+    """Facts by found path, and the line on how long it took."""
+    root, decoder = Path(cfg.DATA.DATA_ROOT_DIR), choose_decoder(cfg.DATA.DECODER)
+    progress = Progress(out / "progress.jsonl", {"format": FORMAT, "decoder": decoder,
+                                                 "every_frame": arguments.every_frame, "limit": arguments.limit})
+    keys = {found: Progress.key(root, found) for found in {line.place.found for line in lines} if found is not None}
+    jobs = {key: Job(str(root / found), decoder, arguments.every_frame) for found, key in sorted(keys.items())}
+    known = sum(key in progress.known for key in keys.values())
+    workers, started, own = arguments.workers or cores(), time.perf_counter(), _processor_time()
+    memory, done, work = 0, 0, 0.0
+    try:
+        with tqdm(total=len(jobs), initial=known, desc="checking", unit="video", disable=None) as bar:
+            for facts in examine_all(progress, jobs, workers, arguments.limit):
+                memory, done, work = max(memory, facts.memory), done + 1, work + facts.seconds
+                bar.update()
+    finally:
+        progress.file.close()
+    seconds = max(time.perf_counter() - started, 1e-9)
+    used = _processor_time() - own
+    text = (f"{done:,} files looked at with {decoder} in {seconds:.1f} s: {done / seconds:.0f} a second, "
+            f"{used / seconds:.2f} cores busy, {work / seconds:.2f} of {workers} processes at work, at most "
+            f"{memory / 1e6:.0f} MB in each"
+            + (f"; {known:,} known from before" if known else ""))
+    return {found: progress.known[key] for found, key in keys.items()}, text
+
+
+def needs_of(cfg: Config, splits: Iterable[str]) -> dict[str, Needs]:
+    """What an episode of each split takes."""
+    sizes = {split: episode_sizes(cfg, split) for split in splits}
+    return {split: Needs(size["way"], size["shot"] + size["query"]) for split, size in sizes.items()}
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """See the module; the command's exit status."""
+    cfg = load_config(arguments.cfg, arguments.settings)
+    out = arguments.out or Path(cfg.OUTPUT_DIR) / "check"
+    out.mkdir(parents=True, exist_ok=True)
+    lines = read_lists(cfg, arguments.splits)
+    facts, speed = _measure(lines, cfg, out, arguments)
+    checked = Checked(manifest(lines, facts, cfg.DATA.NUM_INPUT_FRAMES), needs_of(cfg, arguments.splits),
+                      cfg.DATA.NUM_INPUT_FRAMES, arguments.drop_short)
+    part = out / ".manifest.parquet.part"
+    checked.table.to_parquet(part, index=False)
+    os.replace(part, out / "manifest.parquet")
+    text = page(checked, speed)
+    if arguments.write_lists:
+        text += "\n" + write_lists(checked, arguments.write_lists, cfg)
+    (out / "check.txt").write_text(text, encoding="utf-8")
+    sys.stdout.write(f"{text}\nWritten to {out}/manifest.parquet and check.txt\n")
+    return 1 if problems(checked) else 0

@@ -1,0 +1,97 @@
+"""Lists without the bad videos of a check, under another name."""
+
+import json
+import os
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+from datasets.annotations import DEFAULT_FORMAT, LIST_FORMATS, list_hash, read_split_list
+from runs.identity import list_name
+from runs.preparing.check_report import Checked, small_classes
+from utils.config.class_names import TARGETS
+from utils.config.schema import Config
+from utils.errors import AnnotationError
+
+PATHS = "Kinetics_few_shot"  # the list format that can name any file
+
+
+def kept(checked: Checked, split: str) -> pd.DataFrame:
+    """The good rows of a split in classes that are large enough, in the list's order; class_index dense again.
+
+    The order of the classes stays, so that each index keeps the name that it belongs to (column `class`).
+    """
+    own = checked.table[checked.good & (checked.table.split == split)]
+    small = small_classes(checked)
+    own = own[~own.class_index.isin(small[small.split == split].class_index)]
+    order = {old: new for new, old in enumerate(sorted(own.class_index.unique()))}
+    return own.assign(class_index=own.class_index.map(order))
+
+
+def _format(tables: dict[str, pd.DataFrame], given: str) -> str:
+    """The list format in which every video can be written: the given one while all lie as listed."""
+    return given if all(table.as_listed.all() for table in tables.values()) else PATHS
+
+
+def _lines(table: pd.DataFrame, split: str, style: str, given: str) -> list[str]:
+    separator = LIST_FORMATS[style].separator
+    videos = table.path if style == given and table.as_listed.all() else table.found
+    return [f"{split}{index}{separator}{video}" for index, video in zip(table.class_index, videos, strict=True)]
+
+
+def _write_new(path: Path, text: str) -> None:
+    """Write a file that must not be there yet; it appears when whole."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    try:
+        os.link(part, path)
+    except FileExistsError:
+        raise AnnotationError(f"{path}: expected no file there (lists are never replaced), found one; choose another "
+                              "directory for --write-lists") from None
+    finally:
+        part.unlink()
+
+
+def _settings(directory: Path, style: str, given: str, dropped: bool, cfg: Config) -> list[str]:
+    """KEY VALUE pairs that make a run use the lists."""
+    pairs = [f"DATA.ANNO_DIR {directory}"]
+    if style != given:
+        pairs.append(f"TRAIN.DATASET_FEW {style}")
+    if dropped:
+        pairs += [f"DATA.CLASSES {directory / 'classes.yaml'}", *(f"{key} null" for key in TARGETS.values())]
+    return pairs
+
+
+def write_lists(checked: Checked, directory: Path, cfg: Config) -> str:
+    """Write {split}_few_shot.txt and classes.yaml; what was left out, the new names, and how to use them, as text.
+
+    Raises:
+        AnnotationError: a file of this name is there, or a split has no videos left.
+    """
+    given = cfg.TRAIN.DATASET_FEW or DEFAULT_FORMAT
+    tables = {split: kept(checked, split) for split in checked.needs}
+    for split, table in tables.items():
+        if table.empty:
+            raise AnnotationError(f"{directory}: expected at least one class of the {split} list with enough videos, "
+                                  "found none; no lists were written")
+    files = [directory / name for name in (*(f"{split}_few_shot.txt" for split in tables), "classes.yaml")]
+    if taken := [str(path) for path in files if path.exists()]:
+        raise AnnotationError(f"{', '.join(taken)}: expected no file there (lists are never replaced), found one; "
+                              "choose another directory for --write-lists")
+    directory.mkdir(parents=True, exist_ok=True)
+    style, lines, names, dropped = _format(tables, given), [], {}, False
+    for split, table in tables.items():
+        path = directory / f"{split}_few_shot.txt"
+        _write_new(path, "\n".join(_lines(table, split, style, given)) + "\n")
+        left = len(read_split_list(path, split, style))  # what was written can be read
+        names[split] = table.drop_duplicates("class_index").sort_values("class_index")["class"].tolist()
+        own = checked.table[checked.table.split == split]
+        gone = [name for name in dict.fromkeys(own["class"]) if name not in set(names[split])]
+        dropped = dropped or bool(gone)
+        lines.append(f"{path}: {left:,} of {len(own):,} videos, {len(names[split])} classes, "
+                     f"{list_name(split, list_hash(path))}" + (f"; without {json.dumps(gone)}" if gone else ""))
+    _write_new(directory / "classes.yaml", yaml.safe_dump({"checked": names}, allow_unicode=True, sort_keys=False))
+    lines += ["use them with: " + " ".join(_settings(directory, style, given, dropped, cfg)),
+              "a result on other lists does not compare with published ones: it carries the lists' names"]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,110 @@
+"""What a decoder finds in one video file."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import psutil
+
+from datasets.decoding import Clip, open_video, read_frames
+from datasets.readers import SHORTFALL, open_container
+from utils.errors import VideoDecodeError
+
+CHUNK = 16  # frames decoded at once when every frame is asked for
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A file to look at: its path, the decoder, and whether every frame is decoded or one near the end."""
+
+    path: str
+    decoder: str
+    every_frame: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What was found.
+
+    Args:
+        frames, fps: as the decoder gives them; None where it cannot open the file.
+        width, height: pixels of a decoded frame. codec: FFmpeg's name of it.
+        reason: why it is unreadable, else what is odd about it, else "".
+        readable: whether the frames that were asked for could be decoded.
+        seconds: time it took. memory: size of the process after it, bytes.
+    """
+
+    frames: int | None = None
+    fps: float | None = None
+    width: int | None = None
+    height: int | None = None
+    codec: str | None = None
+    reason: str = ""
+    readable: bool = False
+    seconds: float = 0.0
+    memory: int = 0
+
+    def record(self) -> dict[str, Any]:
+        """As a dictionary."""
+        return asdict(self)
+
+
+def header(path: Path) -> dict[str, Any]:
+    """What the container says: format, codec, frames (0: it does not count them), width, height, fps, seconds,
+    streams. Empty where FFmpeg cannot open it or it has no pictures."""
+    if path.is_dir():
+        return {}
+    try:
+        with open_container(path) as container:
+            if not container.streams.video:
+                return {}
+            stream = container.streams.video[0]
+            rate, length = stream.average_rate, container.duration
+            return {"format": container.format.name, "codec": stream.codec_context.name, "frames": stream.frames,
+                    "width": stream.codec_context.width, "height": stream.codec_context.height,
+                    "fps": float(rate) if rate else None, "seconds": length / av.time_base if length else None,
+                    "streams": ", ".join(stream.type for stream in container.streams)}
+    except (av.error.FFmpegError, ValueError, OSError):
+        return {}
+
+
+def _wanted(count: int, every_frame: bool) -> Iterator[np.ndarray]:
+    """Indices to decode: all, or one near the end (containers may count the very last frames and not hold them)."""
+    if not every_frame:
+        yield np.array([max(0, count - 1 - SHORTFALL)])
+        return
+    for first in range(0, count, CHUNK):
+        yield np.arange(first, min(first + CHUNK, count))
+
+
+def _size(clip: Clip, path: Path, every_frame: bool) -> tuple[int, int]:
+    """(height, width) of the frames, decoded as asked."""
+    shape = (0, 0, 0, 0)
+    for indices in _wanted(clip.num_frames, every_frame):
+        shape = read_frames(clip, indices, path).shape
+    return shape[1], shape[2]
+
+
+def examine(job: Job) -> Facts:
+    """Open a video and decode what is asked for. Errors of the file are in the result; LaunchError is raised."""
+    started, path, known = time.perf_counter(), Path(job.path), {}
+    try:
+        clip = open_video(path, job.decoder)
+        try:
+            known = {"frames": clip.num_frames, "fps": clip.fps if np.isfinite(clip.fps) else None}
+            said = header(path)
+            known["codec"] = said.get("codec", "jpeg frames" if path.is_dir() else None)
+            height, width = _size(clip, path, job.every_frame)
+        finally:
+            clip.close()
+        known |= {"height": height, "width": width, "readable": True}
+        counted = said.get("frames", 0)
+        if counted - clip.num_frames > SHORTFALL:
+            known["reason"] = f"the container counts {counted} frames, {clip.num_frames} can be read: a part is damaged"
+    except VideoDecodeError as error:
+        known["reason"] = error.reason
+    return Facts(**known, seconds=time.perf_counter() - started, memory=psutil.Process().memory_info().rss)
