@@ -47,7 +47,7 @@ LIST_FORMATS.register("Kinetics_few_shot", "HMDB_few_shot")(ListFormat("//", "vi
 LIST_FORMATS.register(DEFAULT_FORMAT)(ListFormat("/", "78687", (".mp4", ".webm")))
 
 
-def _lines(path: Path) -> list[str]:
+def read_lines(path: Path) -> list[str]:
     """The stripped lines of a list, blank ones kept; AnnotationError when it cannot be read."""
     try:
         return [line.strip() for line in path.read_text(encoding="utf-8-sig").split("\n")]
@@ -75,7 +75,7 @@ def _leaves_root(video: str) -> bool:
     return ".." in video and ".." in PurePosixPath(video.replace("\\", "/")).parts
 
 
-def _record(path: Path, number: int, line: str, found: re.Match[str] | None, expected: str) -> VideoRecord:
+def _record(path: Path | str, number: int, line: str, found: re.Match[str] | None, expected: str) -> VideoRecord:
     if found is None:
         raise AnnotationError(f"{path}, line {number}: expected {expected}, found {line[:120]!r}")
     video = found[2]
@@ -84,7 +84,7 @@ def _record(path: Path, number: int, line: str, found: re.Match[str] | None, exp
     return VideoRecord(video, int(found[1]), number)
 
 
-def _check_dense(path: Path, records: Sequence[VideoRecord]) -> None:
+def _check_dense(path: Path | str, records: Sequence[VideoRecord]) -> None:
     """Class indices must be 0..G-1 without gaps."""
     present = {record.class_index for record in records}
     largest = max(records, key=lambda record: record.class_index)
@@ -109,12 +109,18 @@ def read_split_list(path: Path, split: str, format: str | None = None) -> list[V
         AnnotationError: no such file, a line of another form or split, a video listed twice, a path that leaves the
             root, a class index that no video has. Names file and line.
     """
-    path, entry = Path(path), LIST_FORMATS[format or DEFAULT_FORMAT]
+    return parse_split_list(read_lines(Path(path)), Path(path), split, format)
+
+
+def parse_split_list(lines: Sequence[str], path: Path | str, split: str,
+                     format: str | None = None) -> list[VideoRecord]:
+    """read_split_list of lines that are read, or made, already; `path` is what messages call them."""
+    entry = LIST_FORMATS[format or DEFAULT_FORMAT]
     pattern = entry.pattern(split)
     expected = f"a line such as '{split}0{entry.separator}{entry.example}' (list format {format or DEFAULT_FORMAT})"
     records: list[VideoRecord] = []
     first: dict[str, int] = {}
-    for number, line in enumerate(_lines(path), start=1):
+    for number, line in enumerate(lines, start=1):
         if not line:
             continue
         record = _record(path, number, line, pattern.fullmatch(line), expected)
@@ -131,10 +137,15 @@ def read_split_list(path: Path, split: str, format: str | None = None) -> list[V
 
 def list_hash(path: Path) -> str:
     """SHA-256 (hex) of the list's sorted stripped lines: the order of lines, blank lines and CRLF do not matter."""
-    return hashlib.sha256("\n".join(sorted(filter(None, _lines(Path(path))))).encode()).hexdigest()
+    return hash_lines(read_lines(Path(path)))
 
 
-def check_classes(records: Sequence[VideoRecord], class_names: Sequence[str], need: int, path: Path) -> None:
+def hash_lines(lines: Sequence[str]) -> str:
+    """list_hash of stripped lines."""
+    return hashlib.sha256("\n".join(sorted(filter(None, lines))).encode()).hexdigest()
+
+
+def check_classes(records: Sequence[VideoRecord], class_names: Sequence[str], need: int, path: Path | str) -> None:
     """Check a list against the class names and the episodes drawn from it.
 
     Args:

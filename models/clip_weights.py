@@ -1,9 +1,7 @@
 """CLIP weights: found or downloaded, checked, read without running any code from the file, fitted strictly."""
 
-import hashlib
 import io
 import pickle
-import urllib.error
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -13,7 +11,8 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from utils.errors import WeightsError
+from utils.download import fetch, sha256
+from utils.errors import DownloadError, HashError, WeightsError
 
 # Public addresses of OpenAI's archives; the SHA-256 is part of the address.
 _HOST = "https://openaipublic.azureedge.net/clip/models"
@@ -28,16 +27,26 @@ OPENAI = {
     "ViT-L/14": ("b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836", "ViT-L-14.pt"),
     "ViT-L/14@336px": ("3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02", "ViT-L-14-336px.pt"),
 }
+WEIGHTS_DIR = "~/.cache/clip"
 _EXTRA = {"input_resolution", "context_length", "vocab_size"}  # numbers OpenAI's archives carry beside the weights
 
 
-def sha256(path: Path) -> str:
-    """SHA-256 (hex) of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+def address(name: str) -> str:
+    """Public address of OpenAI's archive for a backbone; a WeightsError lists the known ones."""
+    digest, file_name = _entry(name)
+    return f"{_HOST}/{digest}/{file_name}"
+
+
+def cache_path(name: str, weights_dir: str | None) -> Path:
+    """Where OpenAI's archive for a backbone lies; weights_dir None: ~/.cache/clip."""
+    return Path(weights_dir or WEIGHTS_DIR).expanduser() / _entry(name)[1]
+
+
+def _entry(name: str) -> tuple[str, str]:
+    if name not in OPENAI:
+        raise WeightsError(f"VIDEO.HEAD.BACKBONE_WEIGHTS: openai has no weights for {name!r} "
+                           f"(it has: {', '.join(OPENAI)}); name a file, or random")
+    return OPENAI[name]
 
 
 def find(name: str, weights: str, weights_dir: str | None) -> tuple[Path, str]:
@@ -50,13 +59,9 @@ def find(name: str, weights: str, weights_dir: str | None) -> tuple[Path, str]:
         if not path.is_file():
             raise WeightsError(f"VIDEO.HEAD.BACKBONE_WEIGHTS: expected openai, random or a file, found no file {path}")
         return path, sha256(path)
-    if name not in OPENAI:
-        raise WeightsError(f"VIDEO.HEAD.BACKBONE_WEIGHTS: openai has no weights for {name!r} "
-                           f"(it has: {', '.join(OPENAI)}); name a file, or random")
-    expected, file_name = OPENAI[name]
-    path = Path(weights_dir or "~/.cache/clip").expanduser() / file_name
+    expected, path = _entry(name)[0], cache_path(name, weights_dir)
     if not path.is_file():
-        download(f"{_HOST}/{expected}/{file_name}", path, expected)
+        download(address(name), path, expected)
     found = sha256(path)
     if found != expected:
         raise WeightsError(f"{path}: damaged or another file: expected SHA-256 {expected}, found {found}; "
@@ -65,14 +70,13 @@ def find(name: str, weights: str, weights_dir: str | None) -> tuple[Path, str]:
 
 
 def download(url: str, path: Path, expected: str) -> None:
-    """Fetch a file with a progress bar; it appears under its name only when its SHA-256 is right."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Fetch a file with a progress bar, resumed where it broke off; it appears under its name only when it is right."""
     try:
-        torch.hub.download_url_to_file(url, str(path), hash_prefix=expected)
-    except RuntimeError as error:
-        raise WeightsError(f"{url}: the download is damaged: expected SHA-256 {expected} ({error})") from error
-    except (urllib.error.URLError, OSError) as error:
-        raise WeightsError(f"{url}: cannot be downloaded ({error}). On a machine with network fetch it and place it "
+        fetch(url, path, expected)
+    except HashError as error:
+        raise WeightsError(str(error)) from error
+    except DownloadError as error:
+        raise WeightsError(f"{error}. On a machine with network fetch {url} (SHA-256 {expected}) and place it "
                            f"at {path}, or name a file in VIDEO.HEAD.BACKBONE_WEIGHTS") from error
 
 

@@ -7,10 +7,14 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from utils.errors import FewShotError  # noqa: E402
+from utils.errors import FewShotError, described  # noqa: E402
 
 # Command to (what it does, an example); its module is runs/preparing/<command>.py.
 COMMANDS: dict[str, tuple[str, str]] = {
+    "lists": ("make, import or fetch the split lists of a data set, checked",
+              "python runs/prepare.py lists ucf101 --videos data/ucf101/videos"),
+    "weights": ("fetch CLIP's weights, or take them from a file, checked",
+                "python runs/prepare.py weights ViT-B/16"),
     "check": ("find, open and decode every listed video; say what is missing, unreadable, too short",
               "python runs/prepare.py check --cfg X.yaml --write-lists data/checked"),
     "probe": ("show what the decoder sees in a video and which frames each sampling takes",
@@ -41,8 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
     parsed = build_parser().parse_args(arguments)
     try:
         return parsed.run(parsed)
-    except FewShotError as error:
-        sys.stderr.write(f"\n{type(error).__name__}: {error}\n")
+    except (FewShotError, OSError) as error:
+        sys.stderr.write(f"\n{described(error)}\n")
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("\ninterrupted; the same command goes on where it stopped\n")

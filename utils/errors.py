@@ -27,6 +27,10 @@ class AnnotationError(FewShotError):
     """A split list that cannot be read: names the file and the line."""
 
 
+class ListError(FewShotError):
+    """A split list that cannot be made: names what is missing or in the way, and what to do."""
+
+
 class EpisodeError(FewShotError):
     """An episode that cannot be drawn, or an Episode whose parts do not fit together."""
 
@@ -45,6 +49,14 @@ class VideoDecodeError(FewShotError):
 
 class WeightsError(FewShotError):
     """A weights file that is missing, damaged, of another shape or of another hash."""
+
+
+class DownloadError(FewShotError):
+    """A file that cannot be fetched: names the address and the reason, or the path that cannot be written."""
+
+
+class HashError(DownloadError):
+    """A file that came whole and is not the one expected."""
 
 
 class CheckpointError(FewShotError):
