@@ -140,8 +140,8 @@ def test_bad_videos_are_named_and_replaced_as_configured(tiny_project, tmp_path,
     assert "2 videos cannot be decoded" in told
     assert main(arguments(project, out, "--workers", "1", "DATA.ON_BAD_VIDEO", "replace")) == 0
     pairs = ["DATA.FRAME_CACHE", str(out), "DATA.DATA_ROOT_DIR", str(tmp_path / "nowhere")]
-    with pytest.raises(VideoDecodeError, match=r" \(line \d+ of the list\); 2 of 20 videos of .* could not be decoded for "
-                                               r".*cache\. DATA\.ON_BAD_VIDEO: replace goes on without them"):
+    with pytest.raises(VideoDecodeError, match=r" \(line \d+ of the list\); 2 of 20 videos of .* could not be decoded "
+                                               r"for .*cache\. DATA\.ON_BAD_VIDEO: replace goes on without them"):
         read_splits(load_config(project, pairs))
     read_splits(load_config(project, [*pairs, "DATA.ON_BAD_VIDEO", "replace"]))
     cfg = load_config(project, ["DATA.FRAME_CACHE", str(out), "DATA.ON_BAD_VIDEO", "replace"])
