@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -24,8 +25,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of all commands; each one's --help shows its example."""
+def build_parser(given: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser of all commands, each with its example; a command's module loads where `given` names it."""
     shape = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
         prog="runs/prepare.py", description=__doc__, formatter_class=shape,
@@ -34,15 +35,17 @@ def build_parser() -> argparse.ArgumentParser:
     for name, (text, example) in COMMANDS.items():
         own = commands.add_parser(name, help=text, description=text, epilog=f"example: {example}",
                                   formatter_class=shape)
-        module = importlib.import_module(f"runs.preparing.{name}")
-        module.add_arguments(own)
-        own.set_defaults(run=module.run)
+        if name in given:
+            module = importlib.import_module(f"runs.preparing.{name}")
+            module.add_arguments(own)
+            own.set_defaults(run=module.run)
     return parser
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command's exit status; 1 after a message, 130 when interrupted."""
-    parsed = build_parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    parsed = build_parser(given).parse_args(given)
     try:
         return parsed.run(parsed)
     except (FewShotError, OSError) as error:
