@@ -1,7 +1,6 @@
 """Distances of two frame sequences: `ALIGNMENTS["otam"](costs, smoothing=0.5, single_direction=False)`.
 
-`otam` chooses between plain PyTorch and Triton kernels; `otam_plain` and `otam_triton` are the same distance with the
-choice made.
+`otam` chooses between plain PyTorch and Triton kernels; `otam_plain` is the same distance without the kernels.
 """
 
 from functools import partial
@@ -11,6 +10,5 @@ from models.registries import ALIGNMENTS
 
 ALIGNMENTS.register("otam")(otam_distance)
 ALIGNMENTS.register("otam_plain")(partial(otam_distance, backend="plain"))
-ALIGNMENTS.register("otam_triton")(partial(otam_distance, backend="triton"))
 
 __all__ = ["ALIGNMENTS", "otam_distance"]

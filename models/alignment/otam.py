@@ -106,7 +106,7 @@ class _Otam(torch.autograd.Function):
     def forward(ctx, costs_SLM: Tensor, smoothing: float) -> Tensor:
         a_SLM = F.pad(costs_SLM.double() / -smoothing, (0, 1))
         prefix_SLM = a_SLM.cumsum(dim=2)
-        longest = (a_SLM.shape[1] + a_SLM.shape[2]) * a_SLM.abs().amax()
+        longest = (a_SLM.shape[1] + a_SLM.shape[2]) * (a_SLM.abs().amax() if len(a_SLM) else 0)
         ctx.linear = bool(longest < LINEAR_RANGE)
         table = _linear_forward(prefix_SLM) if ctx.linear else _log_forward(a_SLM, prefix_SLM)
         ctx.save_for_backward(a_SLM, prefix_SLM, table)

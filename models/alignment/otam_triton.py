@@ -100,7 +100,7 @@ def _forward_kernel(costs, table, distances, frames, supports, stride_n, stride_
     ends = tl.where(inside, column + tl.where(row == rows - 1, 0.0, LOG2), NEVER)
     highest = tl.max(ends, 0)
     total = offset + highest + tl.log(tl.sum(tl.exp(ends - highest), 0))
-    tl.atomic_add(distances + sequence, -smoothing * total)
+    tl.atomic_add(distances + sequence, -smoothing * total, sem="relaxed")
 
 
 @triton.jit
