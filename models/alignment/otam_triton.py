@@ -135,13 +135,18 @@ def _backward_kernel(table, grad_distances, grad, frames, supports, BLOCK: tl.co
     tl.atomic_add(cell, visits, mask=inside, sem="relaxed")
 
 
+def warps(block: int) -> int:
+    """Warps of a program of `block` lanes: one needs no barriers, and holds 8 lanes a thread at the most."""
+    return 1 if block <= 256 else 4
+
+
 def _launch(kernel, costs: Tensor, directions: int, *arguments, **constants) -> None:
     """One launch over [N, T, S] costs' sequences and directions. Raises AlignmentBackendError with what went wrong."""
     block = triton.next_power_of_2(max(costs.shape[1:]))
     device = torch.cuda.device(costs.device) if costs.is_cuda else nullcontext()
     try:
         with device:
-            kernel[(len(costs), directions)](*arguments, **constants, BLOCK=block, num_warps=1 if block <= 256 else 4)
+            kernel[(len(costs), directions)](*arguments, **constants, BLOCK=block, num_warps=warps(block))
     except Exception as error:  # noqa: BLE001  (compilers, drivers and the interpreter have no common base)
         raise AlignmentBackendError(
             f"OTAM's Triton kernel failed on costs of shape {list(costs.shape)}, {costs.dtype}, {costs.device}: "

@@ -44,6 +44,7 @@ CASES = {
     "underflow": _case(1, 64, 64, largest=50.0, smoothing=0.05),
     "underflow, 40 x 23": _case(1, 40, 23, largest=50.0, smoothing=0.02),
     "all alike": {**_case(1, 64, 64, smoothing=0.05), "costs": torch.full((1, 64, 64), 50.0)},
+    "weights apart": {**_case(2, 8, 8), "weights": torch.linspace(-1, 2, 8)[::4]},
     "no graph": {**_case(2, 8, 8), "weights": None},
 }
 
@@ -116,6 +117,25 @@ def test_compiled_equals_the_plain_code(name):
     case = {key: value.cuda() if torch.is_tensor(value) else value for key, value in CASES[name].items()}
     _check(CASES[name], *run(case))
     torch.testing.assert_close(otam_distance(case["costs"], **case["options"]), run(case)[0], rtol=0, atol=0)
+
+
+@needs_triton
+@pytest.mark.parametrize("block", [8, 64, 512])
+def test_kernels_compile_for_gpus_without_one(block, tmp_path, monkeypatch):
+    """What the interpreter takes, the compiler may not. Source to machine code of an H100, in bfloat16."""
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    kernels = importlib.import_module("models.alignment.otam_triton")
+    types = {"costs": "*bf16", "table": "*fp32", "distances": "*fp32", "grad_distances": "*fp32", "grad": "*fp32",
+             "factor": "fp32", "smoothing": "fp32", "KEEP": "constexpr", "BLOCK": "constexpr"}
+    for kernel in (kernels._forward_kernel, kernels._backward_kernel):
+        constants = {name: value for name, value in (("KEEP", True), ("BLOCK", block)) if name in kernel.arg_names}
+        source = ASTSource(kernel, {name: types.get(name, "i32") for name in kernel.arg_names}, constants)
+        made = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": kernels.warps(block)})
+        assert made.asm["cubin"]
 
 
 def test_without_triton_the_plain_code_serves_a_gpu(monkeypatch):
