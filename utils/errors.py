@@ -75,6 +75,10 @@ class LaunchError(FewShotError):
     """The machine cannot run what the configuration asks for."""
 
 
+class AlignmentBackendError(FewShotError):
+    """OTAM's Triton kernels were to be used and cannot be: names what failed, and how to do without them."""
+
+
 class OutputDirError(FewShotError):
     """An OUTPUT_DIR that another process is using, or that cannot be written to."""
 

@@ -17,12 +17,18 @@ are plain cumulative sums there; otherwise they are log-cumulative-sums, so noth
 Shapes: costs [..., L, M]; inside, S sequences flattened: [S, L, M].
 """
 
+import importlib
 import math
+from functools import cache
+from types import ModuleType
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from utils.errors import AlignmentBackendError
+
+BACKENDS = ("auto", "plain", "triton")
 LINEAR_RANGE = 600.0  # largest exponent of a path's weight; float64 holds exp(-708)
 # torch.exp hands arrays of this size to MKL's threads, which cost milliseconds a call on a busy machine; exp2 does not.
 LOG2E = 1 / math.log(2)
@@ -100,7 +106,7 @@ class _Otam(torch.autograd.Function):
     def forward(ctx, costs_SLM: Tensor, smoothing: float) -> Tensor:
         a_SLM = F.pad(costs_SLM.double() / -smoothing, (0, 1))
         prefix_SLM = a_SLM.cumsum(dim=2)
-        longest = (a_SLM.shape[1] + a_SLM.shape[2]) * a_SLM.abs().amax()
+        longest = (a_SLM.shape[1] + a_SLM.shape[2]) * (a_SLM.abs().amax() if len(a_SLM) else 0)
         ctx.linear = bool(longest < LINEAR_RANGE)
         table = _linear_forward(prefix_SLM) if ctx.linear else _log_forward(a_SLM, prefix_SLM)
         ctx.save_for_backward(a_SLM, prefix_SLM, table)
@@ -118,6 +124,13 @@ class _Otam(torch.autograd.Function):
         return visits.to(grad_S.dtype) * grad_S[:, None, None], None
 
 
+def _check(costs: Tensor, smoothing: float) -> None:
+    if costs.shape[-1] < 1 or costs.shape[-2] < 1:
+        raise ValueError(f"expected at least one frame on each side, found costs of shape {list(costs.shape)}")
+    if smoothing <= 0:
+        raise ValueError(f"expected a smoothing above 0, found {smoothing}")
+
+
 def soft_alignment(costs: Tensor, smoothing: float = 0.5) -> Tensor:
     """OTAM of queries against supports, one direction.
 
@@ -128,25 +141,55 @@ def soft_alignment(costs: Tensor, smoothing: float = 0.5) -> Tensor:
     Returns:
         [...] distances of the type of `costs`.
     """
-    if costs.shape[-1] < 1 or costs.shape[-2] < 1:
-        raise ValueError(f"expected at least one frame on each side, found costs of shape {list(costs.shape)}")
-    if smoothing <= 0:
-        raise ValueError(f"expected a smoothing above 0, found {smoothing}")
+    _check(costs, smoothing)
     flat = costs.reshape(-1, *costs.shape[-2:])
     return _Otam.apply(flat, smoothing).reshape(costs.shape[:-2])
 
 
-def otam_distance(costs: Tensor, *, smoothing: float = 0.5, single_direction: bool = False) -> Tensor:
+@cache
+def _kernels() -> ModuleType | ImportError:
+    """models/alignment/otam_triton.py, or why it cannot be imported: Triton is optional, and absent on many systems."""
+    try:
+        return importlib.import_module("models.alignment.otam_triton")
+    except ImportError as error:
+        return error
+
+
+def _fused(costs: Tensor, backend: str) -> ModuleType | None:
+    """The kernels' module where `backend` has them used for these costs."""
+    if backend not in BACKENDS:
+        raise ValueError(f"expected one of the backends {', '.join(BACKENDS)}, found {backend!r}")
+    if backend == "plain" or (backend == "auto" and not costs.is_cuda):
+        return None
+    kernels = _kernels()
+    if isinstance(kernels, ImportError):
+        if backend == "triton":
+            raise AlignmentBackendError(f"OTAM's Triton kernel cannot be imported: {kernels}") from kernels
+        return None
+    return kernels if backend == "triton" or kernels.runs_on(costs) else None
+
+
+def otam_distance(costs: Tensor, *, smoothing: float = 0.5, single_direction: bool = False,
+                  backend: str = "auto") -> Tensor:
     """OTAM distance: the alignment and its mirror (costs transposed), summed.
 
     Args:
         costs: [..., L, M], L query frames, M support frames.
         smoothing: lambda of the soft minimum.
         single_direction: the alignment of queries to supports only.
+        backend: "auto": the Triton kernels (models/alignment/otam_triton.py) for costs on a GPU of float32 or narrower,
+            where Triton can be imported, else the code of this file; "plain": always this file; "triton": always the
+            kernels.
 
     Returns:
         [...] distances.
+
+    Raises AlignmentBackendError where the kernels are to be used and cannot be.
     """
+    _check(costs, smoothing)
+    kernels = _fused(costs, backend)
+    if kernels is not None:
+        return kernels.fused_otam(costs, smoothing=smoothing, single_direction=single_direction)
     if single_direction:
         return soft_alignment(costs, smoothing)
     mirrored = costs.transpose(-1, -2)

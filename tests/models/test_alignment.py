@@ -30,6 +30,21 @@ def test_large_costs_stay_finite():
     assert costs.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("largest, smoothing", [(2.0, 0.1), (50.0, 0.05)])
+def test_clips_of_64_frames_where_exp_space_underflows(largest, smoothing):
+    """Every path of 64 cells weighs 0 in float32, so a loop over plain exponentials has no value left."""
+    costs = torch.rand(64, 64, generator=torch.Generator().manual_seed(2)) * largest + largest / 2
+    assert (costs.min() * -64 / smoothing).exp() == 0
+    reference = costs.double().requires_grad_()
+    expected = cell_by_cell(reference, smoothing)
+    expected.backward()
+    ours = costs.requires_grad_()
+    found = soft_alignment(ours, smoothing)
+    found.backward()
+    torch.testing.assert_close(found.detach().double(), expected.detach(), rtol=1e-6, atol=0)
+    torch.testing.assert_close(ours.grad.double(), reference.grad, rtol=0, atol=1e-6)
+
+
 def test_both_directions_and_registry():
     costs = torch.rand(3, 4, 5)
     both = ALIGNMENTS["otam"](costs)
