@@ -150,7 +150,7 @@ def _launch(kernel, costs: Tensor, directions: int, *arguments, **constants) -> 
     except Exception as error:  # noqa: BLE001  (compilers, drivers and the interpreter have no common base)
         raise AlignmentBackendError(
             f"OTAM's Triton kernel failed on costs of shape {list(costs.shape)}, {costs.dtype}, {costs.device}: "
-            f"{type(error).__name__}: {error}. VIDEO.HEAD.ALIGNMENT otam_plain does without it.") from error
+            f"{type(error).__name__}: {error}. VIDEO.HEAD.ALIGNMENT otam does without it.") from error
 
 
 class _FusedOtam(torch.autograd.Function):

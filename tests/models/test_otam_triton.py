@@ -112,11 +112,11 @@ def test_a_nan_stays_visible_in_its_sequence_alone(interpreted):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 @needs_triton
-@pytest.mark.parametrize("name", CASES)
-def test_compiled_equals_the_plain_code(name):
-    case = {key: value.cuda() if torch.is_tensor(value) else value for key, value in CASES[name].items()}
-    _check(CASES[name], *run(case))
-    torch.testing.assert_close(otam_distance(case["costs"], **case["options"]), run(case)[0], rtol=0, atol=0)
+def test_compiled_equals_the_plain_code():
+    for own in CASES.values():
+        case = {key: value.cuda() if torch.is_tensor(value) else value for key, value in own.items()}
+        _check(own, *run(case))
+        torch.testing.assert_close(otam_distance(case["costs"], **case["options"]), run(case)[0], rtol=0, atol=0)
 
 
 @needs_triton
@@ -171,7 +171,7 @@ def test_a_kernel_that_fails_says_so():
         raise RuntimeError("device-side assert")
 
     launch = importlib.import_module("models.alignment.otam_triton")._launch
-    with pytest.raises(AlignmentBackendError, match="Error: device-side assert. VIDEO.HEAD.ALIGNMENT otam_plain"):
+    with pytest.raises(AlignmentBackendError, match="Error: device-side assert. VIDEO.HEAD.ALIGNMENT otam does"):
         launch({(2, 1): fails}, torch.rand(2, 3, 3), 1)
 
 
