@@ -4,8 +4,9 @@
 Decoders (`DECODERS`): decord, torchcodec, pyav, frames (a folder of JPEG frames; a folder is read so whatever the
 decoder). `choose_decoder` turns "auto" into one of them.
 
-The same index is the same frame in decord, torchcodec and pyav, to the last bit where they were compared (H.264 with
-B-frames in MP4 and Matroska, MPEG-4 and H.264 in AVI, VP8 and VP9 in WebM, variable frame rate, rotated). Where not:
+The same index is the same frame in decord, torchcodec and pyav, to the last bit where they were compared (H.264 in MP4
+and Matroska, MPEG-4 in AVI, MP4 and Matroska, VP8 and VP9 in WebM, with and without B-frames, variable frame rate,
+rotated); what decord or torchcodec would get wrong is read by PyAV instead (datasets/fast_readers.py). Where not:
     open groups of pictures   After a jump, decord gives wrong frames right behind a keyframe (it lacks the frames that
                               they refer to). x264 and YouTube close their groups.
     header without a rate     torchcodec then measures one from the frames; pyav and decord guess.

@@ -1,7 +1,9 @@
 """decord and torchcodec: decoders that jump to a frame. What they get wrong is read by PyAV, in order, instead.
 
-AVI stores no presentation times, so with B-frames both are wrong about an index after a jump: PyAV reads such files
-whatever the decoder. decord cannot turn a rotated video: PyAV reads it, too.
+After a jump they can be wrong about an index where the file does not say when a frame is shown: in AVI with B-frames
+or H.264 (decord also without B-frames), in MPEG-4 part 2 with B-frames in any container. PyAV reads such files whatever
+the decoder, and those in containers that were not compared. decord can neither turn a rotated video nor decode AV1:
+PyAV reads these, too.
 """
 
 import math
@@ -14,17 +16,38 @@ import numpy as np
 from datasets.readers import DECODERS, SHORTFALL, Clip, PyavClip, first_line, header_facts
 from utils.errors import LaunchError, VideoDecodeError
 
+REORDERED_RIGHT = ("h264", "hevc", "vp8", "vp9", "av1")  # codecs whose B-frames both jump over rightly in MP4, Matroska
+MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip")
 
-def _order_is_lost(path: Path) -> bool:
-    """Whether the file is an AVI with B-frames."""
+
+def _jumps_are_wrong(path: Path) -> bool:
+    """Whether a decoder that jumps may give another frame than the index says."""
     with open(path, "rb") as file:
-        return file.read(4) == b"RIFF" and header_facts(path)[1]
+        head = file.read(64)
+    matroska = head[:4] == b"\x1aE\xdf\xa3"
+    if matroska and b"webm" in head:  # VP8, VP9, AV1 only
+        return False
+    found = header_facts(path)
+    if not found.codec:  # the decoder is to say what is wrong with it
+        return False
+    if matroska or head[4:8] in MP4_BOXES:
+        return found.reordered and found.codec not in REORDERED_RIGHT
+    if head[:4] == b"RIFF":
+        return found.reordered or found.codec in ("h264", "hevc")
+    return True
 
 
 @DECODERS.register("decord")
 def open_decord(path: Path) -> Clip:
-    """The file as DecordClip; as PyavClip where decord would give wrong frames."""
-    return PyavClip(path) if _order_is_lost(path) else DecordClip(path)
+    """The file as DecordClip; as PyavClip where decord would give wrong frames, or finds none that it can decode."""
+    if _jumps_are_wrong(path):
+        return PyavClip(path)
+    try:
+        return DecordClip(path)
+    except VideoDecodeError as error:
+        if "cannot find video stream" in error.reason:
+            return PyavClip(path)
+        raise
 
 
 class DecordClip:
@@ -91,7 +114,7 @@ def require_torchcodec() -> None:
 def open_torchcodec(path: Path) -> Clip:
     """The file as TorchcodecClip; as PyavClip where torchcodec would give wrong frames."""
     require_torchcodec()
-    return PyavClip(path) if _order_is_lost(path) else TorchcodecClip(path)
+    return PyavClip(path) if _jumps_are_wrong(path) else TorchcodecClip(path)
 
 
 class TorchcodecClip:
@@ -110,7 +133,7 @@ class TorchcodecClip:
             raise VideoDecodeError(path, f"not a video, or damaged (torchcodec: {reason})") from error
         self.num_frames = found.num_frames or 0
         # The header's average rate, as the other decoders give it: torchcodec's own differs where the rate varies.
-        rate, _ = header_facts(path)
+        rate = header_facts(path).fps
         self.fps = rate if math.isfinite(rate) else float(found.average_fps or math.nan)
 
     def frames(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -52,16 +52,31 @@ def open_container(path: Path) -> Any:
     return av.open(str(path), **lenient)
 
 
-def header_facts(path: Path) -> tuple[float, bool]:
-    """(average frames a second by the header, NaN where unknown; whether frames are stored in another order)."""
+class Header(NamedTuple):
+    """What a file's header says.
+
+    Args:
+        fps: average frames a second, NaN where unknown.
+        reordered: whether frames are stored in another order than they are shown in.
+        codec: FFmpeg's name of it; "" where the file cannot be opened or has no pictures.
+    """
+
+    fps: float = math.nan
+    reordered: bool = False
+    codec: str = ""
+
+
+def header_facts(path: Path) -> Header:
+    """The header of a file, by PyAV."""
     import av
 
     try:
         with open_container(path) as container:
             stream = container.streams.video[0]
-            return float(stream.average_rate or math.nan), bool(stream.codec_context.has_b_frames)
+            return Header(float(stream.average_rate or math.nan), bool(stream.codec_context.has_b_frames),
+                          stream.codec_context.name)
     except (av.error.FFmpegError, ValueError, IndexError):
-        return math.nan, False
+        return Header()
 
 
 def _upright(frame: Any) -> np.ndarray:

@@ -5,7 +5,8 @@ grayscale, colour jitter, normalise, erase. Every random choice is made once a c
 `resize_frames` is the first two steps alone, rounded to whole grey levels: what a frame cache holds.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +43,17 @@ class Erasing:
     min_aspect: float
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """The last bits of a resize, and of means, depend on the number of threads; loader workers have one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _to_float(frames_TCHW: Tensor) -> Tensor:
     """uint8 -> float32 in 0..1. Divided, as published: v2.ToDtype multiplies by 1/255 and differs in the last bits."""
     return frames_TCHW.to(torch.float32).div_(255)
@@ -56,7 +68,8 @@ def resize_frames(frames_THWC: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
     A frame is at most half a grey level from what the pipelines resize it to.
     """
-    resized = _resize(size)(_to_float(torch.from_numpy(frames_THWC).permute(0, 3, 1, 2)))
+    with _one_thread():
+        resized = _resize(size)(_to_float(torch.from_numpy(frames_THWC).permute(0, 3, 1, 2)))
     return resized.mul_(255).round_().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
 
 
@@ -90,6 +103,10 @@ class ClipTransform:
             return self._apply(frames)
 
     def _apply(self, frames_TCHW: Tensor) -> Tensor:
+        with _one_thread():
+            return self._steps(frames_TCHW)
+
+    def _steps(self, frames_TCHW: Tensor) -> Tensor:
         if tuple(frames_TCHW.shape[-2:]) == self.size:
             # Nothing to resize (a frame cache): moving bytes, then converting what is left, gives the same floats; laid
             # out by channel, they are normalised in half the time.

@@ -14,6 +14,7 @@ from datasets.decoding import AUTO, DECODERS
 from datasets.few_shot import DATASETS
 from datasets.frame_cache import FrameCache
 from models.registries import ALIGNMENTS, ENCODERS, HEADS, MODULATORS
+from runs.identity import foreign_names
 from utils.config.loader import Resolved
 from utils.config.schema import Config
 from utils.errors import ConfigError, VideoDecodeError
@@ -65,6 +66,9 @@ def read_splits(cfg: Config) -> dict[str, SplitData]:
     names = dict.fromkeys(["train", cfg.TRAIN.EVAL_SPLIT, "test"] if cfg.TRAIN.ENABLE else ["test"])
     splits = {name: build_split(cfg, name) for name in names}
     for split in splits.values():
+        if problem := foreign_names(split.name, split.list_hash, split.class_names):
+            raise ConfigError([f"{split.list_path}: {problem}; set DATA.ANNO_DIR or DATA.CLASSES (or the CLASS_NAME "
+                               "keys) to match"])
         _check_videos(cfg, split)
         listed = len({record.class_index for record in split.records})
         if listed < len(split.class_names):

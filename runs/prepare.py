@@ -45,7 +45,12 @@ def build_parser(given: Sequence[str]) -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """The command's exit status; 1 after a message, 130 when interrupted."""
     given = sys.argv[1:] if arguments is None else arguments
-    parsed = build_parser(given).parse_args(given)
+    parser = build_parser(given)
+    parsed, more = parser.parse_known_args(given)
+    if more and (any(item.startswith("--") for item in more) or not hasattr(parsed, "overrides")):
+        parser.error(f"unrecognized arguments: {' '.join(more)}")
+    if more:  # KEY VALUE pairs behind an option
+        parsed.overrides += more
     try:
         return parsed.run(parsed)
     except (FewShotError, OSError) as error:

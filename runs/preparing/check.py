@@ -19,9 +19,10 @@ from typing import Any, TextIO
 import pandas as pd
 from tqdm import tqdm
 
-from datasets.annotations import read_split_list
+from datasets.annotations import list_hash, read_split_list
 from datasets.builder import class_names_of, episode_sizes
 from datasets.decoding import choose_decoder
+from runs.identity import foreign_names
 from runs.preparing.check_lists import write_lists
 from runs.preparing.check_report import Checked, Needs, page, problems
 from runs.preparing.examine import Facts, Job, examine
@@ -50,7 +51,7 @@ class Listed:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument("--cfg", required=True, help="project file whose lists and videos are checked")
-    parser.add_argument("settings", nargs="*", metavar="KEY VALUE", help="settings that replace the file's")
+    parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="settings that replace the file's")
     parser.add_argument("--splits", nargs="+", choices=SPLITS, default=list(SPLITS))
     parser.add_argument("--out", type=Path, help="where the manifest and the page go (default: OUTPUT_DIR/check)")
     parser.add_argument("--write-lists", type=Path, metavar="DIR", help="write lists without the bad videos there")
@@ -67,6 +68,8 @@ def read_lists(cfg: Config, splits: Iterable[str]) -> list[Listed]:
         raise LaunchError(f"DATA.DATA_ROOT_DIR: expected the directory of the videos, found no directory {root}")
     for split in splits:
         path, names = Path(cfg.DATA.ANNO_DIR) / f"{split}_few_shot.txt", class_names_of(cfg, split)
+        if path.is_file() and (problem := foreign_names(split, list_hash(path), names)):
+            raise AnnotationError(f"{path}: {problem}")
         for record in read_split_list(path, split, cfg.TRAIN.DATASET_FEW):
             if record.class_index >= len(names):
                 raise AnnotationError(f"{path}, line {record.line}: expected a class index below {len(names)}, as many "
@@ -195,7 +198,10 @@ def needs_of(cfg: Config, splits: Iterable[str]) -> dict[str, Needs]:
 
 def run(arguments: argparse.Namespace) -> int:
     """See the module; the command's exit status."""
-    cfg = load_config(arguments.cfg, arguments.settings)
+    if arguments.workers < 0 or not arguments.limit > 0:
+        raise LaunchError(f"expected --workers of at least 1 (0: one a core) and --limit above 0, found "
+                          f"{arguments.workers} and {arguments.limit:g}")
+    cfg = load_config(arguments.cfg, arguments.overrides)
     out = arguments.out or Path(cfg.OUTPUT_DIR) / "check"
     out.mkdir(parents=True, exist_ok=True)
     lines = read_lists(cfg, arguments.splits)
@@ -205,7 +211,8 @@ def run(arguments: argparse.Namespace) -> int:
     part = out / ".manifest.parquet.part"
     checked.table.to_parquet(part, index=False)
     os.replace(part, out / "manifest.parquet")
-    text = page(checked, speed)
+    depth = "every frame" if arguments.every_frame else "one frame near the end (--every-frame: all)"
+    text = page(checked, f"{speed}\nof each file {depth} was decoded")
     if arguments.write_lists:
         text += "\n" + write_lists(checked, arguments.write_lists, cfg)
     (out / "check.txt").write_text(text, encoding="utf-8")

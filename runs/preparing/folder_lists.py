@@ -40,7 +40,7 @@ def _read(path: Path) -> Folder:
     for entry in path.iterdir():
         if entry.is_dir():
             (frames if any(is_jpeg(inner.name) for inner in entry.iterdir()) else others).append(entry.name)
-        elif entry.name.lower().endswith(VIDEO_SUFFIXES) and not entry.name.startswith("."):
+        elif entry.name.lower().endswith(VIDEO_SUFFIXES) and not entry.name.startswith(".") and entry.is_file():
             files.append(entry.name)
         else:
             others.append(entry.name)

@@ -1,15 +1,16 @@
 """prepare.py lists: a data set's split lists, derived from its videos, imported or fetched; checked, written."""
 
 import argparse
+import hashlib
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from datasets.annotations import parse_split_list
-from runs.identity import list_name
+from runs.identity import foreign_names, list_name
 from runs.preparing.folder_lists import derive
 from runs.preparing.imported_lists import import_lists, locate
-from runs.preparing.published_lists import STORE, clean, fetch_published
+from runs.preparing.published_lists import STORE, clean, fetch_published, file_hash
 from runs.preparing.split_lists import SPLITS, SplitList, check_lists, install, list_format
 from utils.config.class_names import CLASSES, read_class_names
 from utils.config.layers import POOL
@@ -57,6 +58,10 @@ def run(arguments: argparse.Namespace) -> int:
     names = read_class_names(CLASSES / f"{dataset}.yaml").splits
     lists, notes = _obtain(arguments, names, out)
     check_lists(dataset, lists, names, arguments.shot + arguments.query)
+    for made in lists:
+        if problem := foreign_names(made.split, made.digest, names[made.split]):
+            raise ListError(f"{made.origin}: expected a list of {dataset}: {problem}")
+        notes += _order(dataset, made)
     written = install(lists, out, force=arguments.force)
     clean(out)
     sys.stdout.write("".join(f"{_line(dataset, made, out, written[made.split])}\n" for made in lists))
@@ -77,6 +82,15 @@ def _obtain(arguments: argparse.Namespace, names: Mapping[str, Sequence[str]],
     if arguments.videos:
         return derive(arguments.dataset, arguments.videos, names, partial=arguments.partial)
     return fetch_published(arguments.dataset, out), []
+
+
+def _order(dataset: str, made: SplitList) -> list[str]:
+    """A note where a published list is in an order of its own: episodes are drawn by place in the list."""
+    known = list_name(made.split, made.digest)
+    found = hashlib.sha256(made.text.encode()).hexdigest()
+    if known.split("@")[0] != dataset or found == file_hash(dataset, made.split):
+        return []
+    return [f"{made.split}: the lines of {known} in another order than published: the same videos, other episodes"]
 
 
 def _line(dataset: str, made: SplitList, out: Path, new: bool) -> str:

@@ -111,8 +111,10 @@ def _exact(root: Path, record: VideoRecord, list_format: str | None, prefer_fold
         return Located(found.relative_to(root).as_posix())
     except VideoDecodeError as error:
         return Located(None, False, _state(root, record, error))
-    except (AnnotationError, PermissionError) as error:
+    except AnnotationError as error:
         return Located(None, True, str(error))
+    except OSError as error:  # no permission, a link that leads to itself
+        return Located(None, True, f"cannot be looked at: {error.strerror or error}")
 
 
 def locate(root: Path, records: Iterable[VideoRecord], list_format: str | None, *, prefer_folder: bool = False,

@@ -21,6 +21,7 @@ from utils.errors import LaunchError
 from utils.seed import numpy_generator
 
 DEFAULTS = {"T": 8, "sampling_rate": 8.0, "target_fps": 12.0}  # without --cfg; the rate is that of intervals
+MOST = 64  # frames of a clip that fit on a sheet
 CELL = 1.7  # inches a picture
 
 
@@ -46,9 +47,10 @@ def _settings(arguments: argparse.Namespace) -> tuple[dict[str, float], str]:
         if own["sampling_rate"] <= 40:
             chosen["sampling_rate"] = own["sampling_rate"]
         decoder = arguments.decoder or cfg.DATA.DECODER
-    chosen |= {"T": arguments.frames or chosen["T"], "sampling_rate": arguments.rate or chosen["sampling_rate"]}
-    if chosen["T"] < 1 or chosen["sampling_rate"] <= 0:
-        raise LaunchError(f"expected --frames of at least 1 and --rate above 0, found {chosen['T']} and "
+    chosen |= {"T": chosen["T"] if arguments.frames is None else arguments.frames,
+               "sampling_rate": chosen["sampling_rate"] if arguments.rate is None else arguments.rate}
+    if not 1 <= chosen["T"] <= MOST or not chosen["sampling_rate"] > 0:
+        raise LaunchError(f"expected --frames from 1 to {MOST} and --rate above 0, found {chosen['T']} and "
                           f"{chosen['sampling_rate']:g}")
     return chosen, choose_decoder(decoder)
 

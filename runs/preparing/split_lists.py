@@ -4,6 +4,7 @@ import difflib
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -33,6 +34,11 @@ class SplitList:
     def written(self) -> list[str]:
         """The lines that are written, one a video."""
         return [line for line in self.lines if line]
+
+    @property
+    def text(self) -> str:
+        """The file's content."""
+        return "\n".join(self.written) + "\n"
 
     @property
     def file_name(self) -> str:
@@ -156,9 +162,12 @@ def install(lists: Sequence[SplitList], out: Path, *, force: bool) -> dict[str, 
     try:
         out.mkdir(parents=True, exist_ok=True)
         for made in new:
-            (out / f".{made.file_name}.new").write_text("\n".join(made.written) + "\n", encoding="utf-8", newline="\n")
+            (out / f".{made.file_name}.new").write_text(made.text, encoding="utf-8", newline="\n")
         for made in new:
             os.replace(out / f".{made.file_name}.new", out / made.file_name)
     except OSError as error:
+        for made in new:
+            with suppress(OSError):
+                (out / f".{made.file_name}.new").unlink()
         raise ListError(f"{error.filename or out}: cannot be written: {error.strerror or error}") from error
     return {made.split: made in new for made in lists}

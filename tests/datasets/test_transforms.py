@@ -46,6 +46,21 @@ def places(clip, out, size, crop) -> list[tuple[int, int, bool]]:
     return found
 
 
+@pytest.mark.parametrize("make", [support, query, lambda **size: transforms.test_transform(**PLAIN, **size)])
+def test_pixels_do_not_depend_on_the_number_of_threads(make):
+    """Loader workers have one thread, the main process has several."""
+    clip, transform, before = picture(240, 320, 8), make(scale=256, crop=224), torch.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            found.append((transform(clip, 0), torch.from_numpy(transforms.resize_frames(clip, (256, 256)))))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(a, b) for other in found[1:] for a, b in zip(found[0], other, strict=True))
+
+
 @pytest.mark.parametrize("case", sorted(k.removesuffix("/clip") for k in GOLDEN.files if k.endswith("/clip")))
 @pytest.mark.parametrize("as_tensor", [False, True])
 def test_test_transform_is_the_published_one(case, as_tensor):

@@ -229,11 +229,36 @@ def test_lost_frames_of_an_avi_are_said(copied):
     assert f"test {video}: {reason}" in page
 
 
+def test_a_link_that_leads_to_itself_is_one_missing_video(copied):
+    root, project = copied
+    video = listed(root)[0]
+    (root / video).unlink()
+    (root / video).symlink_to(Path(video).name)
+    status, page, table = run(project, "--splits", "test")
+    assert status == 1 and table.status.value_counts().to_dict() == {"ok": 19, "missing": 1}
+    assert "cannot be looked at: Too many levels of symbolic links" in page
+    assert "of each file one frame near the end (--every-frame: all) was decoded" in page
+
+
+def test_settings_before_and_behind_an_option(copied):
+    _, project = copied
+    out = project.parent / "checked"
+    assert main(["check", "--cfg", str(project), "DATA.TEST_SCALE", "72", "--out", str(out), "DATA.NUM_INPUT_FRAMES",
+                 "1000"]) == 0
+    assert (pd.read_parquet(out / "manifest.parquet").status == "short").all()
+
+
 def test_what_is_wrong_with_the_command_is_said(copied, capsys):
     root, project = copied
     assert main(["check", "--cfg", str(project), "DATA.DATA_ROOT_DIR", str(root / "none")]) == 1
     assert f"LaunchError: DATA.DATA_ROOT_DIR: expected the directory of the videos, found no directory {root}/none" in (
         capsys.readouterr().err)
+    for options, text in ((["--workers", "-1"], "found -1 and 60"), (["--limit", "0"], "found 0 and 0")):
+        assert main(["check", "--cfg", str(project), *options]) == 1
+        assert f"--workers of at least 1 (0: one a core) and --limit above 0, {text}" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["check", "--cfg", str(project), "--outt", "x"])
+    assert "unrecognized arguments: --outt" in capsys.readouterr().err
     (root / "test_few_shot.txt").write_text("".join(f"test{k}//{k}.mp4\n" for k in range(9)))
     assert main(["check", "--cfg", str(project), "--splits", "test"]) == 1
     assert "line 6: expected a class index below 5, as many as there are class names, found 5" in (

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from datasets.annotations import list_hash
-from runs.identity import data_set_name, list_name
+from runs.identity import data_set_name, foreign_names, list_name
 from tests.conftest import REPOSITORY
 from utils.config import load_config
 
@@ -21,6 +21,18 @@ def test_every_known_list_has_its_name_and_others_are_custom():
             assert len(digest) == 64 and list_name(split, digest) == name
     assert list_name("test", KNOWN["ssv2_full@67013"]["train"]).startswith("custom-")  # of another split
     assert list_name("test", "ab" * 32) == "custom-abababab"
+
+
+def test_class_names_of_another_published_data_set_are_told():
+    names = {name: load_config(next((REPOSITORY / "configs/projects/CLIPFSAR" / name).glob("*.yaml"))).TEST.CLASS_NAME
+             for name in ("ssv2_full", "ssv2_small")}
+    digest = KNOWN["ssv2_full@67013"]["test"]
+    assert foreign_names("test", digest, names["ssv2_full"]) is None
+    assert foreign_names("test", digest, names["ssv2_small"]) == (
+        "this is ssv2_full@67013, whose class indices are those of ssv2_full, but the test class names are "
+        "ssv2_small's")
+    assert foreign_names("test", digest, [f"a {name}" for name in names["ssv2_small"]]) is None  # words of one's own
+    assert foreign_names("test", "ab" * 32, names["ssv2_small"]) is None
 
 
 @pytest.mark.skipif(not SPLITS.is_dir(), reason="the published split lists are not beside this checkout")

@@ -76,6 +76,22 @@ def test_published_lists_are_imported_and_named(dataset, tmp_path, capfd):
         assert published_lists.file_hash(dataset, split) == download.sha256(source)
 
 
+@needs_published
+def test_lists_of_another_data_set_and_another_order(tmp_path, capfd):
+    """SSv2-Full and SSv2-Small have equally many classes."""
+    status, _, error = call(capfd, "lists", "ssv2_small", "--from", PUBLISHED / "ssv2_full", "--out", tmp_path)
+    assert status == 1 and list(tmp_path.iterdir()) == []
+    assert ("expected a list of ssv2_small: this is ssv2_full@67013, whose class indices are those of ssv2_full, but "
+            "the train class names are ssv2_small's") in error
+    for split in SPLITS:
+        own = lines(PUBLISHED / "ssv2_small" / f"{split}_few_shot.txt")
+        (tmp_path / "in").mkdir(exist_ok=True)
+        (tmp_path / "in" / f"{split}_few_shot.txt").write_text("\n".join(own[::-1] if split == "val" else own) + "\n")
+    status, out, _ = call(capfd, "lists", "ssv2_small", "--from", tmp_path / "in", "--out", tmp_path / "out")
+    assert status == 0 and out.count("in another order than published") == 1
+    assert "val: the lines of ssv2_small@cmn in another order than published: the same videos, other episodes" in out
+
+
 @pytest.mark.parametrize("dataset", ["ucf101", "hmdb51"])
 def test_a_folder_of_other_videos(dataset, tmp_path, capfd):
     """Six videos a class: refused with counts; with --partial lists of what is there."""

@@ -84,8 +84,9 @@ def test_refusals(video, tmp_path, capsys):
     (tmp_path / "empty.mp4").touch()
     assert probe(capsys, tmp_path / "empty.mp4")[::2] == (
         1, f"\nVideoDecodeError: {tmp_path}/empty.mp4: empty file (0 bytes)\n")
-    assert probe(capsys, video, "--frames", -1)[2] == (
-        "\nLaunchError: expected --frames of at least 1 and --rate above 0, found -1 and 8\n")
+    for option, value, found in (("--frames", 0, "0 and 8"), ("--frames", 300, "300 and 8"), ("--rate", 0, "8 and 0")):
+        assert probe(capsys, video, option, value)[2] == (
+            f"\nLaunchError: expected --frames from 1 to 64 and --rate above 0, found {found}\n")
     status, _, error = probe(capsys, video, "--out", tmp_path / "x.jpg")
     assert status == 1 and f"--out: expected a name that ends in .png, found {tmp_path}/x.jpg" in error
     assert "unknown decoder 'x'" in probe(capsys, video, "--decoder", "x")[2]
