@@ -84,7 +84,7 @@ def test_lists_of_another_data_set_and_another_order(tmp_path, capfd):
     assert ("expected a list of ssv2_small: this is ssv2_full@67013, whose class indices are those of ssv2_full, but "
             "the train class names are ssv2_small's") in error
     for split in SPLITS:
-        own = lines(PUBLISHED / "ssv2_small" / f"{split}_few_shot.txt")
+        own = (PUBLISHED / "ssv2_small" / f"{split}_few_shot.txt").read_text().splitlines()
         (tmp_path / "in").mkdir(exist_ok=True)
         (tmp_path / "in" / f"{split}_few_shot.txt").write_text("\n".join(own[::-1] if split == "val" else own) + "\n")
     status, out, _ = call(capfd, "lists", "ssv2_small", "--from", tmp_path / "in", "--out", tmp_path / "out")
