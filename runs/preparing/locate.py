@@ -59,7 +59,7 @@ def walk_videos(root: Path) -> dict[str, list[str]]:
                         break
                     if entry.is_dir(follow_symlinks=False):
                         folders.append(path)
-                    elif entry.name.lower().endswith(SUFFIXES) and entry.is_file():
+                    elif entry.name.lower().endswith(SUFFIXES) and os.path.isfile(entry):
                         found[stem(entry.name)].append(path)
         except PermissionError:
             continue
@@ -113,7 +113,7 @@ def _exact(root: Path, record: VideoRecord, list_format: str | None, prefer_fold
         return Located(None, False, _state(root, record, error))
     except AnnotationError as error:
         return Located(None, True, str(error))
-    except OSError as error:  # no permission, a link that leads to itself
+    except OSError as error:  # no permission
         return Located(None, True, f"cannot be looked at: {error.strerror or error}")
 
 
