@@ -74,6 +74,11 @@ def episode_sizes(cfg: Config, split: str) -> dict[str, int]:
             "query": train.QUERY_PER_CLASS_TEST}
 
 
+def list_file(cfg: Config, split: str) -> Path:
+    """Where the list of a split lies."""
+    return Path(cfg.DATA.ANNO_DIR) / f"{split}_few_shot.txt"
+
+
 def _episode_count(cfg: Config, split: str) -> int:
     train = cfg.TRAIN
     return {"train": train.NUM_TRAIN_TASKS, "val": train.NUM_VAL_TASKS or train.NUM_TEST_TASKS,
@@ -148,7 +153,7 @@ def build_split(cfg: Config, split: str) -> SplitData:
     data, training, sizes = cfg.DATA, split == "train", episode_sizes(cfg, split)
     data_set = DATASETS[cfg.TRAIN.DATASET if training else cfg.TEST.DATASET]
     decoder = choose_decoder(data.DECODER)
-    list_path, names = Path(data.ANNO_DIR) / f"{split}_few_shot.txt", class_names_of(cfg, split)
+    list_path, names = list_file(cfg, split), class_names_of(cfg, split)
     records = read_split_list(list_path, split, cfg.TRAIN.DATASET_FEW)
     check_classes(records, names, sizes["shot"] + sizes["query"], list_path)
     seed = cfg.RANDOM_SEED if training else cfg.TEST.EPISODE_SEED

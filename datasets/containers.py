@@ -5,6 +5,15 @@ from pathlib import Path
 SLACK = 1024  # bytes a container may promise and not have before it counts as truncated
 
 
+def container_kind(head: bytes) -> str | None:
+    """"mp4", "avi" or "matroska" (WebM, too), by the first bytes of a file; None: another, or none."""
+    if head[:4] == b"RIFF":
+        return "avi"
+    if head[:4] == b"\x1aE\xdf\xa3":
+        return "matroska"
+    return "mp4" if head[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip") else None
+
+
 def _ebml_number(head: bytes, at: int, keep_marker: bool) -> tuple[int, int]:
     """An EBML number and the position behind it; -1 for "unknown size"."""
     length = 9 - head[at].bit_length()
@@ -56,13 +65,13 @@ def container_problem(path: Path) -> str | None:
         return "empty file (0 bytes)"
     with open(path, "rb") as file:
         head = file.read(128)
-    end = None
-    if head[:4] == b"RIFF" and len(head) >= 12:
+    kind, end = container_kind(head), None
+    if kind == "avi" and len(head) >= 12:
         declared = int.from_bytes(head[4:8], "little")
         end = None if declared in (0, 2**32 - 1) else declared + 8
-    elif head[:4] == b"\x1aE\xdf\xa3" and len(head) == 128:
+    elif kind == "matroska" and len(head) == 128:
         end = _matroska_end(head)
-    elif head[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip"):
+    elif kind == "mp4":
         return _mp4_problem(path, size)
     if end is not None and end > size + SLACK:
         return f"truncated: the file should have {end} bytes, found {size}"

@@ -13,34 +13,32 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.readers import DECODERS, SHORTFALL, Clip, PyavClip, first_line, header_facts
+from datasets.containers import container_kind
+from datasets.readers import DECODERS, SHORTFALL, Clip, Header, PyavClip, first_line, header_facts
 from utils.errors import LaunchError, VideoDecodeError
 
 REORDERED_RIGHT = ("h264", "hevc", "vp8", "vp9", "av1")  # codecs whose B-frames both jump over rightly in MP4, Matroska
-MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip")
 
 
-def _jumps_are_wrong(path: Path) -> bool:
-    """Whether a decoder that jumps may give another frame than the index says."""
+def _look(path: Path) -> tuple[bool, Header | None]:
+    """Whether a decoder that jumps may give another frame than the index says; the header, where it was read for it."""
     with open(path, "rb") as file:
         head = file.read(64)
-    matroska = head[:4] == b"\x1aE\xdf\xa3"
-    if matroska and b"webm" in head:  # VP8, VP9, AV1 only
-        return False
+    kind = container_kind(head)
+    if kind == "matroska" and b"webm" in head:  # VP8, VP9, AV1 only
+        return False, None
     found = header_facts(path)
     if not found.codec:  # the decoder is to say what is wrong with it
-        return False
-    if matroska or head[4:8] in MP4_BOXES:
-        return found.reordered and found.codec not in REORDERED_RIGHT
-    if head[:4] == b"RIFF":
-        return found.reordered or found.codec in ("h264", "hevc")
-    return True
+        return False, found
+    if kind == "avi":
+        return found.reordered or found.codec in ("h264", "hevc"), found
+    return kind is None or (found.reordered and found.codec not in REORDERED_RIGHT), found
 
 
 @DECODERS.register("decord")
 def open_decord(path: Path) -> Clip:
     """The file as DecordClip; as PyavClip where decord would give wrong frames, or finds none that it can decode."""
-    if _jumps_are_wrong(path):
+    if _look(path)[0]:
         return PyavClip(path)
     try:
         return DecordClip(path)
@@ -114,13 +112,14 @@ def require_torchcodec() -> None:
 def open_torchcodec(path: Path) -> Clip:
     """The file as TorchcodecClip; as PyavClip where torchcodec would give wrong frames."""
     require_torchcodec()
-    return PyavClip(path) if _jumps_are_wrong(path) else TorchcodecClip(path)
+    wrong, header = _look(path)
+    return PyavClip(path) if wrong else TorchcodecClip(path, header or header_facts(path))
 
 
 class TorchcodecClip:
     """A file read by torchcodec, one thread, on the CPU; it scans the packets once, so indices are exact."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, header: Header):
         from torchcodec.decoders import VideoDecoder
 
         self.path = path
@@ -133,8 +132,7 @@ class TorchcodecClip:
             raise VideoDecodeError(path, f"not a video, or damaged (torchcodec: {reason})") from error
         self.num_frames = found.num_frames or 0
         # The header's average rate, as the other decoders give it: torchcodec's own differs where the rate varies.
-        rate = header_facts(path).fps
-        self.fps = rate if math.isfinite(rate) else float(found.average_fps or math.nan)
+        self.fps = header.fps if math.isfinite(header.fps) else float(found.average_fps or math.nan)
 
     def frames(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """See Clip."""

@@ -1,6 +1,6 @@
 """What a number is a number of: names of split lists and data sets."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 
 from utils.config.class_names import CLASSES, names_by_split, pool_names, read_class_names
@@ -27,21 +27,21 @@ def foreign_names(split: str, digest: str, names: Sequence[str]) -> str | None:
     """
     own = list_name(split, digest)
     data_set = own.split("@")[0]
-    if data_set not in pool_names() or _pool_classes(data_set, split) == tuple(names):
+    if data_set not in pool_names() or _data_set_with(split, names, [data_set]):
         return None
-    other = next((name for name in pool_names() if _pool_classes(name, split) == tuple(names)), None)
+    other = _data_set_with(split, names, pool_names())
     return other and f"this is {own}, whose class indices are those of {data_set}, but the {split} class names are " \
                      f"{other}'s"
 
 
-def _pool_classes(name: str, split: str) -> tuple[str, ...] | None:
-    return read_class_names(CLASSES / f"{name}.yaml").splits.get(split)
-
-
 def data_set_name(cfg: Config) -> str:
     """The class file of the pool whose test classes these are; else custom."""
-    test = names_by_split(cfg).get("test")
-    for name in ([cfg.DATA.CLASSES] if cfg.DATA.CLASSES in pool_names() else pool_names()):
-        if read_class_names(CLASSES / f"{name}.yaml").splits.get("test") == test:
-            return name
-    return "custom"
+    candidates = [cfg.DATA.CLASSES] if cfg.DATA.CLASSES in pool_names() else pool_names()
+    return _data_set_with("test", names_by_split(cfg).get("test"), candidates) or "custom"
+
+
+def _data_set_with(split: str, names: Sequence[str] | None, candidates: Iterable[str]) -> str | None:
+    """The first of the pool's class files with these classes in a split."""
+    wanted = names and tuple(names)
+    return next((name for name in candidates
+                 if read_class_names(CLASSES / f"{name}.yaml").splits.get(split) == wanted), None)

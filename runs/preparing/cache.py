@@ -13,19 +13,20 @@ import numpy as np
 from tqdm import tqdm
 
 from datasets.annotations import list_hash, read_split_list, resolve_video
-from datasets.builder import split_frame_size
+from datasets.builder import list_file, split_frame_size
 from datasets.decoding import choose_decoder, open_video, read_frames
 from datasets.frame_cache import FrameCache
 from datasets.frame_cache_writer import CacheWriter, Encoded, Job, encode_video, undecodable
 from datasets.frame_codec import MODES, QUALITY, Codec
 from datasets.frame_index import Entry
 from datasets.transforms import resize_frames
-from runs.preparing.pool import Failure, cores, guarded
+from runs.preparing.pool import Failure, guarded
+from runs.preparing.split_lists import SPLITS
 from utils.config import load_config
 from utils.config.schema import Config
+from utils.cores import cores
 from utils.errors import ConfigError, FrameCacheError, VideoDecodeError
 
-SPLITS = ("train", "val", "test")
 ESTIMATE_AFTER = 8  # videos, from which the disk space is estimated
 SAMPLE_VIDEOS, SAMPLE_FRAMES = 16, 8  # decoded again to compare
 LIMIT = 300.0  # seconds a video
@@ -68,7 +69,7 @@ def make_plan(cfg: Config) -> Plan:
     """Every video of the lists in DATA.ANNO_DIR with the sizes its lists need."""
     data, sizes, records, lists = cfg.DATA, {}, {}, {}
     decoder = choose_decoder(data.DECODER)
-    paths = {split: Path(data.ANNO_DIR) / f"{split}_few_shot.txt" for split in SPLITS}
+    paths = {split: list_file(cfg, split) for split in SPLITS}
     for split, path in paths.items():
         if split != "test" and not path.exists():  # a test needs no other list; without its own there is nothing to do
             continue

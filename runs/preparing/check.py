@@ -20,20 +20,21 @@ import pandas as pd
 from tqdm import tqdm
 
 from datasets.annotations import list_hash, read_split_list
-from datasets.builder import class_names_of, episode_sizes
+from datasets.builder import class_names_of, episode_sizes, list_file
 from datasets.decoding import choose_decoder
 from runs.identity import foreign_names
 from runs.preparing.check_lists import write_lists
 from runs.preparing.check_report import Checked, Needs, page, problems
 from runs.preparing.examine import Facts, Job, examine
 from runs.preparing.locate import Located, locate
-from runs.preparing.pool import Failure, cores, guarded
+from runs.preparing.pool import Failure, guarded
+from runs.preparing.split_lists import SPLITS
 from utils.config import load_config
 from utils.config.schema import Config
+from utils.cores import cores
 from utils.episode import VideoRecord
 from utils.errors import AnnotationError, LaunchError
 
-SPLITS = ("train", "val", "test")
 FORMAT = 1  # raise it when the same file gives other facts
 LIMIT = 60.0  # seconds a file
 
@@ -67,7 +68,7 @@ def read_lists(cfg: Config, splits: Iterable[str]) -> list[Listed]:
     if not root.is_dir():
         raise LaunchError(f"DATA.DATA_ROOT_DIR: expected the directory of the videos, found no directory {root}")
     for split in splits:
-        path, names = Path(cfg.DATA.ANNO_DIR) / f"{split}_few_shot.txt", class_names_of(cfg, split)
+        path, names = list_file(cfg, split), class_names_of(cfg, split)
         if path.is_file() and (problem := foreign_names(split, list_hash(path), names)):
             raise AnnotationError(f"{path}: {problem}")
         for record in read_split_list(path, split, cfg.TRAIN.DATASET_FEW):
@@ -85,7 +86,7 @@ def _others(cfg: Config, splits: Iterable[str]) -> list[VideoRecord]:
     found: list[VideoRecord] = []
     for split in set(SPLITS) - set(splits):
         with suppress(AnnotationError):
-            found += read_split_list(Path(cfg.DATA.ANNO_DIR) / f"{split}_few_shot.txt", split, cfg.TRAIN.DATASET_FEW)
+            found += read_split_list(list_file(cfg, split), split, cfg.TRAIN.DATASET_FEW)
     return found
 
 

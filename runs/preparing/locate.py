@@ -5,13 +5,13 @@ listed place has nothing; the folder is walked once, and only then.
 """
 
 import os
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from datasets.annotations import is_jpeg, resolve_video
+from runs.preparing.split_lists import plain
 from utils.episode import VideoRecord
 from utils.errors import AnnotationError, VideoDecodeError
 
@@ -39,11 +39,6 @@ def stem(path: str) -> str:
     return next((low[: -len(suffix)] for suffix in SUFFIXES if low.endswith(suffix)), low)
 
 
-def _plain(name: str) -> str:
-    """A folder's name for comparison: `Brush Hair` is `brush_hair`."""
-    return re.sub(r"[\W_]", "", name.lower())
-
-
 def walk_videos(root: Path) -> dict[str, list[str]]:
     """Lower-case name without extension to the videos of that name: paths under `root` of files and frame folders."""
     found: dict[str, list[str]] = defaultdict(list)
@@ -67,7 +62,7 @@ def walk_videos(root: Path) -> dict[str, list[str]]:
 
 
 def _parent(path: str) -> str:
-    return _plain(PurePosixPath(path).parent.name)
+    return plain(PurePosixPath(path).parent.name)
 
 
 def _rank(record: VideoRecord, path: str, classes: set[str]) -> int | None:

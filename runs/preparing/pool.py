@@ -41,11 +41,6 @@ class _Worker:
     ready: bool = False
 
 
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _end_with_parent() -> None:
     """End this process when the one that started it is gone, however that ended."""
     wait([multiprocessing.parent_process().sentinel])

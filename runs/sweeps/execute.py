@@ -17,6 +17,7 @@ from typing import IO
 from tqdm import tqdm
 
 from runs.sweeps.grid import Combination
+from utils.cores import cores
 from utils.lock import lock_file
 from utils.signals import handling
 
@@ -41,11 +42,6 @@ def is_done(combination: Combination) -> bool:
 def marker_text(combination: Combination) -> str:
     """The marker's content as far as it is known beforehand."""
     return json.dumps({"config_sha256": combination.config_sha256, "command": combination.command()})
-
-
-def cores() -> int:
-    """CPU cores this process may use."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def environment(jobs: int) -> dict[str, str]:
