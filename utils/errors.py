@@ -75,6 +75,14 @@ class LaunchError(FewShotError):
     """The machine cannot run what the configuration asks for."""
 
 
+class RankError(FewShotError):
+    """A rank that ended, and with it the run: names the rank and the cause."""
+
+
+class LostRankError(FewShotError):
+    """Another rank is gone: what went wrong is told by that one."""
+
+
 class OutputDirError(FewShotError):
     """An OUTPUT_DIR that another process is using, or that cannot be written to."""
 

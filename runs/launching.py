@@ -1,0 +1,46 @@
+"""Where a run takes place: in this process, as one rank of a launcher, or in ranks that this process starts."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from runs.preflight import check_names
+from runs.seeds import run_seeds
+from runs.session import run
+from utils.config.loader import Resolved
+from utils.distributed import ALONE, Ranks
+from utils.launch import as_rank, choose_device, start_ranks
+from utils.signals import under_launcher
+
+RUN = str(Path(__file__).with_name("run.py"))
+
+
+def launch(resolved: Resolved, overrides: Sequence[str], arguments: Sequence[str],
+           script: Sequence[str] = (RUN,)) -> None:
+    """Run a configuration.
+
+    Args:
+        overrides: the KEY VALUE pairs it was loaded with. arguments: the command line it came from.
+        script: what each rank that is started runs, with `arguments`.
+
+    Raises RankError: another rank has failed, or this one; and as runs.session.run.
+    """
+    cfg = resolved.config
+    if under_launcher():
+        with as_rank(cfg.NUM_GPUS > 0) as ranks:
+            _run(resolved, overrides, ranks)
+        return
+    count = cfg.NUM_GPUS or cfg.NUM_PROCESSES
+    if count == 1:
+        _run(resolved, overrides, ALONE)
+        return
+    check_names(resolved)
+    choose_device(cfg.NUM_GPUS)
+    start_ranks([sys.executable, *script, *arguments], count)
+
+
+def _run(resolved: Resolved, overrides: Sequence[str], ranks: Ranks) -> None:
+    if resolved.config.RANDOM_SEEDS:
+        run_seeds(resolved, overrides, ranks)
+    else:
+        run(resolved, ranks)
