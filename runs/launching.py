@@ -15,13 +15,11 @@ from utils.signals import under_launcher
 RUN = str(Path(__file__).with_name("run.py"))
 
 
-def launch(resolved: Resolved, overrides: Sequence[str], arguments: Sequence[str],
-           script: Sequence[str] = (RUN,)) -> None:
+def launch(resolved: Resolved, overrides: Sequence[str], arguments: Sequence[str]) -> None:
     """Run a configuration.
 
     Args:
-        overrides: the KEY VALUE pairs it was loaded with. arguments: the command line it came from.
-        script: what each rank that is started runs, with `arguments`.
+        overrides: the KEY VALUE pairs it was loaded with. arguments: the command line it came from, for the ranks.
 
     Raises RankError: another rank has failed, or this one; and as runs.session.run.
     """
@@ -36,7 +34,7 @@ def launch(resolved: Resolved, overrides: Sequence[str], arguments: Sequence[str
         return
     check_names(resolved)
     choose_device(cfg.NUM_GPUS)
-    start_ranks([sys.executable, *script, *arguments], count)
+    start_ranks([sys.executable, RUN, *arguments], count)
 
 
 def _run(resolved: Resolved, overrides: Sequence[str], ranks: Ranks) -> None:

@@ -5,6 +5,7 @@ batch statistics over nccl where the ranks have GPUs.
 """
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,7 +32,8 @@ def _exchange() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise LostRankError(f"an exchange with the other ranks broke off ({str(error).splitlines()[0]})") from error
+        reason = re.sub(r"^(\[[^]]*\]\s*)+", "", str(error).splitlines()[0]).split(". ")[0]
+        raise LostRankError(f"an exchange with the other ranks broke off ({reason})") from error
 
 
 @dataclass(frozen=True, slots=True)

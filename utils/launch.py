@@ -51,7 +51,9 @@ def start_ranks(command: Sequence[str], count: int) -> None:
 
     Raises RankError, Stopped, LaunchError.
     """
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the cause is told below
+    for name in list(logging.root.manager.loggerDict):
+        if name.startswith("torch.distributed.elastic"):  # each has a level of its own; the cause is told below
+            logging.getLogger(name).setLevel(logging.CRITICAL)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // count)))
     config = LaunchConfig(min_nodes=1, max_nodes=1, nproc_per_node=count, run_id=uuid.uuid4().hex, max_restarts=0,
                           rdzv_backend="c10d", rdzv_endpoint="localhost:0", local_addr="localhost")
@@ -66,29 +68,34 @@ def start_ranks(command: Sequence[str], count: int) -> None:
 
 
 def _order(failure: ProcessFailure) -> int:
-    """How likely a failure is the first cause: a killed process, an error of its own, an abort, a stop, a lost rank."""
+    """How likely a failure is the first cause: a killed process, an error that was told, any other end, a stop, a lost
+    rank. Lower is likelier."""
+    if said := _recorded(failure):
+        return 4 if said.startswith(LostRankError.__name__) else 1
     if failure.exitcode in _STOPPED:
         return 3
-    if failure.exitcode < 0:
-        return 2 if failure.exitcode == -signal.SIGABRT else 0
-    return 4 if _recorded(failure).startswith(LostRankError.__name__) else 1
+    return 0 if failure.exitcode < 0 and failure.exitcode != -signal.SIGABRT else 2
 
 
 def _recorded(failure: ProcessFailure) -> str:
     """What a rank said of its end; empty: nothing."""
-    return failure.message if os.path.isfile(failure.error_file) else ""
+    message = failure.error_file_data["message"] if os.path.isfile(failure.error_file) else ""
+    return message["message"] if isinstance(message, dict) else message
 
 
 def _cause(failures: Mapping[int, ProcessFailure], count: int) -> RankError | Stopped:
     """Why the ranks ended: the error of the one that ended first of itself."""
     rank, failure = min(failures.items(), key=lambda item: (_order(item[1]), item[0]))
-    if failure.exitcode in _STOPPED:
+    said = _recorded(failure)
+    if not said and failure.exitcode in _STOPPED:
         return Stopped(_STOPPED[failure.exitcode], f"its {count} ranks have ended")
-    if failure.exitcode < 0:
+    if said:
+        text = said.splitlines()[0].rstrip(".:")
+    elif failure.exitcode < 0:
         name = signal.Signals(-failure.exitcode).name
         text = f"killed by {name}" + (" (by hand, or as memory ran out)" if name == "SIGKILL" else "")
     else:
-        text = (_recorded(failure) or f"exit status {failure.exitcode}").splitlines()[0]
+        text = f"exit status {failure.exitcode}"
     return RankError(f"rank {rank} of {count} has ended the run: {text}. The same command goes on from what was saved")
 
 
@@ -106,6 +113,7 @@ def as_rank(gpus: bool) -> Iterator[Ranks]:
         ranks.barrier()
         leave_ranks()
     except KeyboardInterrupt as stop:
+        leave_ranks()
         if rank == 0:
             raise
         raise SystemExit(128 + number_of(stop)) from stop  # rank 0 says what is to say
@@ -114,6 +122,8 @@ def as_rank(gpus: bool) -> Iterator[Ranks]:
             with suppress(KeyboardInterrupt):
                 time.sleep(LOST_SECONDS)
         get_error_handler().record_exception(error)
+        if not gpus:  # nccl may wait for the lost rank
+            leave_ranks()
         if isinstance(error, (FewShotError, OSError)):
             raise RankError(f"rank {rank} of {world}: {described(error)}") from error
         raise
