@@ -6,11 +6,12 @@ from pathlib import Path
 
 from runs.preflight import check_names
 from runs.seeds import run_seeds
-from runs.session import run
+from runs.session import going_on, run
 from utils.config.loader import Resolved
 from utils.distributed import ALONE, Ranks
+from utils.errors import RankError
 from utils.launch import as_rank, choose_device, start_ranks
-from utils.signals import under_launcher
+from utils.signals import Stopped, under_launcher
 
 RUN = str(Path(__file__).with_name("run.py"))
 
@@ -34,7 +35,12 @@ def launch(resolved: Resolved, overrides: Sequence[str], arguments: Sequence[str
         return
     check_names(resolved)
     choose_device(cfg.NUM_GPUS)
-    start_ranks([sys.executable, RUN, *arguments], count)
+    try:
+        start_ranks([sys.executable, RUN, *arguments], count)
+    except Stopped as stop:
+        raise Stopped(stop.number, going_on(cfg)) from stop
+    except RankError as error:
+        raise RankError(f"{error}; {going_on(cfg)}") from error
 
 
 def _run(resolved: Resolved, overrides: Sequence[str], ranks: Ranks) -> None:

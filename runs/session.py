@@ -13,6 +13,7 @@ from torch import nn
 
 from datasets.builder import SplitData
 from models.builder import build_criterion, build_model
+from models.sync_batch_norm import over_ranks
 from runs import results
 from runs.complexity import complexity_line
 from runs.evaluate import Evaluator
@@ -109,7 +110,7 @@ def open_session(resolved: Resolved, ranks: Ranks = ALONE) -> Session:
     notes = describe_notes(resolved).strip()
     if notes:
         _LOGGER.info("%s", notes)
-    store = checkpoint.CheckpointStore(output_dir / "checkpoints", cfg.TRAIN.KEEP_CHECKPOINTS)
+    store = checkpoints_of(cfg)
     if ranks.main:
         prepare_output(cfg, store)
     splits = read_splits(cfg)
@@ -142,14 +143,21 @@ def finished(session: Session) -> int | None:
     return resume["iteration"] if keep_best(session.store, resume["best_iteration"]) else None
 
 
-def going_on(session: Session) -> str:
+def checkpoints_of(cfg: Config) -> checkpoint.CheckpointStore:
+    """The checkpoints in OUTPUT_DIR."""
+    return checkpoint.CheckpointStore(Path(cfg.OUTPUT_DIR) / "checkpoints", cfg.TRAIN.KEEP_CHECKPOINTS)
+
+
+def going_on(cfg: Config) -> str:
     """What the same command does after an interruption."""
-    if not session.cfg.TRAIN.ENABLE:
+    if cfg.RANDOM_SEEDS:
+        return "the same command goes on with the seed that was under way"
+    if not cfg.TRAIN.ENABLE:
         return "the same command starts the test anew"
-    saved = session.store.latest()
+    saved = checkpoints_of(cfg).latest()
     if saved is None:
         return "nothing saved yet: the same command starts anew"
-    command = "the same command" + ("" if session.cfg.TRAIN.AUTO_RESUME else " with TRAIN.AUTO_RESUME true")
+    command = "the same command" + ("" if cfg.TRAIN.AUTO_RESUME else " with TRAIN.AUTO_RESUME true")
     return f"{command} goes on from {saved}"
 
 
@@ -164,7 +172,7 @@ def run(resolved: Resolved, ranks: Ranks = ALONE) -> dict:
         try:
             return train_and_test(session)
         except KeyboardInterrupt as stop:
-            raise Stopped(number_of(stop), going_on(session)) from stop
+            raise Stopped(number_of(stop), going_on(session.cfg)) from stop
 
 
 def train_and_select(session: Session, model: nn.Module) -> int:
@@ -200,6 +208,8 @@ def train_and_test(session: Session) -> dict:
     cfg, directory, path, ranks = session.cfg, session.output_dir, session.store.best, session.ranks
     seed_everything(cfg.RANDOM_SEED)
     model = build_model(cfg).to(session.device)
+    if cfg.BN.SYNC and ranks.world > 1 and not cfg.BN.FREEZE:
+        over_ranks(model, ranks.group)
     trained_to = ranks.broadcast(finished(session) if ranks.main else None)
     if cfg.TRAIN.ENABLE and trained_to is None:
         trained_to = train_and_select(session, model)

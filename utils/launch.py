@@ -22,6 +22,7 @@ from utils.signals import STOPPING, Stopped, number_of
 
 LOST_SECONDS = 5  # a rank that lost another waits so long before it ends: the launcher is to see the other's end first
 _STOPPED = {sign * number + (128 if sign > 0 else 0): number for number in STOPPING for sign in (1, -1)}
+_OWN = "clip-fsar-"  # start of the names of our own launches
 _PR_SET_PDEATHSIG = 1
 
 
@@ -55,14 +56,14 @@ def start_ranks(command: Sequence[str], count: int) -> None:
         if name.startswith("torch.distributed.elastic"):  # each has a level of its own; the cause is told below
             logging.getLogger(name).setLevel(logging.CRITICAL)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // count)))
-    config = LaunchConfig(min_nodes=1, max_nodes=1, nproc_per_node=count, run_id=uuid.uuid4().hex, max_restarts=0,
-                          rdzv_backend="c10d", rdzv_endpoint="localhost:0", local_addr="localhost")
+    config = LaunchConfig(min_nodes=1, max_nodes=1, nproc_per_node=count, max_restarts=0, local_addr="localhost",
+                          run_id=_OWN + uuid.uuid4().hex, rdzv_backend="c10d", rdzv_endpoint="localhost:0")
     try:
         elastic_launch(config, command[0])(*command[1:])
     except ChildFailedError as error:
         raise _cause(error.failures, count) from error
     except SignalException as stop:
-        raise Stopped(int(stop.sigval), f"its {count} ranks have ended") from stop
+        raise Stopped(int(stop.sigval)) from stop
     except RendezvousError as error:
         raise LaunchError(f"the {count} ranks could not be started: {error}") from error
 
@@ -88,7 +89,7 @@ def _cause(failures: Mapping[int, ProcessFailure], count: int) -> RankError | St
     rank, failure = min(failures.items(), key=lambda item: (_order(item[1]), item[0]))
     said = _recorded(failure)
     if not said and failure.exitcode in _STOPPED:
-        return Stopped(_STOPPED[failure.exitcode], f"its {count} ranks have ended")
+        return Stopped(_STOPPED[failure.exitcode])
     if said:
         text = said.splitlines()[0].rstrip(".:")
     elif failure.exitcode < 0:
@@ -96,7 +97,7 @@ def _cause(failures: Mapping[int, ProcessFailure], count: int) -> RankError | St
         text = f"killed by {name}" + (" (by hand, or as memory ran out)" if name == "SIGKILL" else "")
     else:
         text = f"exit status {failure.exitcode}"
-    return RankError(f"rank {rank} of {count} has ended the run: {text}. The same command goes on from what was saved")
+    return RankError(f"rank {rank} of {count} has ended the run: {text}")
 
 
 @contextmanager
@@ -114,9 +115,9 @@ def as_rank(gpus: bool) -> Iterator[Ranks]:
         leave_ranks()
     except KeyboardInterrupt as stop:
         leave_ranks()
-        if rank == 0:
+        if rank == 0 and not os.environ.get("TORCHELASTIC_RUN_ID", "").startswith(_OWN):
             raise
-        raise SystemExit(128 + number_of(stop)) from stop  # rank 0 says what is to say
+        raise SystemExit(128 + number_of(stop)) from stop  # rank 0 of torchrun, or the launcher, says what is to say
     except Exception as error:
         if isinstance(error, LostRankError):
             with suppress(KeyboardInterrupt):

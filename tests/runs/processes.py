@@ -9,6 +9,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import torch
+
 from datasets.few_shot import FewShotDataset
 from runs import launching, results, train, trainer
 from runs.evaluate import Evaluator
@@ -66,7 +68,8 @@ def install(moment: str, number: int) -> None:
 
 def _run(arguments: list[str], moment: str, number: int, output: Path, rank: int | None) -> None:
     os.setsid()
-    os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the ranks, and here: other numbers of threads round otherwise
+    torch.set_num_threads(1)
     launching.RUN = str(Path(__file__).with_name("one_rank.py"))
     if rank is not None:
         os.environ.update(MOMENT_RANK=str(rank), MOMENT=moment, MOMENT_SIGNAL=str(int(number)))
