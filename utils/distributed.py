@@ -26,14 +26,23 @@ BUCKET_BYTES = 25 * 2**20
 _Item = TypeVar("_Item")
 
 
+def lost_rank(error: RuntimeError) -> LostRankError:
+    """torch's error of an exchange that broke off, in words."""
+    reason = re.sub(r"^(\[[^]]*\]\s*)+", "", str(error).splitlines()[0]).split(". ")[0]
+    return LostRankError(f"an exchange with the other ranks broke off ({reason})")
+
+
+def is_of_exchange(error: BaseException) -> bool:
+    """Whether an error came out of an exchange: within the model (BN.SYNC) it is a bare RuntimeError of gloo."""
+    return isinstance(error, dist.DistError) or type(error) is RuntimeError and "/gloo/" in str(error)
+
+
 @contextmanager
 def _exchange() -> Iterator[None]:
-    """torch's error of an exchange that broke off (a RuntimeError) as LostRankError."""
     try:
         yield
     except RuntimeError as error:
-        reason = re.sub(r"^(\[[^]]*\]\s*)+", "", str(error).splitlines()[0]).split(". ")[0]
-        raise LostRankError(f"an exchange with the other ranks broke off ({reason})") from error
+        raise lost_rank(error) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from torch.distributed.elastic.rendezvous import RendezvousError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from utils.distributed import Ranks, join_ranks, leave_ranks
+from utils.distributed import Ranks, is_of_exchange, join_ranks, leave_ranks, lost_rank
 from utils.errors import FewShotError, LaunchError, LostRankError, RankError, described
 from utils.signals import STOPPING, Stopped, number_of
 
@@ -118,7 +118,8 @@ def as_rank(gpus: bool) -> Iterator[Ranks]:
         if rank == 0 and not os.environ.get("TORCHELASTIC_RUN_ID", "").startswith(_OWN):
             raise
         raise SystemExit(128 + number_of(stop)) from stop  # rank 0 of torchrun, or the launcher, says what is to say
-    except Exception as error:
+    except Exception as caught:
+        error = lost_rank(caught) if is_of_exchange(caught) else caught
         if isinstance(error, LostRankError):
             with suppress(KeyboardInterrupt):
                 time.sleep(LOST_SECONDS)
@@ -126,7 +127,7 @@ def as_rank(gpus: bool) -> Iterator[Ranks]:
         if not gpus:  # nccl may wait for the lost rank
             leave_ranks()
         if isinstance(error, (FewShotError, OSError)):
-            raise RankError(f"rank {rank} of {world}: {described(error)}") from error
+            raise RankError(f"rank {rank} of {world}: {described(error)}") from caught
         raise
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.conftest import TINY_TOWER
 from tests.runs.processes import run_until
 from utils import checkpoint
 from utils.config import resolve_config
@@ -163,3 +164,45 @@ def test_a_rank_in_use_elsewhere_is_refused_by_name(project, two):
     with output_lock(two):
         status, text, _ = _run(project, "two", *CONSTANT, "NUM_PROCESSES", "2")
     assert status == 1 and "rank 0 of 2 has ended the run: OutputDirError" in text, text
+
+
+@pytest.fixture(scope="module")
+def resnet(project) -> tuple[str, ...]:
+    """Settings of a tower with batch norms."""
+    path = project.parent / "resnet.json"
+    path.write_text(json.dumps({**TINY_TOWER, "vision_cfg": {
+        "image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "head_width": 64}}))
+    return (*CONSTANT, "VIDEO.HEAD.BACKBONE_NAME", str(path))
+
+
+def test_frozen_batch_norms_make_ranks_equal(project, resnet):
+    """BN.FREEZE: no batch statistics, so two ranks learn what one rank learns, and the statistics stay."""
+    settings = (*resnet, "BN.FREEZE", "true", "TRAIN.RANK_GRADIENTS", "sum")
+    status, text, pair = _run(project, "frozen2", *settings, "NUM_PROCESSES", "2")
+    assert status == 0, text
+    status, text, one = _run(project, "frozen1", *settings, "TRAIN.NUM_TRAIN_TASKS", "8", "TRAIN.VAL_FRE_ITER", "4",
+                             "TRAIN.BATCH_SIZE_PER_TASK", "4")
+    assert status == 0, text
+    a, b = _state(one), _state(pair)
+    names = [name for name in a["model_state"] if "running" in name]
+    assert names and all(torch.equal(a["model_state"][name], b["model_state"][name]) for name in names)
+    curves = [[record["loss"] for record in _records(d) if record["kind"] == "train"] for d in (one, pair)]
+    assert curves[0][1::2] == pytest.approx(curves[1], abs=1e-5)
+
+
+def test_a_rank_lost_within_the_batch_norms_is_no_cause(project, resnet):
+    status, text, _ = _run(project, "lost", *resnet, "BN.SYNC", "true", "NUM_PROCESSES", "2", moment="losses:2",
+                           rank=1)
+    assert status == 1 and "RankError: rank 0 of 2: LostRankError: an exchange" in text and "Traceback" not in text
+    assert "RankError: rank 1 of 2 has ended the run: killed by SIGKILL" in text.rstrip().splitlines()[-1], text
+
+
+@pytest.mark.parametrize("sync", ["true", "false"])
+def test_an_episode_left_out_on_one_rank_stops_nobody(project, resnet, sync):
+    """TRAIN.ON_NONFINITE skip; with BN.SYNC, whose statistics span the ranks, all leave it out."""
+    status, text, directory = _run(project, f"skip_{sync}", *resnet, "BN.SYNC", sync, "TRAIN.ON_NONFINITE", "skip",
+                                   "NUM_PROCESSES", "2", moment="nan:2", rank=1)
+    assert status == 0 and "rank 1: iteration 1: the loss is not finite" in text and "Skipped (1 so far)" in text, text
+    assert _state(directory)["resume"]["skipped"] == 1
+    moved = _state(directory)["model_state"]["head.backbone.bn1.num_batches_tracked"]
+    assert moved == 8  # supports, then queries, in each of four iterations
