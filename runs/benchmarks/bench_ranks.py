@@ -2,9 +2,9 @@
 
 python runs/benchmarks/bench_ranks.py --data data/bench_ranks    (renders 8 classes x 12 clips there the first time)
 
-Both train in turns, several times; each figure is the median of its own iterations' times, loading included, from the
-records of log.jsonl after the first ones. Ranks on the CPU pay where a step's work is large beside the exchange of
-gradients: the tower here is a ViT of 4 layers and 192 channels at 112 pixels.
+Both train in turns, several times; a run's figure is the mean over its last 50 iterations at most, loading included, as
+log.jsonl has it, and the median over the turns is printed. Ranks on the CPU pay where a step's work is large beside the
+exchange of gradients: the tower here is a ViT of 4 layers and 192 channels at 112 pixels.
 """
 
 import argparse
