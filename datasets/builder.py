@@ -227,7 +227,8 @@ def _one_thread(worker: int) -> None:
     torch.set_num_threads(1)
 
 
-def build_loader(cfg: Config, split: SplitData, *, start: int = 0, rank: int = 0, world: int = 1) -> ItemLoader:
+def build_loader(cfg: Config, split: SplitData, *, start: int = 0, rank: int = 0, world: int = 1,
+                 stop: int | None = None) -> ItemLoader:
     """A loader of the split's episodes, one at a time and in order.
 
     Args:
@@ -235,11 +236,12 @@ def build_loader(cfg: Config, split: SplitData, *, start: int = 0, rank: int = 0
         split: from `build_split`.
         start: number of the first episode, counted over all ranks.
         rank, world: this process gets episodes start + rank, start + rank + world, ...
+        stop: the first episode that is left out; None: the split's count decides.
 
     Raises:
         VideoDecodeError (DATA.ON_BAD_VIDEO: stop), while iterating, in the caller's process.
     """
-    return _loader(cfg, split.dataset.part(start, rank, world))
+    return _loader(cfg, split.dataset.part(start, rank, world, stop))
 
 
 def build_clip_loader(cfg: Config, split: SplitData, wanted: Mapping[int, Sequence[int]]) -> ItemLoader:

@@ -57,10 +57,10 @@ class FewShotDataset(Dataset):
         self.support_transform, self.query_transform = support_transform, query_transform
         self.length, self.episodes, self.draws = length, rank_indices(length, 0, 1), draws
 
-    def part(self, start: int = 0, rank: int = 0, world: int = 1) -> "FewShotDataset":
-        """The same data set with episodes start + rank, start + rank + world, ... of all."""
+    def part(self, start: int = 0, rank: int = 0, world: int = 1, stop: int | None = None) -> "FewShotDataset":
+        """The same data set with episodes start + rank, start + rank + world, ... before `stop` (None: of all)."""
         taken = copy.copy(self)
-        taken.episodes = rank_indices(self.length, rank, world, start)
+        taken.episodes = rank_indices(self.length if stop is None else stop, rank, world, start)
         return taken
 
     def __len__(self) -> int:

@@ -4,7 +4,7 @@ E episodes, M queries, N supports, K ways, S shots.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ from tqdm import tqdm
 from datasets.builder import SplitData, build_loader
 from runs.feature_store import FeatureStore, build_store, clip_features
 from utils.config.schema import Config
+from utils.distributed import ALONE, Ranks
 from utils.episode import BadVideo, ClipFeatures, EpisodeSpec, FeatureBatch, episodes_hash
 from utils.errors import NonFiniteLossError
 from utils.metrics import mean_interval
@@ -82,11 +83,20 @@ class Evaluation:
         return mean_interval(self.episode_accuracy)[1]
 
 
-class Evaluator:
-    """The fixed episodes of a validation or test split; scores any number of models on them."""
+def _stacked(parts: Sequence[dict[str, np.ndarray]], join: Callable[[list[np.ndarray]], np.ndarray]
+             ) -> dict[str, np.ndarray]:
+    """The scores of all episodes, by scoring."""
+    return {name: join([part[name] for part in parts]) for name in parts[0]}
 
-    def __init__(self, cfg: Config, split: SplitData, device: torch.device):
-        self.cfg, self.split, self.device = cfg, split, device
+
+class Evaluator:
+    """The fixed episodes of a validation or test split; scores any number of models on them.
+
+    Several ranks share the work; each of them gets what one rank would find, bit by bit.
+    """
+
+    def __init__(self, cfg: Config, split: SplitData, device: torch.device, ranks: Ranks = ALONE):
+        self.cfg, self.split, self.device, self.ranks = cfg, split, device, ranks
         self.specs: list[EpisodeSpec] = [split.sampler.spec(i) for i in range(split.episodes)]
         self.episodes_hash = episodes_hash(self.specs)
 
@@ -101,7 +111,7 @@ class Evaluator:
         """
         model.eval()
         if self.cfg.TEST.FEATURE_STORE:
-            store = build_store(model, self.cfg, self.split, self.specs, self.device, title, store_dir)
+            store = build_store(model, self.cfg, self.split, self.specs, self.device, title, store_dir, self.ranks)
             found = self.score(model, store, title)
         else:
             found = self._one_by_one(model, title)
@@ -117,19 +127,21 @@ class Evaluator:
         """Score every episode from stored features."""
         features = clip_features(model, store, self.split, self.device, Path(self.cfg.OUTPUT_DIR))
         places = Places.of(self.split, self.specs, store)
-        scores = score_places(model, features, places, self.split.name, self.device, title)
+        scores = score_places(model, features, places, self.split.name, self.device, title, self.ranks)
         return self._evaluation(model, scores, places.bad_videos, store.encoded)
 
     @torch.inference_mode()
     def _one_by_one(self, model: nn.Module, title: str) -> Evaluation:
-        scores: dict[str, list[np.ndarray]] = {}
-        bad: list[BadVideo] = []
-        loader = build_loader(self.cfg, self.split)
-        for episode in tqdm(loader, total=len(self.specs), desc=title, unit="episode", disable=None, leave=False):
-            for name, logits in model(episode.to(self.device), self.split.name).scores.items():
-                scores.setdefault(name, []).append(logits.float().cpu().numpy())
-            bad += episode.bad_videos
-        return self._evaluation(model, {name: np.stack(parts) for name, parts in scores.items()}, bad, None)
+        found: list[tuple[dict[str, np.ndarray], tuple[BadVideo, ...]]] = []
+        ranks = self.ranks
+        loader = build_loader(self.cfg, self.split, rank=ranks.rank, world=ranks.world)
+        for episode in tqdm(loader, total=len(ranks.part(self.specs)), desc=title, unit="episode",
+                            disable=ranks.bar_off, leave=False):
+            scores = model(episode.to(self.device), self.split.name).scores
+            found.append(({name: logits.float().cpu().numpy() for name, logits in scores.items()}, episode.bad_videos))
+        found = ranks.joined(ranks.gather(found))
+        return self._evaluation(model, _stacked([scores for scores, _ in found], np.stack),
+                                [video for _, bad in found for video in bad], None)
 
     def _evaluation(self, model: nn.Module, scores: dict[str, np.ndarray], bad: list[BadVideo],
                     encoded: int | None) -> Evaluation:
@@ -167,16 +179,18 @@ class Places:
 
 @torch.inference_mode()
 def score_places(model: nn.Module, features: ClipFeatures, places: Places, split: str, device: torch.device,
-                 title: str) -> dict[str, np.ndarray]:
-    """Scores of all episodes by scoring, float32 [E, M, K], many episodes at a time."""
+                 title: str, ranks: Ranks = ALONE) -> dict[str, np.ndarray]:
+    """Scores of all episodes by scoring, float32 [E, M, K], many episodes at a time; each rank scores some of them."""
     model.eval()
-    parts: dict[str, list[np.ndarray]] = {}
-    with tqdm(total=len(places.query_EM), desc=f"{title}: scoring", unit="episode", disable=None, leave=False) as bar:
-        for support, query, classes in zip(*(part.split(EPISODES_A_PASS) for part in (
-                places.support_EKS, places.query_EM, places.classes_EK)), strict=True):
+    passes = list(zip(*(part.split(EPISODES_A_PASS) for part in (
+        places.support_EKS, places.query_EM, places.classes_EK)), strict=True))
+    parts: list[dict[str, np.ndarray]] = []
+    total = sum(len(query) for _, query, _ in ranks.part(passes))
+    with tqdm(total=total, desc=f"{title}: scoring", unit="episode", disable=ranks.bar_off, leave=False) as bar:
+        for support, query, classes in ranks.part(passes):
             batch = FeatureBatch(*(x.to(device) for x in (
                 features.support_PTD[support], features.query_PTD[query], features.pooled_PD[query], classes)))
-            for name, logits in model.head.score(batch, split).items():
-                parts.setdefault(name, []).append(logits.float().cpu().numpy())
+            scores = model.head.score(batch, split)
+            parts.append({name: logits.float().cpu().numpy() for name, logits in scores.items()})
             bar.update(len(query))
-    return {name: np.concatenate(found) for name, found in parts.items()}
+    return _stacked(ranks.joined(ranks.gather(parts)), np.concatenate)

@@ -8,8 +8,9 @@ TEST.TEMPORAL_DRAWS. R rows, T frames, D features.
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -17,8 +18,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from datasets.builder import SplitData, build_clip_loader
-from datasets.clips import Clips, clips_of
+from datasets.clips import clips_of
 from utils.config.schema import Config
+from utils.distributed import ALONE, Ranks
 from utils.episode import ClipFeatures, EpisodeSpec
 from utils.errors import VideoDecodeError
 from utils.feature_file import FeatureFile, read_feature_file, scratch
@@ -83,19 +85,20 @@ def store_facts(encoder: nn.Module, split: SplitData) -> dict:
 
 
 def build_store(model: nn.Module, cfg: Config, split: SplitData, specs: Sequence[EpisodeSpec], device: torch.device,
-                title: str, directory: Path | None = None) -> FeatureStore:
+                title: str, directory: Path | None = None, ranks: Ranks = ALONE) -> FeatureStore:
     """Encode the clips of `specs` with the model's encoder; or read them from `directory`, or leave them there.
+
+    Each rank encodes its share, and gets all features; rank 0 reads and writes `directory`.
 
     Raises VideoDecodeError (DATA.ON_BAD_VIDEO: stop), FeatureStoreError.
     """
     wanted = clips_of(split.dataset, specs)
     if directory or split.dataset.on_bad_video == "replace":  # any clip may be asked for: later, or as a stand-in
         wanted = dict.fromkeys(range(len(split.records)), tuple(range(split.dataset.draws)))
-    job = _Job(cfg, split, wanted, device, title)
+    job = _Job(cfg, split, wanted, device, title, ranks)
     if directory is not None:
         return _stored(model, job, directory)
-    frames, errors = _encode(model, job, lambda shape: scratch(shape, Path(cfg.OUTPUT_DIR)))
-    return FeatureStore(job.rows, frames, errors, len(wanted))
+    return FeatureStore(job.rows, *_encode(model, job, job.scratch), len(wanted))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,19 +110,45 @@ class _Job:
     wanted: Mapping[int, tuple[int, ...]]
     device: torch.device
     title: str
+    ranks: Ranks
     rows: dict[tuple[int, int], int] = field(default_factory=dict)
 
     def __post_init__(self):
         keys = ((video, draw) for video, draws in self.wanted.items() for draw in draws)
         self.rows.update((key, row) for row, key in enumerate(keys))
 
+    def scratch(self, shape: tuple[int, int, int]) -> Tensor:
+        """Memory of this rank alone."""
+        return scratch(shape, Path(self.cfg.OUTPUT_DIR))
+
+    def passes(self) -> list[list[int]]:
+        """The videos of each forward pass: consecutive ones with at least as many clips as a pass takes, the last
+        pass perhaps with fewer. The same for any number of ranks: so are the features, then."""
+        size = self.cfg.TEST.ENCODE_BATCH or _clips_a_pass(self)
+        groups, clips = [], size
+        for video, draws in self.wanted.items():
+            if clips >= size:
+                groups.append([])
+                clips = 0
+            groups[-1].append(video)
+            clips += len(draws)
+        return groups
+
+    def slice(self, videos: Sequence[int]) -> slice:
+        """The rows of a pass."""
+        first, last = videos[0], videos[-1]
+        return slice(self.rows[first, self.wanted[first][0]], self.rows[last, self.wanted[last][-1]] + 1)
+
 
 def _stored(model: nn.Module, job: _Job, directory: Path) -> FeatureStore:
     """The features of all clips of a list from `directory`, put there first where they are missing."""
-    facts = store_facts(model.head.backbone, job.split)
+    ranks, facts = job.ranks, store_facts(model.head.backbone, job.split)
     name = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
     path = directory / f"{job.split.name}-{name[:32]}.safetensors"
-    encoded = 0 if path.is_file() else len(job.wanted)
+    encoded = ranks.broadcast(0 if path.is_file() else len(job.wanted))
+    if not ranks.main:
+        found = _encode(model, job, job.scratch) if encoded else _received(job)
+        return FeatureStore(job.rows, *found, encoded)
     if encoded:
         with FeatureFile(path, facts, spare=BYTES_A_BAD_VIDEO * encoded) as file:
             _, errors = _encode(model, job, file.allocate)
@@ -128,7 +157,19 @@ def _stored(model: nn.Module, job: _Job, directory: Path) -> FeatureStore:
     _LOGGER.info("features of %d clips of the %s list %s %s", len(frames), job.split.name,
                  "kept in" if encoded else "read from", path)
     errors = {int(video): VideoDecodeError(*error) for video, error in found["bad_videos"].items()}
+    if not encoded:
+        _received(job, frames, errors)
     return FeatureStore(job.rows, frames, errors, encoded)
+
+
+def _received(job: _Job, frames: Tensor | None = None, errors: dict[int, VideoDecodeError] | None = None
+              ) -> tuple[Tensor, dict[int, VideoDecodeError]]:
+    """What rank 0 has read, on every rank; rank 0 gives it."""
+    shape, errors = job.ranks.broadcast((None if frames is None else tuple(frames.shape), errors))
+    frames = job.scratch(shape) if frames is None else frames
+    for part in frames.split(CHUNK):
+        job.ranks.share(part, 0)
+    return frames, errors
 
 
 def _clips_a_pass(job: _Job) -> int:
@@ -136,26 +177,17 @@ def _clips_a_pass(job: _Job) -> int:
     return max(1, round(PIXELS_A_PASS[job.device.type] / pixels))
 
 
-def _batches(clips: Iterator[Clips], size: int) -> Iterator[list[Clips]]:
-    """Groups of consecutive videos with at least `size` clips, the last one perhaps with fewer."""
-    group: list[Clips] = []
-    for item in clips:
-        group.append(item)
-        if sum(len(clip.pixels) for clip in group) >= size:
-            yield group
-            group = []
-    if group:
-        yield group
-
-
 def _encode(model: nn.Module, job: _Job, allocate: Callable[[tuple[int, int, int]], Tensor]
             ) -> tuple[Tensor, dict[int, VideoDecodeError]]:
-    """(frames [R, T, D], errors by video). `allocate` makes the array once its shape is known."""
+    """(frames [R, T, D], errors by video) on every rank. `allocate` makes the array once its shape is known."""
     model.eval()
-    frames, errors = None, {}
-    loader = build_clip_loader(job.cfg, job.split, job.wanted)
-    with tqdm(total=len(job.wanted), desc=f"{job.title}: encoding", unit="video", disable=None, leave=False) as bar:
-        for group in _batches(iter(loader), job.cfg.TEST.ENCODE_BATCH or _clips_a_pass(job)):
+    frames, errors, ranks = None, {}, job.ranks
+    own = ranks.part(job.passes())
+    videos = {video: job.wanted[video] for group in own for video in group}
+    items = iter(build_clip_loader(job.cfg, job.split, videos))
+    with tqdm(total=len(videos), desc=f"{job.title}: encoding", unit="video", disable=ranks.bar_off,
+              leave=False) as bar:
+        for group in (list(islice(items, len(group))) for group in own):
             bar.update(len(group))
             errors.update({clips.video: clips.error for clips in group if clips.error})
             group = [clips for clips in group if clips.error is None]
@@ -164,11 +196,24 @@ def _encode(model: nn.Module, job: _Job, allocate: Callable[[tuple[int, int, int
             features = _features(model, torch.cat([clips.pixels for clips in group]).to(job.device))
             if frames is None:
                 frames = allocate((len(job.rows), *features.shape[1:]))
-            for clips, own in zip(group, features.split([len(clips.draws) for clips in group]), strict=True):
+            for clips, found in zip(group, features.split([len(clips.draws) for clips in group]), strict=True):
                 first = job.rows[clips.video, clips.draws[0]]
-                frames[first:first + len(own)] = own
-    if frames is None:  # not one clip could be read
+                frames[first:first + len(found)] = found
+    return _all_rows(job, frames, errors, allocate)
+
+
+def _all_rows(job: _Job, frames: Tensor | None, errors: dict[int, VideoDecodeError],
+              allocate: Callable[[tuple[int, int, int]], Tensor]) -> tuple[Tensor, dict[int, VideoDecodeError]]:
+    """What `_encode` returns, from what each rank has found."""
+    found = job.ranks.gather((None if frames is None else tuple(frames.shape), errors))
+    shape = next((shape for shape, _ in found if shape), None)
+    bad = {video: error for _, own in found for video, error in own.items()}
+    errors = {video: bad[video] for video in job.wanted if video in bad}
+    if shape is None:  # not one clip could be read
         raise next(iter(errors.values()))
+    frames = allocate(shape) if frames is None else frames
+    for number, videos in enumerate(job.passes() if job.ranks.world > 1 else ()):
+        job.ranks.share(frames[job.slice(videos)], number % job.ranks.world)
     return frames, errors
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from datasets.builder import SplitData
 from runs.identity import list_name
@@ -15,16 +15,17 @@ from runs.train import Progress
 from utils import checkpoint
 from utils.config.schema import Config
 from utils.config.show import to_dict
+from utils.distributed import ALONE, Ranks
 from utils.errors import CheckpointError
 
 _LOGGER = logging.getLogger(__name__)
 
 # Settings that may change between a run and its continuation: where things lie, how fast they go, the final test.
 MAY_CHANGE = {
-    "OUTPUT_DIR", "LOG_PERIOD", "NUM_GPUS", "DATA.DATA_ROOT_DIR", "DATA.ANNO_DIR", "DATA.DECODER", "DATA_LOADER",
-    "TRAIN.ENABLE", "TRAIN.NUM_TEST_TASKS", "TRAIN.NUM_TRAIN_TASKS", "TRAIN.KEEP_CHECKPOINTS", "TRAIN.LOG_FILE",
-    "TRAIN.AUTO_RESUME", "TEST.ENABLE", "TEST.CHECKPOINT_FILE_PATH", "TEST.LOG_FILE", "TEST.FEATURE_STORE",
-    "TEST.FEATURE_STORE_DIR", "TEST.ENCODE_BATCH", "VIDEO.HEAD.WEIGHTS_DIR", "RANDOM_SEEDS",
+    "OUTPUT_DIR", "LOG_PERIOD", "NUM_GPUS", "NUM_PROCESSES", "DATA.DATA_ROOT_DIR", "DATA.ANNO_DIR", "DATA.DECODER",
+    "DATA_LOADER", "TRAIN.ENABLE", "TRAIN.NUM_TEST_TASKS", "TRAIN.NUM_TRAIN_TASKS", "TRAIN.KEEP_CHECKPOINTS",
+    "TRAIN.LOG_FILE", "TRAIN.AUTO_RESUME", "TEST.ENABLE", "TEST.CHECKPOINT_FILE_PATH", "TEST.LOG_FILE",
+    "TEST.FEATURE_STORE", "TEST.FEATURE_STORE_DIR", "TEST.ENCODE_BATCH", "VIDEO.HEAD.WEIGHTS_DIR", "RANDOM_SEEDS",
 }
 # They decide what a validation measures, so they may change only when no validation is to come: for the final test.
 SCORING = {"TRAIN.EVAL_TEXT", "TRAIN.COMBINE", "TRAIN.TEXT_COFF", "TRAIN.COMBINE_FRAMES"}
@@ -61,30 +62,52 @@ def _validated(resume: dict[str, Any]) -> int:
 
 
 def pack(cfg: Config, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, selected_on: str,
-         splits: Iterable[SplitData]) -> dict[str, Any]:
-    """Everything a restart needs, in the published layout."""
+         splits: Iterable[SplitData], ranks: Ranks = ALONE) -> dict[str, Any]:
+    """Everything a restart needs, in the published layout. An exchange: all ranks call it."""
     gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+    if ranks.world > 1:
+        gradients = {name: gradient.cpu() for name, gradient in gradients.items()}
+    of_ranks = ranks.gather(gradients, everywhere=False)
     return {
         "epoch": progress.epoch, "model_state": model.state_dict(), "optimizer_state": optimizer.state_dict(),
         "cfg": json.dumps(to_dict(cfg)),
         "resume": {
             "iteration": progress.iteration, "best": progress.best, "best_iteration": progress.best_iteration,
             "skipped": progress.skipped, "validated": progress.validated, "window": progress.window,
-            "selected_on": selected_on, "gradients": gradients, "random": checkpoint.random_state(),
+            "episodes": progress.episodes, "rank_gradients": of_ranks[1:] if any(of_ranks) else [],
+            "selected_on": selected_on, "gradients": of_ranks[0], "random": checkpoint.random_state(),
             "seed": cfg.RANDOM_SEED,
             "lists": {split.name: list_name(split.name, split.list_hash) for split in splits},
         },
     }
 
 
-def unpack(state: dict[str, Any], path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
+def unpack(state: dict[str, Any], path: Path, model: nn.Module, optimizer: torch.optim.Optimizer,
+           ranks: Ranks = ALONE) -> Progress:
     """Fit a state to model and optimizer; the random generators are left to the caller."""
     checkpoint.load_model_state(model, state["model_state"], path)
     checkpoint.load_optimizer_state(optimizer, state["optimizer_state"], path)
     resume = state["resume"]
-    checkpoint.load_gradients(model, resume["gradients"], path)
+    mean = json.loads(state["cfg"])["TRAIN"].get("RANK_GRADIENTS", "mean") == "mean"
+    checkpoint.load_gradients(model, _own_gradients(resume, ranks, mean), path)
     return Progress(resume["iteration"], resume["best"], resume["best_iteration"], resume["skipped"], state["epoch"],
-                    _validated(resume), dict(resume.get("window", {})))
+                    _validated(resume), dict(resume.get("window", {})),
+                    episodes=resume.get("episodes", resume["iteration"]))
+
+
+def _own_gradients(resume: Mapping[str, Any], ranks: Ranks, mean: bool) -> dict[str, Tensor]:
+    """The gradients that were adding up on this rank; with another number of ranks than before rank 0 goes on with
+    all of them, scaled where a step takes the mean, and the others start from none."""
+    of_ranks = [resume["gradients"], *resume.get("rank_gradients", [])]
+    if len(of_ranks) == ranks.world:
+        return of_ranks[ranks.rank]
+    if not ranks.main:
+        return {}
+    scale, together = ranks.world / len(of_ranks) if mean else 1.0, {}
+    for gradients in of_ranks:
+        for name, gradient in gradients.items():
+            together[name] = together.get(name, 0) + gradient * scale
+    return together
 
 
 def _iteration(path: Path) -> int | None:

@@ -40,10 +40,9 @@ def main(arguments: list[str] | None = None) -> int:
             sys.stderr.write(describe_notes(resolved))
             return 0
         with stop_at_once():
-            from runs.seeds import run_seeds  # torch and the data sets load only when there is something to run
-            from runs.session import run
+            from runs.launching import launch  # torch and the data sets load only when there is something to run
 
-            run_seeds(resolved, parsed.overrides) if resolved.config.RANDOM_SEEDS else run(resolved)
+            launch(resolved, parsed.overrides, sys.argv[1:] if arguments is None else arguments)
     except (FewShotError, OSError) as error:
         sys.stderr.write(f"\n{described(error)}\n")
         return 1

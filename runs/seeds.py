@@ -3,6 +3,7 @@
 import statistics
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,26 +11,31 @@ from runs import results
 from runs.session import run
 from utils.config import resolve_config
 from utils.config.loader import Resolved
+from utils.distributed import ALONE, Ranks
 from utils.lock import output_lock
 
 
-def run_seeds(resolved: Resolved, overrides: Sequence[str]) -> dict[str, Any]:
+def run_seeds(resolved: Resolved, overrides: Sequence[str], ranks: Ranks = ALONE) -> dict[str, Any]:
     """Train and test every seed of RANDOM_SEEDS in OUTPUT_DIR/seed_<n>; write and return the joint results.json.
 
     Args:
         resolved: the configuration as loaded. overrides: the KEY VALUE pairs it was loaded with.
+        ranks: others than rank 0 return nothing.
     """
-    with output_lock(Path(resolved.config.OUTPUT_DIR)):
-        return _run_seeds(resolved, overrides)
+    with output_lock(Path(resolved.config.OUTPUT_DIR)) if ranks.main else nullcontext():
+        return _run_seeds(resolved, overrides, ranks)
 
 
-def _run_seeds(resolved: Resolved, overrides: Sequence[str]) -> dict[str, Any]:
+def _run_seeds(resolved: Resolved, overrides: Sequence[str], ranks: Ranks) -> dict[str, Any]:
     seeds, directory = resolved.config.RANDOM_SEEDS, Path(resolved.config.OUTPUT_DIR)
     found = []
     for number, seed in enumerate(seeds, start=1):
-        sys.stdout.write(f"\nSeed {seed} ({number} of {len(seeds)})\n")
+        if ranks.main:
+            sys.stdout.write(f"\nSeed {seed} ({number} of {len(seeds)})\n")
         own = ["RANDOM_SEEDS", "null", "RANDOM_SEED", str(seed), "OUTPUT_DIR", str(directory / f"seed_{seed}")]
-        found.append(run(resolve_config(resolved.path, [*overrides, *own])))
+        found.append(run(resolve_config(resolved.path, [*overrides, *own]), ranks))
+    if not ranks.main:
+        return {}
     joint = join(seeds, found)
     results.write_json(directory / "results.json", joint)
     sys.stdout.write("\n" + in_words(joint) + f"\nWritten to {directory}/results.json\n")

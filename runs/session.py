@@ -4,6 +4,7 @@ import logging
 import shutil
 import sys
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from torch import nn
 
 from datasets.builder import SplitData
 from models.builder import build_criterion, build_model
+from models.sync_batch_norm import over_ranks
 from runs import results
 from runs.complexity import complexity_line
 from runs.evaluate import Evaluator
@@ -25,6 +27,7 @@ from utils import checkpoint
 from utils.config.loader import Resolved
 from utils.config.schema import Config
 from utils.config.show import describe_notes
+from utils.distributed import ALONE, Ranks
 from utils.errors import ConfigError
 from utils.launch import choose_device
 from utils.lock import output_lock
@@ -48,6 +51,7 @@ class Session:
     store: checkpoint.CheckpointStore
     splits: dict[str, SplitData]
     test: Evaluator
+    ranks: Ranks
 
 
 def schedule_of(cfg: Config) -> Schedule:
@@ -71,7 +75,8 @@ def loop_options(cfg: Config) -> LoopOptions:
     return LoopOptions(iterations=t.NUM_TRAIN_TASKS, validate_every=t.VAL_FRE_ITER,
                        episodes_per_step=t.BATCH_SIZE_PER_TASK, log_every=cfg.LOG_PERIOD,
                        clip_grad_norm=t.CLIP_GRAD_NORM, bf16=t.PRECISION == "bf16",
-                       skip_nonfinite=t.ON_NONFINITE == "skip")
+                       skip_nonfinite=t.ON_NONFINITE == "skip", seed=cfg.RANDOM_SEED,
+                       mean_over_ranks=t.RANK_GRADIENTS == "mean", batch_over_ranks=cfg.BN.SYNC)
 
 
 def prepare_output(cfg: Config, store: checkpoint.CheckpointStore) -> None:
@@ -94,21 +99,23 @@ def prepare_output(cfg: Config, store: checkpoint.CheckpointStore) -> None:
         return
 
 
-def open_session(resolved: Resolved) -> Session:
+def open_session(resolved: Resolved, ranks: Ranks = ALONE) -> Session:
     """Device, log, split lists: everything that can fail early fails here."""
     cfg = resolved.config
     check_names(resolved)
     check_store(cfg)
-    device = choose_device(cfg.NUM_GPUS)
+    device = choose_device(cfg.NUM_GPUS, ranks.local_rank)
     output_dir = Path(cfg.OUTPUT_DIR)
-    setup_logging(output_dir, cfg.TRAIN.LOG_FILE if cfg.TRAIN.ENABLE else cfg.TEST.LOG_FILE)
+    setup_logging(output_dir, cfg.TRAIN.LOG_FILE if cfg.TRAIN.ENABLE else cfg.TEST.LOG_FILE, ranks.rank)
     notes = describe_notes(resolved).strip()
     if notes:
         _LOGGER.info("%s", notes)
-    store = checkpoint.CheckpointStore(output_dir / "checkpoints", cfg.TRAIN.KEEP_CHECKPOINTS)
-    prepare_output(cfg, store)
+    store = checkpoints_of(cfg)
+    if ranks.main:
+        prepare_output(cfg, store)
     splits = read_splits(cfg)
-    return Session(resolved, cfg, device, output_dir, store, splits, Evaluator(cfg, splits["test"], device))
+    test = Evaluator(cfg, splits["test"], device, ranks)
+    return Session(resolved, cfg, device, output_dir, store, splits, test, ranks)
 
 
 def write_run(session: Session, directory: Path, model: nn.Module, splits: Iterable[SplitData]) -> None:
@@ -136,41 +143,50 @@ def finished(session: Session) -> int | None:
     return resume["iteration"] if keep_best(session.store, resume["best_iteration"]) else None
 
 
-def going_on(session: Session) -> str:
+def checkpoints_of(cfg: Config) -> checkpoint.CheckpointStore:
+    """The checkpoints in OUTPUT_DIR."""
+    return checkpoint.CheckpointStore(Path(cfg.OUTPUT_DIR) / "checkpoints", cfg.TRAIN.KEEP_CHECKPOINTS)
+
+
+def going_on(cfg: Config) -> str:
     """What the same command does after an interruption."""
-    if not session.cfg.TRAIN.ENABLE:
+    if cfg.RANDOM_SEEDS:
+        return "the same command goes on with the seed that was under way"
+    if not cfg.TRAIN.ENABLE:
         return "the same command starts the test anew"
-    saved = session.store.latest()
+    saved = checkpoints_of(cfg).latest()
     if saved is None:
         return "nothing saved yet: the same command starts anew"
-    command = "the same command" + ("" if session.cfg.TRAIN.AUTO_RESUME else " with TRAIN.AUTO_RESUME true")
+    command = "the same command" + ("" if cfg.TRAIN.AUTO_RESUME else " with TRAIN.AUTO_RESUME true")
     return f"{command} goes on from {saved}"
 
 
-def run(resolved: Resolved) -> dict:
-    """Train (TRAIN.ENABLE), test the best checkpoint or TEST.CHECKPOINT_FILE_PATH, return results.json's content.
+def run(resolved: Resolved, ranks: Ranks = ALONE) -> dict:
+    """Train (TRAIN.ENABLE), test the best checkpoint or TEST.CHECKPOINT_FILE_PATH, return results.json's content
+    (ranks other than 0: nothing).
 
     Raises OutputDirError when another run is at work in OUTPUT_DIR; Stopped, which says where the run goes on.
     """
-    with output_lock(Path(resolved.config.OUTPUT_DIR)):
-        session = open_session(resolved)
+    with output_lock(Path(resolved.config.OUTPUT_DIR)) if ranks.main else nullcontext():
+        session = open_session(resolved, ranks)
         try:
             return train_and_test(session)
         except KeyboardInterrupt as stop:
-            raise Stopped(number_of(stop), going_on(session)) from stop
+            raise Stopped(number_of(stop), going_on(session.cfg)) from stop
 
 
 def train_and_select(session: Session, model: nn.Module) -> int:
     """Train to the end, leaving the best checkpoint; returns the iterations done."""
     cfg, selection = session.cfg, session.test
     if cfg.TRAIN.EVAL_SPLIT != "test":
-        selection = Evaluator(cfg, session.splits[cfg.TRAIN.EVAL_SPLIT], session.device)
-    write_run(session, session.output_dir, model, session.splits.values())
+        selection = Evaluator(cfg, session.splits[cfg.TRAIN.EVAL_SPLIT], session.device, session.ranks)
+    if session.ranks.main:
+        write_run(session, session.output_dir, model, session.splits.values())
     _LOGGER.info("%s", complexity_line(model, cfg.DATA.NUM_INPUT_FRAMES, cfg.DATA.TEST_CROP_SIZE))
     trainer = Trainer(cfg=cfg, model=model, criterion=build_criterion(cfg), optimizer=optimizer_of(cfg, model),
                       schedule=schedule_of(cfg), options=loop_options(cfg), store=session.store,
                       output_dir=session.output_dir, device=session.device, train_split=session.splits["train"],
-                      evaluator=selection)
+                      evaluator=selection, ranks=session.ranks)
     return trainer.run().iteration
 
 
@@ -189,10 +205,12 @@ def test_place(session: Session, model: nn.Module, path: Path) -> Path:
 
 def train_and_test(session: Session) -> dict:
     """What `run` does once OUTPUT_DIR is its own."""
-    cfg, directory, path = session.cfg, session.output_dir, session.store.best
+    cfg, directory, path, ranks = session.cfg, session.output_dir, session.store.best, session.ranks
     seed_everything(cfg.RANDOM_SEED)
     model = build_model(cfg).to(session.device)
-    trained_to = finished(session)
+    if cfg.BN.SYNC and ranks.world > 1 and not cfg.BN.FREEZE:
+        over_ranks(model, ranks.group)
+    trained_to = ranks.broadcast(finished(session) if ranks.main else None)
     if cfg.TRAIN.ENABLE and trained_to is None:
         trained_to = train_and_select(session, model)
     else:
@@ -200,12 +218,13 @@ def train_and_test(session: Session) -> dict:
             _LOGGER.info("training is complete (iteration %d)", trained_to)
         elif cfg.TEST.CHECKPOINT_FILE_PATH:
             path, trained_to = Path(cfg.TEST.CHECKPOINT_FILE_PATH), None
-        directory = test_place(session, model, path)
-    if path == session.store.best:
+        directory = test_place(session, model, path) if ranks.main else directory
+    if path == session.store.best and ranks.main:
         find_best(session.store)
     _LOGGER.info("testing %s on %d episodes of %s", path, len(session.test.specs), session.test.split.name)
     found = test_checkpoint(cfg, model, path, session.test, directory, {
         "trained_to": trained_to, "shared_videos": shared_videos(session.splits)})
-    sys.stdout.write("\n" + results.in_words(found) + f"\nWritten to {directory}/results.json; look at "
-                     f"{directory}/report.html\n")
+    if ranks.main:
+        sys.stdout.write("\n" + results.in_words(found) + f"\nWritten to {directory}/results.json; look at "
+                         f"{directory}/report.html\n")
     return found

@@ -86,14 +86,19 @@ def replaced_hash(evaluation: Evaluation) -> str:
 def test_checkpoint(cfg: Config, model: nn.Module, path: Path, evaluator: Evaluator, output_dir: Path,
                     facts: dict[str, Any]) -> dict[str, Any]:
     """Load a checkpoint strictly, score the test episodes, write what was found; returns results.json's content.
+    Ranks other than 0 get the weights, score their share of the episodes, and return nothing.
 
     `facts` go into results.json: trained_to (iterations of the training that this test ends, if it ends one), ...
     """
-    state = checkpoint.load_weights(model, path)
-    warn_of_other_text(state, cfg, path)
-    split = evaluator.split
+    ranks, split = evaluator.ranks, evaluator.split
+    state = checkpoint.load_weights(model, path) if ranks.main else {}
+    if ranks.main:
+        warn_of_other_text(state, cfg, path)
+    ranks.copy_weights(model)
     directory = Path(cfg.TEST.FEATURE_STORE_DIR) if cfg.TEST.FEATURE_STORE_DIR else None
     evaluation = evaluator.run(model, "test", directory)
+    if not ranks.main:
+        return {}
     if evaluation.encoded is not None:
         _LOGGER.info("%d videos decoded and encoded for %d episodes, which show %d clips", evaluation.encoded,
                      len(evaluator.specs), evaluation.query_EM.size + evaluation.support_EN.size)

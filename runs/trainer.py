@@ -1,6 +1,7 @@
 """Training around the loop: resume, validation, checkpoints, records, curves."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from datasets.builder import SplitData, build_loader
 from models.losses import Criterion
 from runs import results, resume
 from runs.evaluate import Evaluation, Evaluator
-from runs.train import Hooks, LoopOptions, Progress, train
+from runs.train import Hooks, Learner, LoopOptions, Progress, train
 from utils import checkpoint, signals
 from utils.config.schema import Config
+from utils.distributed import ALONE, Ranks
 from utils.episode import BadVideo, Episode
 from utils.errors import CheckpointError
 from utils.logging import RecordLog, read_records
@@ -28,14 +30,16 @@ class Trainer:
 
     The state is saved before and after each validation, and when SIGINT or SIGTERM asks the run to stop; what follows
     it is a function of that state, so a restart repeats it bit for bit on the CPU.
+
+    Of several ranks only rank 0 reads and writes files; what it decides holds for all.
     """
 
     def __init__(self, *, cfg: Config, model: nn.Module, criterion: Criterion, optimizer: torch.optim.Optimizer,
                  schedule: Schedule, options: LoopOptions, store: checkpoint.CheckpointStore, output_dir: Path,
-                 device: torch.device, train_split: SplitData, evaluator: Evaluator):
+                 device: torch.device, train_split: SplitData, evaluator: Evaluator, ranks: Ranks = ALONE):
         self.cfg, self.model, self.criterion, self.optimizer = cfg, model, criterion, optimizer
         self.schedule, self.options, self.store, self.output_dir = schedule, options, store, output_dir
-        self.device, self.train_split, self.evaluator = device, train_split, evaluator
+        self.device, self.train_split, self.evaluator, self.ranks = device, train_split, evaluator, ranks
         self.saved = 0  # the iteration that the latest state in OUTPUT_DIR is of
         self.interruption = signals.Interruption()
 
@@ -50,9 +54,10 @@ class Trainer:
         if trained and not due:
             _LOGGER.info("training is complete (iteration %d)", progress.iteration)
             return progress
-        self.log_path = self.output_dir / "log.jsonl"
-        self.log = RecordLog(self.log_path, lambda record: self._stays(record, progress.iteration, due))
-        self.board = SummaryWriter(self.output_dir / "tensorboard", purge_step=progress.iteration + 1)
+        if self.ranks.main:
+            self.log_path = self.output_dir / "log.jsonl"
+            self.log = RecordLog(self.log_path, lambda record: self._stays(record, progress.iteration, due))
+            self.board = SummaryWriter(self.output_dir / "tensorboard", purge_step=progress.iteration + 1)
         if random_state is not None:  # before a repeated validation, whose state it becomes a part of
             checkpoint.set_random_state(random_state)
         try:
@@ -63,17 +68,20 @@ class Trainer:
                     self._train(progress)
             self.interruption.check()
         finally:
-            self.log.close()
-            self.board.close()
+            if self.ranks.main:
+                self.log.close()
+                self.board.close()
         return progress
 
     def _train(self, progress: Progress) -> None:
-        loader = build_loader(self.cfg, self.train_split, start=progress.iteration)
+        ranks, left = self.ranks, self.options.iterations - progress.iteration
+        loader = build_loader(self.cfg, self.train_split, start=progress.episodes, rank=ranks.rank, world=ranks.world,
+                              stop=progress.episodes + left * ranks.world)
         if loader.num_workers:
             loader.worker_init_fn = signals.shielded(loader.worker_init_fn)
-        hooks = Hooks(validate=self.validate, stop=self.stop, record=self.record, videos=self.videos)
-        train(self.model, loader, self.criterion, self.optimizer, self.schedule, self.options, hooks, progress,
-              self.device)
+        learner = Learner(self.model, self.criterion, self.optimizer, self.options, self.videos, ranks)
+        hooks = Hooks(validate=self.validate, stop=self.stop, record=self.record)
+        train(learner, loader, self.schedule, hooks, progress, self.device)
 
     def _validation_due(self, progress: Progress) -> bool:
         """Whether a state was saved just before a validation, or ends without a best."""
@@ -89,6 +97,8 @@ class Trainer:
 
     def record(self, values: dict[str, Any]) -> None:
         """One record to log.jsonl and TensorBoard."""
+        if not self.ranks.main:
+            return
         self.log.write(values)
         for name, value in values.items():
             if isinstance(value, (int, float)) and name != "iteration":
@@ -103,18 +113,21 @@ class Trainer:
         return "\n".join("\n    ".join([f"  {part}:", *(records[i].path for i in places)]) for part, places in parts)
 
     def stop(self, progress: Progress) -> None:
-        """If a signal came: save the state where it is, and raise Stopped."""
-        if self.interruption.number is None:
+        """If a signal came, to any rank: save the state where it is, and raise Stopped."""
+        number = int(max(row[0] for row in self.ranks.table([self.interruption.number or 0])))
+        if not number:
             return
         self._save_between(progress)
         _LOGGER.info("iteration %d is saved in %s", progress.iteration, self.store.latest())
-        self.interruption.check()
+        self.ranks.barrier()  # a launcher ends the others when one has ended
+        raise signals.Stopped(number)
 
     def validate(self, progress: Progress) -> None:
         """Score the validation episodes, redraw the curves, keep the best weights, save the state."""
         self._save_between(progress)  # a run killed in a validation repeats the validation, not the training
         split, count = self.evaluator.split.name, len(self.evaluator.specs)
         _LOGGER.info("iteration %d: validating on %d episodes of %s", progress.iteration, count, split)
+        self.ranks.copy_weights(self.model, buffers_only=True)  # batch norms have seen other episodes on each rank
         with self.interruption.at_once():
             found = self.evaluator.run(self.model, f"validate on {split}")
         progress.epoch += progress.validated != progress.iteration
@@ -123,13 +136,13 @@ class Trainer:
         if is_best:
             progress.best, progress.best_iteration = found.accuracy, progress.iteration
         self._tell(found, progress, is_best)
-        self._list_bad_videos([*progress.bad_videos, *found.bad_videos])
-        progress.bad_videos.clear()
-        results.plot_curves(read_records(self.log_path), self.output_dir / "curves.png")
+        self._list_bad_videos(progress, found.bad_videos)
         state = self.state(progress)
-        self.store.save(state)  # first: a best file that a kill prevents is restored from this one
-        if is_best:
-            checkpoint.atomic_save(state, self.store.best)
+        if self.ranks.main:
+            results.plot_curves(read_records(self.log_path), self.output_dir / "curves.png")
+            self.store.save(state)  # first: a best file that a kill prevents is restored from this one
+            if is_best:
+                checkpoint.atomic_save(state, self.store.best)
         self.saved = progress.iteration
 
     def _tell(self, found: Evaluation, progress: Progress, is_best: bool) -> None:
@@ -142,8 +155,12 @@ class Trainer:
                      "accuracy": found.accuracy, "interval95": found.interval, "episodes": episodes,
                      "best": progress.best})
 
-    def _list_bad_videos(self, bad: list[BadVideo]) -> None:
-        if bad:
+    def _list_bad_videos(self, progress: Progress, more: Sequence[BadVideo] = ()) -> None:
+        """Replaced clips of all ranks since the last time, in the order of their episodes, then `more`."""
+        bad = [video for own in self.ranks.gather(progress.bad_videos, everywhere=False) for video in own]
+        bad = [*sorted(bad, key=lambda video: video.episode), *more]
+        progress.bad_videos.clear()
+        if bad and self.ranks.main:
             listed = results.write_bad_videos(self.output_dir / "bad_videos.csv", bad)
             _LOGGER.warning("%d clips could not be read and were replaced so far: see bad_videos.csv", listed)
 
@@ -151,40 +168,57 @@ class Trainer:
         """Save the state in checkpoint_last.pyth, unless the latest state is this one."""
         if self.saved == progress.iteration:
             return
-        self._list_bad_videos(progress.bad_videos)  # the state does not carry them
-        progress.bad_videos.clear()
-        self.store.save_between(self.state(progress))
+        self._list_bad_videos(progress)  # the state does not carry them
+        state = self.state(progress)
+        if self.ranks.main:
+            self.store.save_between(state)
         self.saved = progress.iteration
 
     def state(self, progress: Progress) -> dict[str, Any]:
         """Everything a restart needs, in the published layout."""
         return resume.pack(self.cfg, self.model, self.optimizer, progress, self.evaluator.split.name,
-                           (self.train_split, self.evaluator.split))
+                           (self.train_split, self.evaluator.split), self.ranks)
 
     def _start(self) -> tuple[Progress, dict[str, Any] | None]:
         """The state furthest along of this run, else CHECKPOINT_FILE_PATH, else the beginning."""
+        ranks = self.ranks
+        path, state, own = ranks.broadcast(self._read() if ranks.main else (None, None, False))
+        if path is None:
+            found = Progress(), None
+        elif own:
+            _LOGGER.info("going on from %s (iteration %d)", path, state["resume"]["iteration"])
+            self.saved = state["resume"]["iteration"]
+            found = self._restore(state, path)
+        else:
+            found = self._begin(state, path)
+        ranks.copy_weights(self.model)
+        return found
+
+    def _read(self) -> tuple[Path | None, dict[str, Any] | None, bool]:
+        """(file to start from, its content, whether it is a state of this run)"""
         for path, state in self.store.readable():
             if "resume" not in state:
                 raise CheckpointError(f"{path}: holds no training state of this code base (a published checkpoint?): "
                                       "name it in TRAIN.CHECKPOINT_FILE_PATH and choose another OUTPUT_DIR")
-            _LOGGER.info("going on from %s (iteration %d)", path, state["resume"]["iteration"])
-            self.saved = state["resume"]["iteration"]
-            return self._restore(state, path)
+            return path, state, True
         path = self.cfg.TRAIN.CHECKPOINT_FILE_PATH
-        if not path:
-            return Progress(), None
-        state = checkpoint.read(path)
-        if self.cfg.TRAIN.FINE_TUNE or "resume" not in state:
-            checkpoint.load_model_state(self.model, state["model_state"], path)
-            if not self.cfg.TRAIN.FINE_TUNE:
-                checkpoint.load_optimizer_state(self.optimizer, state["optimizer_state"], path)
-            _LOGGER.info("starting from the weights of %s", path)
-            return Progress(), None
-        return self._restore(state, Path(path))
+        return (Path(path), checkpoint.read(path), False) if path else (None, None, False)
+
+    def _begin(self, state: dict[str, Any], path: Path) -> tuple[Progress, dict[str, Any] | None]:
+        """Start from another run's file."""
+        if not self.cfg.TRAIN.FINE_TUNE and "resume" in state:
+            return self._restore(state, path)
+        checkpoint.load_model_state(self.model, state["model_state"], path)
+        if not self.cfg.TRAIN.FINE_TUNE:
+            checkpoint.load_optimizer_state(self.optimizer, state["optimizer_state"], path)
+        _LOGGER.info("starting from the weights of %s", path)
+        return Progress(), None
 
     def _restore(self, state: dict[str, Any], path: Path) -> tuple[Progress, dict[str, Any]]:
-        progress = resume.unpack(state, path, self.model, self.optimizer)
-        if progress.best_iteration and not resume.keep_best(self.store, progress.best_iteration):
+        progress = resume.unpack(state, path, self.model, self.optimizer, self.ranks)
+        kept = not progress.best_iteration or (
+            self.ranks.main and resume.keep_best(self.store, progress.best_iteration))
+        if not self.ranks.broadcast(kept):
             _LOGGER.warning("%s of iteration %d is lost, and so is the numbered checkpoint it was a copy of: the next "
                             "validation decides the best anew", self.store.best, progress.best_iteration)
             progress.best, progress.best_iteration = -1.0, 0

@@ -25,6 +25,10 @@ def _tensors(value: Any) -> bool:
     return isinstance(value, Mapping) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in value.items())
 
 
+def _gradients_by_rank(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_tensors, value))
+
+
 def _texts(value: Any) -> bool:
     return isinstance(value, Mapping) and all(isinstance(x, str) for pair in value.items() for x in pair)
 
@@ -59,6 +63,7 @@ _RESUME: dict[str, tuple[str, _Check, bool]] = {
     "seed": ("an integer", lambda value: type(value) is int, False),
     "gradients": ("tensors by name", _tensors, False), "lists": ("texts by split", _texts, False),
     "random": ("states of the random generators", _random, False),
+    "episodes": ("a count", _count, True), "rank_gradients": ("tensors by name, by rank", _gradients_by_rank, True),
     "validated": ("a count", _count, True), "window": ("lists of numbers by name", _windows, True),
 }
 

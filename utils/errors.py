@@ -79,6 +79,14 @@ class AlignmentBackendError(FewShotError):
     """OTAM's Triton kernels were to be used and cannot be: names what failed, and how to do without them."""
 
 
+class RankError(FewShotError):
+    """A rank that ended, and with it the run: names the rank and the cause."""
+
+
+class LostRankError(FewShotError):
+    """Another rank is gone: what went wrong is told by that one."""
+
+
 class OutputDirError(FewShotError):
     """An OUTPUT_DIR that another process is using, or that cannot be written to."""
 

@@ -1,20 +1,133 @@
-"""Which device a run gets."""
+"""Which device a run gets; ranks as processes: starting them, being one of them, and what ended them."""
+
+import ctypes
+import logging
+import os
+import signal
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 
 import torch
+from torch.distributed.elastic.multiprocessing import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure, get_error_handler
+from torch.distributed.elastic.rendezvous import RendezvousError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from utils.errors import LaunchError
+from utils.cores import cores
+from utils.distributed import Ranks, is_of_exchange, join_ranks, leave_ranks, lost_rank
+from utils.errors import FewShotError, LaunchError, LostRankError, RankError, described
+from utils.signals import STOPPING, Stopped, number_of
+
+LOST_SECONDS = 5  # a rank that lost another waits so long before it ends: the launcher is to see the other's end first
+_STOPPED = {sign * number + (128 if sign > 0 else 0): number for number in STOPPING for sign in (1, -1)}
+_OWN = "clip-fsar-"  # start of the names of our own launches
+_PR_SET_PDEATHSIG = 1
 
 
-def choose_device(num_gpus: int) -> torch.device:
+def choose_device(num_gpus: int, local_rank: int = 0) -> torch.device:
     """The device of NUM_GPUS. Raises LaunchError that says what to do where the machine lacks it."""
     if num_gpus == 0:
         return torch.device("cpu")
     have = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if have < num_gpus:
+    wanted = max(num_gpus, local_rank + 1)
+    if have < wanted:
         one = "NUM_GPUS 1 for one GPU, or " if have else ""
-        raise LaunchError(f"NUM_GPUS: the configuration asks for {num_gpus} CUDA device(s), this machine has {have}. "
+        raise LaunchError(f"NUM_GPUS: the configuration asks for {wanted} CUDA device(s), this machine has {have}. "
                           f"Add {one}NUM_GPUS 0 (CPU) to the command line.")
-    if num_gpus > 1:
-        raise LaunchError(f"NUM_GPUS: {num_gpus} asked, but this version trains in one process. Add NUM_GPUS 1; "
-                          "TRAIN.BATCH_SIZE and BATCH_SIZE_PER_TASK keep their published meaning.")
-    return torch.device("cuda", 0)
+    return torch.device("cuda", local_rank)
+
+
+def start_ranks(command: Sequence[str], count: int) -> None:
+    """Run a command `count` times, as the ranks of this machine, and wait for their end.
+
+    When one ends badly the others are ended: by SIGTERM, after 30 s (TORCH_ELASTIC_SHUTDOWN_TIMEOUT) by SIGKILL. A
+    SIGINT or SIGTERM to this process goes to all of them in the same way.
+
+    Raises RankError, Stopped, LaunchError.
+    """
+    for name in list(logging.root.manager.loggerDict):
+        if name.startswith("torch.distributed.elastic"):  # each has a level of its own; the cause is told below
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // count)))
+    config = LaunchConfig(min_nodes=1, max_nodes=1, nproc_per_node=count, max_restarts=0, local_addr="localhost",
+                          run_id=_OWN + uuid.uuid4().hex, rdzv_backend="c10d", rdzv_endpoint="localhost:0")
+    try:
+        elastic_launch(config, command[0])(*command[1:])
+    except ChildFailedError as error:
+        raise _cause(error.failures, count) from error
+    except SignalException as stop:
+        raise Stopped(int(stop.sigval)) from stop
+    except RendezvousError as error:
+        raise LaunchError(f"the {count} ranks could not be started: {error}") from error
+
+
+def _order(failure: ProcessFailure) -> int:
+    """How likely a failure is the first cause: a killed process, an error that was told, any other end, a stop, a lost
+    rank. Lower is likelier."""
+    if said := _recorded(failure):
+        return 4 if said.startswith(LostRankError.__name__) else 1
+    if failure.exitcode in _STOPPED:
+        return 3
+    return 0 if failure.exitcode < 0 and failure.exitcode != -signal.SIGABRT else 2
+
+
+def _recorded(failure: ProcessFailure) -> str:
+    """What a rank said of its end; empty: nothing."""
+    message = failure.error_file_data["message"] if os.path.isfile(failure.error_file) else ""
+    return message["message"] if isinstance(message, dict) else message
+
+
+def _cause(failures: Mapping[int, ProcessFailure], count: int) -> RankError | Stopped:
+    """Why the ranks ended: the error of the one that ended first of itself."""
+    rank, failure = min(failures.items(), key=lambda item: (_order(item[1]), item[0]))
+    said = _recorded(failure)
+    if not said and failure.exitcode in _STOPPED:
+        return Stopped(_STOPPED[failure.exitcode])
+    if said:
+        text = said.splitlines()[0].rstrip(".:")
+    elif failure.exitcode < 0:
+        name = signal.Signals(-failure.exitcode).name
+        text = f"killed by {name}" + (" (by hand, or as memory ran out)" if name == "SIGKILL" else "")
+    else:
+        text = f"exit status {failure.exitcode}"
+    return RankError(f"rank {rank} of {count} has ended the run: {text}")
+
+
+@contextmanager
+def as_rank(gpus: bool) -> Iterator[Ranks]:
+    """Be one of a launcher's ranks while the block lasts.
+
+    Whatever goes wrong is recorded for the launcher. Raises RankError in place of other errors.
+    """
+    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    _end_with_parent()
+    try:
+        ranks = join_ranks(gpus)
+        yield ranks
+        ranks.barrier()
+        leave_ranks()
+    except KeyboardInterrupt as stop:
+        leave_ranks()
+        if rank == 0 and not os.environ.get("TORCHELASTIC_RUN_ID", "").startswith(_OWN):
+            raise
+        raise SystemExit(128 + number_of(stop)) from stop  # rank 0 of torchrun, or the launcher, says what is to say
+    except Exception as caught:
+        error = lost_rank(caught) if is_of_exchange(caught) else caught
+        if isinstance(error, LostRankError):
+            with suppress(KeyboardInterrupt):
+                time.sleep(LOST_SECONDS)
+        get_error_handler().record_exception(error)
+        if not gpus:  # nccl may wait for the lost rank
+            leave_ranks()
+        if isinstance(error, (FewShotError, OSError)):
+            raise RankError(f"rank {rank} of {world}: {described(error)}") from caught
+        raise
+
+
+def _end_with_parent() -> None:
+    """Ask the kernel for a SIGTERM when the launcher ends, however it ends (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)

@@ -18,23 +18,26 @@ class _BarHandler(logging.Handler):
         tqdm.write(self.format(record), file=sys.stderr)
 
 
-def setup_logging(output_dir: Path, file_name: str) -> None:
-    """Send INFO and above to the screen and to OUTPUT_DIR/file_name (appended)."""
-    output_dir.mkdir(parents=True, exist_ok=True)
+def setup_logging(output_dir: Path, file_name: str, rank: int = 0) -> None:
+    """Send INFO and above to the screen and to OUTPUT_DIR/file_name (appended); of other ranks than 0 warnings and
+    errors to the screen, with the rank in front."""
     root = logging.getLogger()
     for handler in list(root.handlers):
         root.removeHandler(handler)
         handler.close()
     plain = _BarHandler()
-    plain.setFormatter(logging.Formatter("%(message)s"))
-    file = logging.FileHandler(output_dir / file_name, encoding="utf-8")
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    plain.setFormatter(logging.Formatter(f"rank {rank}: %(message)s" if rank else "%(message)s"))
     root.addHandler(plain)
-    root.addHandler(file)
-    root.setLevel(logging.INFO)
+    root.setLevel(logging.WARNING if rank else logging.INFO)
     logging.captureWarnings(True)
     for noisy in ("fvcore", "matplotlib", "PIL", "open_clip"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
+    if rank:
+        return
+    output_dir.mkdir(parents=True, exist_ok=True)
+    file = logging.FileHandler(output_dir / file_name, encoding="utf-8")
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root.addHandler(file)
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 import time
 from collections import deque
+from collections.abc import Sequence
 
 import psutil
 import torch
@@ -10,7 +11,7 @@ WINDOW = 50
 
 
 class Meter:
-    """Means over the last `window` iterations, seconds an iteration, time left.
+    """Means over the last `window` episodes (with one rank: iterations), seconds an iteration, time left.
 
     Args:
         total, start: iterations in all, and done before.
@@ -25,13 +26,13 @@ class Meter:
         self._ticks: deque[float] = deque([time.perf_counter()], maxlen=window + 1)
         self._window = window
 
-    def update(self, **values: float) -> None:
-        """One more iteration with these figures."""
+    def update(self, **values: float | Sequence[float]) -> None:
+        """One more iteration with these figures; several of a name where several ranks had an episode each."""
         self.done += 1
         self._ticks.append(time.perf_counter())
         for name, value in values.items():
             figures = self._values.setdefault(name, [])
-            figures.append(value)
+            figures.extend([value] if isinstance(value, float) else value)
             del figures[:-self._window]
 
     def pause(self) -> None:

@@ -13,6 +13,11 @@ STOPPING = (signal.SIGINT, signal.SIGTERM)
 WORKER_SECONDS = 60  # a worker that was told to end, and whose main process did not see to it, ends after this time
 
 
+def under_launcher() -> bool:
+    """Whether torchrun, or a run with several ranks, started this process as one of its ranks."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
 class Stopped(KeyboardInterrupt):
     """SIGINT or SIGTERM came. `number` is the signal, the text says what the same command does next."""
 
@@ -45,23 +50,28 @@ class Interruption:
     """A handler that notes the first signal and raises Stopped on the second, or at once where work may be cut short.
 
     Forked DataLoader workers inherit it and do nothing: Ctrl-C reaches them, too, but the main process ends them.
+    A launcher's rank may get a signal twice, from the system and from the launcher: it heeds the first.
     """
 
     def __init__(self, immediate: bool = False):
         self.number: int | None = None
-        self._immediate, self._process = immediate, os.getpid()
+        self._immediate, self._process, self._raised = immediate, os.getpid(), False
+        self._once = under_launcher()
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._process:
+        if os.getpid() != self._process or self._once and (self._raised or self.number and not self._immediate):
             return
         if self._immediate or self.number is not None:
+            self._raised = True
             # The process ends, and with it workers that the signal may have reached first: torch is not to complain.
             # Not SIG_DFL: Python reports a SIGCHLD already under way that finds no handler ("race condition").
             signal.signal(signal.SIGCHLD, lambda *_: None)
             raise Stopped(number)
         self.number = number
         name = signal.Signals(number).name  # no logging here: the signal may have come in the middle of a log line
-        os.write(2, f"\n{name}: stopping after this iteration; a second signal stops at once\n".encode())
+        if not self._once or os.environ["RANK"] == "0":
+            second = "" if self._once else "; a second signal stops at once"
+            os.write(2, f"\n{name}: stopping after this iteration{second}\n".encode())
 
     def check(self) -> None:
         """Raise Stopped if a signal came."""

@@ -9,8 +9,10 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import torch
+
 from datasets.few_shot import FewShotDataset
-from runs import results, train, trainer
+from runs import launching, results, train, trainer
 from runs.evaluate import Evaluator
 from runs.run import main
 from utils import checkpoint
@@ -48,12 +50,12 @@ MOMENTS = {
 
 def install(moment: str, number: int) -> None:
     """Patch this process so that a signal comes at "name:count", the count-th time (from 1, in this process) that it
-    comes to one of MOMENTS. "group name:count": to its workers, too. "worker:n": to all, while the main process waits
-    for episode n. Several moments: joined by " and "."""
+    comes to one of MOMENTS. "group name:count": to its workers, too; "parent name:count": to its launcher alone.
+    "worker:n": to all, while the main process waits for episode n. Several moments: joined by " and "."""
     for one in moment.split(" and "):
-        name, _, count = one.removeprefix("group ").partition(":")
+        name, _, count = one.split(" ")[-1].partition(":")
         kill, target = (os.killpg, 0) if one.startswith("group ") or name == "worker" else (os.kill, os.getpid())
-        send = partial(kill, target, number)
+        send = partial(kill, os.getppid() if one.startswith("parent ") else target, number)
         if name == "worker":
             _before(FewShotDataset, "__getitem__", lambda dataset, index, n=int(count): index == n,
                     lambda send=send: (send(), time.sleep(0.3)))
@@ -64,8 +66,14 @@ def install(moment: str, number: int) -> None:
                 (fits is None or fits(*given)) and next(calls) == n, send)
 
 
-def _run(arguments: list[str], moment: str, number: int, output: Path) -> None:
+def _run(arguments: list[str], moment: str, number: int, output: Path, rank: int | None) -> None:
     os.setsid()
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the ranks, and here: other numbers of threads round otherwise
+    torch.set_num_threads(1)
+    launching.RUN = str(Path(__file__).with_name("one_rank.py"))
+    if rank is not None:
+        os.environ.update(MOMENT_RANK=str(rank), MOMENT=moment, MOMENT_SIGNAL=str(int(number)))
+        moment = ""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job starts with it ignored
     descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for standard in (1, 2):
@@ -75,11 +83,12 @@ def _run(arguments: list[str], moment: str, number: int, output: Path) -> None:
     sys.exit(main(arguments))
 
 
-def run_until(project: Path, *settings: str, moment: str = "", number: int = signal.SIGKILL) -> tuple[int, str]:
-    """(exit status, what it wrote) of a run to which a signal comes at a moment (see install). Minus the signal's
-    number: it killed the run."""
+def run_until(project: Path, *settings: str, moment: str = "", number: int = signal.SIGKILL,
+              rank: int | None = None) -> tuple[int, str]:
+    """(exit status, what it wrote) of a run to which a signal comes at a moment (see install), or to a rank of it.
+    Minus the signal's number: it killed the run."""
     output = project.parent / "output.txt"
-    process = _CONTEXT.Process(target=_run, args=(["--cfg", str(project), *settings], moment, number, output))
+    process = _CONTEXT.Process(target=_run, args=(["--cfg", str(project), *settings], moment, number, output, rank))
     process.start()
     process.join(200)
     assert process.exitcode is not None, output.read_text()

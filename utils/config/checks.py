@@ -17,7 +17,7 @@ class Finding:
 def impossible(cfg: Config) -> list[Finding]:
     """Every combination that cannot run, found without importing torch or touching data."""
     return [finding for check in (_work, _classes, _enough_classes, _schedule, _optimizer, _pictures, _pixels, _colours,
-                                  _erasing, _text, _head, _draws, _seeds, _places) for finding in check(cfg)]
+                                  _erasing, _text, _head, _draws, _seeds, _ranks, _places) for finding in check(cfg)]
 
 
 def remarks(cfg: Config, sources: dict[str, str]) -> list[Finding]:
@@ -222,6 +222,13 @@ def _seeds(cfg: Config) -> list[Finding]:
     if seeds is None or len(seeds) > 1 and len(set(seeds)) == len(seeds):
         return []
     return [Finding(("RANDOM_SEEDS",), f"expected two or more different seeds, or null, found {list(seeds)}")]
+
+
+def _ranks(cfg: Config) -> list[Finding]:
+    if cfg.NUM_GPUS == 0 or cfg.NUM_PROCESSES == 1:
+        return []
+    return [Finding(("NUM_PROCESSES", "NUM_GPUS"), f"{cfg.NUM_PROCESSES} ranks on the CPU need NUM_GPUS 0, found "
+                    f"{cfg.NUM_GPUS}; on GPUs there is one rank each: leave NUM_PROCESSES at 1")]
 
 
 def _places(cfg: Config) -> list[Finding]:

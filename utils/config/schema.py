@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from utils.config.fields import key
 from utils.config.sections import AugmentationConfig, DataConfig, TestConfig, TrainConfig
 
-_ONE_PROCESS = "one process so far; ranks come with torchrun"
+_TORCHRUN = "torchrun says which machines take part"
 _NO_FEW_SHOT = "the few-shot loop of the published code never reads it"
 _SOLVER_RULES = "the published optimizer reads SOLVER for learning rates and OPTIMIZER for the rest"
 
@@ -104,7 +104,7 @@ class BnConfig:
     WEIGHT_DECAY: float = key("weight decay of parameters named bn or norm", minimum=0.0)
     MOMENTUM: float = key("momentum of the running statistics", inert="CLIP towers keep torch's 0.1")
     EPS: float = key("epsilon", inert="CLIP towers keep torch's 1e-5")
-    SYNC: bool = key("batch statistics over all ranks", inert=_ONE_PROCESS)
+    SYNC: bool = key("batch statistics over the episodes of all ranks, in training")
     WB_LOCK: bool = key("lock weight and bias", inert=_NO_FEW_SHOT)
 
 
@@ -127,10 +127,12 @@ class Config:
                                                minimum=0)
     OUTPUT_DIR: str = key("directory of everything a run writes")
     LOG_PERIOD: int = key("iterations between two records of log.jsonl", minimum=1)
-    NUM_GPUS: int = key("CUDA devices; 0: CPU", minimum=0)
-    SHARD_ID: int = key("rank of this machine", inert=_ONE_PROCESS)
-    NUM_SHARDS: int = key("number of machines", inert=_ONE_PROCESS)
-    DIST_BACKEND: str = key("communication between ranks", inert=_ONE_PROCESS)
+    NUM_GPUS: int = key("CUDA devices of this machine, one rank each; 0: CPU. Under torchrun only whether it is 0",
+                        minimum=0)
+    NUM_PROCESSES: int = key("ranks on the CPU (NUM_GPUS 0)", minimum=1)
+    SHARD_ID: int = key("rank of this machine", inert=_TORCHRUN)
+    NUM_SHARDS: int = key("number of machines", inert=_TORCHRUN)
+    DIST_BACKEND: str = key("communication between ranks", inert="nccl on GPUs, gloo on CPUs")
     TRAIN: TrainConfig = key("training and episodes")
     TEST: TestConfig = key("testing")
     DATA: DataConfig = key("videos and frames")

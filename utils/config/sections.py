@@ -23,18 +23,21 @@ class TrainConfig:
     WAY_TEST: int | None = key("classes an episode in validation and test; null: WAY", minimum=2)
     SHOT_TEST: int | None = key("supports a class in validation and test; null: SHOT", minimum=1)
     QUERY_PER_CLASS_TEST: int = key("queries a class in validation and test", minimum=1)
-    NUM_TRAIN_TASKS: int = key("iterations: one episode each", minimum=1)
+    NUM_TRAIN_TASKS: int = key("iterations: one episode of each rank", minimum=1)
     NUM_TEST_TASKS: int = key("episodes of the final test", minimum=1)
     NUM_VAL_TASKS: int | None = key("episodes of a validation; null: NUM_TEST_TASKS", minimum=1)
     VAL_FRE_ITER: int = key("iterations between two validations", minimum=1)
     EVAL_SPLIT: str = key("list the checkpoint is selected on; test (as published) labels every result so",
                           choices=("val", "test"))
     BATCH_SIZE: int = key("divisor of the loss (published: the number of GPUs)", minimum=1)
-    BATCH_SIZE_PER_TASK: int = key("episodes whose gradients add up to one optimizer step", minimum=1)
+    BATCH_SIZE_PER_TASK: int = key("iterations, one episode of each rank, whose gradients add up to one step",
+                                   minimum=1)
     USE_CLASSIFICATION: bool = key("add the video-text contrast to the loss")
     USE_CLASSIFICATION_VALUE: float = key("weight of the video-text contrast", minimum=0.0)
     USE_CLASSIFICATION_ONLY: bool = key("the video-text contrast is the whole loss")
     CLIP_GRAD_NORM: float | None = key("largest L2 norm of the gradients; null: no clipping", minimum=0.0)
+    RANK_GRADIENTS: str = key("mean over ranks, as published; sum: n ranks do what one does with n times the "
+                              "BATCH_SIZE_PER_TASK", choices=("mean", "sum"))
     PRECISION: str = key("fp32, or bf16 autocast of the forward pass", choices=("fp32", "bf16"))
     ON_NONFINITE: str = key("stop or skip at a NaN or infinite loss", choices=("stop", "skip"))
     MERGE_BEFORE: bool = key("average the supports of a class before modulating, not after")

@@ -1,0 +1,187 @@
+"""Ranks: processes that train and evaluate one model together. One process alone is a world of 1, at no cost.
+
+Numbers and objects travel over gloo (CPU), which sees at once when a process at the other end is gone; gradients and
+batch statistics over nccl where the ranks have GPUs.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from utils.errors import LostRankError
+
+# A rank may wait for another that decodes, or writes: it notices a dead one by its closed connections, not by this.
+WAIT = timedelta(minutes=30)
+# nccl notices nothing: between two exchanges of gradients all ranks do the same short work.
+WAIT_GPU = timedelta(seconds=45)
+BUCKET_BYTES = 25 * 2**20
+_Item = TypeVar("_Item")
+
+
+def lost_rank(error: RuntimeError) -> LostRankError:
+    """torch's error of an exchange that broke off, in words."""
+    reason = re.sub(r"^(\[[^]]*\]\s*)+", "", str(error).splitlines()[0]).split(". ")[0]
+    return LostRankError(f"an exchange with the other ranks broke off ({reason})")
+
+
+def is_of_exchange(error: BaseException) -> bool:
+    """Whether an error came out of an exchange: within the model (BN.SYNC) it is a bare RuntimeError of gloo."""
+    return isinstance(error, dist.DistError) or type(error) is RuntimeError and "/gloo/" in str(error)
+
+
+@contextmanager
+def _exchange() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise lost_rank(error) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """This process among all of them. Every method but `part` is an exchange: all ranks call it, in the same order.
+
+    Args:
+        rank: of this process, 0..world-1; rank 0 writes. world: how many there are.
+        local_rank: on this machine. group: what gradients travel over; None: gloo.
+    """
+
+    rank: int = 0
+    world: int = 1
+    local_rank: int = 0
+    group: "dist.ProcessGroup | None" = None
+
+    @property
+    def main(self) -> bool:
+        """Whether this is the rank that logs and writes."""
+        return self.rank == 0
+
+    @property
+    def bar_off(self) -> bool | None:
+        """tqdm's `disable`: no bar but on rank 0, and there only on a terminal."""
+        return None if self.main else True
+
+    def part(self, items: Sequence[_Item]) -> Sequence[_Item]:
+        """This rank's share: items rank, rank + world, ..."""
+        return items[self.rank::self.world]
+
+    def joined(self, parts: Sequence[Sequence[_Item]]) -> list[_Item]:
+        """The items of which `parts` are the shares of all ranks, in their first order. No exchange."""
+        return [parts[i % self.world][i // self.world] for i in range(sum(map(len, parts)))]
+
+    def barrier(self) -> None:
+        """Wait for all."""
+        self.table([0.0])
+
+    def table(self, row: Sequence[float]) -> list[list[float]]:
+        """The numbers of every rank, by rank."""
+        if self.world == 1:
+            return [list(row)]
+        own = torch.tensor(row, dtype=torch.float64)
+        rows = [torch.empty_like(own) for _ in range(self.world)]
+        with _exchange():
+            dist.all_gather(rows, own)
+        return [found.tolist() for found in rows]
+
+    def gather(self, value: _Item, everywhere: bool = True) -> list[_Item]:
+        """The objects of every rank, by rank; with everywhere=False on rank 0 only, the others get their own."""
+        if self.world == 1:
+            return [value]
+        values: list[Any] = [None] * self.world
+        with _exchange():
+            if everywhere:
+                dist.all_gather_object(values, value)
+            else:
+                dist.gather_object(value, values if self.main else None, dst=0)
+        return values if everywhere or self.main else [value]
+
+    def broadcast(self, value: _Item) -> _Item:
+        """Rank 0's object."""
+        if self.world == 1:
+            return value
+        box = [value]
+        with _exchange():
+            dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def share(self, tensor: Tensor, source: int) -> None:
+        """Fill a CPU tensor with that of rank `source`."""
+        if self.world > 1 and tensor.numel():
+            with _exchange():
+                dist.broadcast(tensor, src=source)
+
+    @torch.no_grad()
+    def copy_weights(self, module: nn.Module, buffers_only: bool = False) -> None:
+        """Parameters and buffers of rank 0, such as the running statistics of its batch norms, to all."""
+        if self.world == 1:
+            return
+        parameters = [] if buffers_only else list(module.parameters())
+        for tensor in (*parameters, *module.buffers()):
+            value = tensor.detach().cpu().contiguous()
+            self.share(value, 0)
+            if not self.main:
+                tensor.copy_(value)
+
+    @torch.no_grad()
+    def reduce_gradients(self, parameters: Iterable[nn.Parameter], mean: bool) -> None:
+        """Sum (or mean) of every rank's gradients, the same bits on all; a rank without gradients counts as zeros."""
+        if self.world == 1:
+            return
+        parameters = list(parameters)
+        present = torch.tensor([p.grad is not None for p in parameters], dtype=torch.uint8)
+        with _exchange():
+            dist.all_reduce(present, op=dist.ReduceOp.MAX)
+        for parameter, anywhere in zip(parameters, present.tolist(), strict=True):
+            if anywhere and parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        for bucket in _buckets([p.grad for p in parameters if p.grad is not None]):
+            flat = torch.cat([gradient.reshape(-1) for gradient in bucket])
+            with _exchange():
+                dist.all_reduce(flat, group=self.group)
+            if mean:
+                flat /= self.world
+            for gradient, value in zip(bucket, flat.split([g.numel() for g in bucket]), strict=True):
+                gradient.copy_(value.view_as(gradient))
+
+
+ALONE = Ranks()
+
+
+def _buckets(gradients: Iterable[Tensor]) -> Iterator[list[Tensor]]:
+    """Consecutive gradients of one type, about BUCKET_BYTES together."""
+    bucket: list[Tensor] = []
+    for gradient in gradients:
+        full = sum(g.nbytes for g in bucket) >= BUCKET_BYTES
+        if bucket and (full or bucket[0].dtype != gradient.dtype):
+            yield bucket
+            bucket = []
+        bucket.append(gradient)
+    if bucket:
+        yield bucket
+
+
+def join_ranks(gpus: bool) -> Ranks:
+    """Meet the other ranks, as the launcher's environment says. Raises LostRankError when they do not come."""
+    rank, world, local = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+    if world == 1:
+        return Ranks(local_rank=local)
+    with _exchange():
+        dist.init_process_group("gloo", timeout=WAIT)
+        if not gpus:
+            return Ranks(rank, world, local)
+        torch.cuda.set_device(local)
+        return Ranks(rank, world, local, dist.new_group(backend="nccl", timeout=WAIT_GPU))
+
+
+def leave_ranks() -> None:
+    """End the connections of a rank that is done."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
