@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 
+import torch
 from torch import nn
 
 import models.alignment
@@ -10,6 +11,7 @@ import models.clip
 import models.heads
 import models.modulator  # noqa: F401  (these imports fill the registries)
 from models.clip import Encoder
+from models.efficiency import checkpoint_blocks, has_batch_statistics
 from models.heads.clip_fsar import FewShotModel, HeadOptions
 from models.losses import Criterion, clip_fsar_criterion
 from models.registries import ALIGNMENTS, ENCODERS, HEADS, MODULATORS
@@ -54,7 +56,22 @@ def build_model(cfg: Config) -> FewShotModel:
     ))
     if cfg.BN.FREEZE:
         freeze_batch_norm(model)
+    _make_efficient(model, cfg)
     return model
+
+
+def _make_efficient(model: FewShotModel, cfg: Config) -> None:
+    """TRAIN.CHANNELS_LAST, GRAD_CHECKPOINT and COMPILE. Raises ConfigError where they do not fit the tower."""
+    train, tower = cfg.TRAIN, model.head.backbone
+    if train.CHANNELS_LAST:
+        tower.to(memory_format=torch.channels_last)  # convolutions hand the format on, whatever the pictures have
+    if train.GRAD_CHECKPOINT:
+        checkpoint_blocks(tower)
+    if train.COMPILE:
+        if train.GRAD_CHECKPOINT and has_batch_statistics(tower):
+            raise ConfigError(["TRAIN.COMPILE, TRAIN.GRAD_CHECKPOINT: of a tower with batch statistics only one of "
+                               f"them can be had, found both with {cfg.VIDEO.HEAD.BACKBONE_NAME}"])
+        model.head.compile_training()
 
 
 def freeze_batch_norm(model: FewShotModel) -> None:

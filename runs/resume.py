@@ -25,6 +25,7 @@ MAY_CHANGE = {
     "OUTPUT_DIR", "LOG_PERIOD", "NUM_GPUS", "NUM_PROCESSES", "DATA.DATA_ROOT_DIR", "DATA.ANNO_DIR", "DATA.DECODER",
     "DATA_LOADER", "TRAIN.ENABLE", "TRAIN.NUM_TEST_TASKS", "TRAIN.NUM_TRAIN_TASKS", "TRAIN.KEEP_CHECKPOINTS",
     "TRAIN.LOG_FILE", "TRAIN.AUTO_RESUME", "TEST.ENABLE", "TEST.CHECKPOINT_FILE_PATH", "TEST.LOG_FILE",
+    "TRAIN.COMPILE", "TRAIN.CHANNELS_LAST", "TRAIN.GRAD_CHECKPOINT", "TRAIN.EPISODES_PER_STEP", "OPTIMIZER.FUSED",
     "TEST.FEATURE_STORE", "TEST.FEATURE_STORE_DIR", "TEST.ENCODE_BATCH", "VIDEO.HEAD.WEIGHTS_DIR", "RANDOM_SEEDS",
 }
 # They decide what a validation measures, so they may change only when no validation is to come: for the final test.
@@ -62,7 +63,7 @@ def _validated(resume: dict[str, Any]) -> int:
 
 
 def pack(cfg: Config, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, selected_on: str,
-         splits: Iterable[SplitData], ranks: Ranks = ALONE) -> dict[str, Any]:
+         splits: Iterable[SplitData], scaler: torch.amp.GradScaler, ranks: Ranks = ALONE) -> dict[str, Any]:
     """Everything a restart needs, in the published layout. An exchange: all ranks call it."""
     gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
     if ranks.world > 1:
@@ -76,18 +77,20 @@ def pack(cfg: Config, model: nn.Module, optimizer: torch.optim.Optimizer, progre
             "skipped": progress.skipped, "validated": progress.validated, "window": progress.window,
             "episodes": progress.episodes, "rank_gradients": of_ranks[1:] if any(of_ranks) else [],
             "selected_on": selected_on, "gradients": of_ranks[0], "random": checkpoint.random_state(),
-            "seed": cfg.RANDOM_SEED,
+            "seed": cfg.RANDOM_SEED, "scaler": scaler.state_dict(),
             "lists": {split.name: list_name(split.name, split.list_hash) for split in splits},
         },
     }
 
 
 def unpack(state: dict[str, Any], path: Path, model: nn.Module, optimizer: torch.optim.Optimizer,
-           ranks: Ranks = ALONE) -> Progress:
+           scaler: torch.amp.GradScaler, ranks: Ranks = ALONE) -> Progress:
     """Fit a state to model and optimizer; the random generators are left to the caller."""
     checkpoint.load_model_state(model, state["model_state"], path)
     checkpoint.load_optimizer_state(optimizer, state["optimizer_state"], path)
     resume = state["resume"]
+    if scaler.is_enabled() and resume.get("scaler"):
+        scaler.load_state_dict(resume["scaler"])
     mean = json.loads(state["cfg"])["TRAIN"].get("RANK_GRADIENTS", "mean") == "mean"
     checkpoint.load_gradients(model, _own_gradients(resume, ranks, mean), path)
     return Progress(resume["iteration"], resume["best"], resume["best_iteration"], resume["skipped"], state["epoch"],

@@ -18,10 +18,10 @@ from runs import results
 from runs.complexity import complexity_line
 from runs.evaluate import Evaluator
 from runs.identity import list_name
+from runs.learner import LoopOptions
 from runs.preflight import check_names, check_store, read_splits, shared_videos
 from runs.resume import find_best, keep_best, training_differences, training_finished
 from runs.test import results_dir, test_checkpoint, test_id
-from runs.train import LoopOptions
 from runs.trainer import Trainer
 from utils import checkpoint
 from utils.config.loader import Resolved
@@ -66,15 +66,17 @@ def optimizer_of(cfg: Config, model: nn.Module) -> torch.optim.Optimizer:
     o = cfg.OPTIMIZER
     decay = cfg.SOLVER.WEIGHT_DECAY if cfg.SOLVER.WEIGHT_DECAY_FROM == "SOLVER" else o.WEIGHT_DECAY
     return build_optimizer(model, method=o.OPTIM_METHOD, weight_decay=decay, norm_weight_decay=cfg.BN.WEIGHT_DECAY,
-                           lr=cfg.SOLVER.BASE_LR, momentum=o.MOMENTUM, dampening=o.DAMPENING, nesterov=o.NESTEROV)
+                           lr=cfg.SOLVER.BASE_LR, momentum=o.MOMENTUM, dampening=o.DAMPENING, nesterov=o.NESTEROV,
+                           fused=o.FUSED)
 
 
 def loop_options(cfg: Config) -> LoopOptions:
     """Numbers of the training loop."""
     t = cfg.TRAIN
     return LoopOptions(iterations=t.NUM_TRAIN_TASKS, validate_every=t.VAL_FRE_ITER,
-                       episodes_per_step=t.BATCH_SIZE_PER_TASK, log_every=cfg.LOG_PERIOD,
-                       clip_grad_norm=t.CLIP_GRAD_NORM, bf16=t.PRECISION == "bf16",
+                       iterations_a_step=t.BATCH_SIZE_PER_TASK, log_every=cfg.LOG_PERIOD,
+                       together=t.EPISODES_PER_STEP,
+                       clip_grad_norm=t.CLIP_GRAD_NORM, precision=t.PRECISION,
                        skip_nonfinite=t.ON_NONFINITE == "skip", seed=cfg.RANDOM_SEED,
                        mean_over_ranks=t.RANK_GRADIENTS == "mean", batch_over_ranks=cfg.BN.SYNC)
 

@@ -13,7 +13,8 @@ from datasets.builder import SplitData, build_loader
 from models.losses import Criterion
 from runs import results, resume
 from runs.evaluate import Evaluation, Evaluator
-from runs.train import Hooks, Learner, LoopOptions, Progress, train
+from runs.learner import Learner, LoopOptions
+from runs.train import Hooks, Progress, train
 from utils import checkpoint, signals
 from utils.config.schema import Config
 from utils.distributed import ALONE, Ranks
@@ -40,6 +41,7 @@ class Trainer:
         self.cfg, self.model, self.criterion, self.optimizer = cfg, model, criterion, optimizer
         self.schedule, self.options, self.store, self.output_dir = schedule, options, store, output_dir
         self.device, self.train_split, self.evaluator, self.ranks = device, train_split, evaluator, ranks
+        self.learner = Learner(model, criterion, optimizer, options, self.videos, device, ranks)
         self.saved = 0  # the iteration that the latest state in OUTPUT_DIR is of
         self.interruption = signals.Interruption()
 
@@ -79,9 +81,8 @@ class Trainer:
                               stop=progress.episodes + left * ranks.world)
         if loader.num_workers:
             loader.worker_init_fn = signals.shielded(loader.worker_init_fn)
-        learner = Learner(self.model, self.criterion, self.optimizer, self.options, self.videos, ranks)
         hooks = Hooks(validate=self.validate, stop=self.stop, record=self.record)
-        train(learner, loader, self.schedule, hooks, progress, self.device)
+        train(self.learner, loader, self.schedule, hooks, progress)
 
     def _validation_due(self, progress: Progress) -> bool:
         """Whether a state was saved just before a validation, or ends without a best."""
@@ -177,7 +178,7 @@ class Trainer:
     def state(self, progress: Progress) -> dict[str, Any]:
         """Everything a restart needs, in the published layout."""
         return resume.pack(self.cfg, self.model, self.optimizer, progress, self.evaluator.split.name,
-                           (self.train_split, self.evaluator.split), self.ranks)
+                           (self.train_split, self.evaluator.split), self.learner.scaler, self.ranks)
 
     def _start(self) -> tuple[Progress, dict[str, Any] | None]:
         """The state furthest along of this run, else CHECKPOINT_FILE_PATH, else the beginning."""
@@ -215,7 +216,7 @@ class Trainer:
         return Progress(), None
 
     def _restore(self, state: dict[str, Any], path: Path) -> tuple[Progress, dict[str, Any]]:
-        progress = resume.unpack(state, path, self.model, self.optimizer, self.ranks)
+        progress = resume.unpack(state, path, self.model, self.optimizer, self.learner.scaler, self.ranks)
         kept = not progress.best_iteration or (
             self.ranks.main and resume.keep_best(self.store, progress.best_iteration))
         if not self.ranks.broadcast(kept):

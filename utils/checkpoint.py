@@ -133,7 +133,13 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]
         if bad:
             raise CheckpointError(f"{origin}: optimizer state {number}: expected shape {list(parameter.shape)}, "
                                   f"found {list(moments[bad[0]].shape)}")
-    optimizer.load_state_dict(state)
+    # How the update is computed is this run's choice, not the file's.
+    own = [{name: group[name] for name in ("fused", "foreach") if name in group} for group in optimizer.param_groups]
+    optimizer.load_state_dict(
+        {**state, "param_groups": [{**group, **how} for group, how in zip(state["param_groups"], own, strict=True)]})
+    for parameter, moments in optimizer.state.items():  # the file may be of a run with another memory format
+        moments.update({name: torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+                        for name, value in moments.items() if isinstance(value, Tensor) and value.ndim})
 
 
 def load_gradients(model: nn.Module, gradients: dict[str, Tensor], origin: str | Path) -> None:
@@ -145,7 +151,7 @@ def load_gradients(model: nn.Module, gradients: dict[str, Tensor], origin: str |
             raise CheckpointError(f"{origin}: resume: gradients: {name}: expected {expected}, "
                                   f"found shape {list(gradient.shape)}")
     for name, parameter in parameters.items():
-        parameter.grad = gradients[name].to(parameter.device) if name in gradients else None
+        parameter.grad = torch.empty_like(parameter).copy_(gradients[name]) if name in gradients else None
 
 
 def random_state() -> dict[str, Any]:

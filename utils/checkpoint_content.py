@@ -29,6 +29,10 @@ def _gradients_by_rank(value: Any) -> bool:
     return isinstance(value, list) and all(map(_tensors, value))
 
 
+def _numbers(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(k, str) and _number(v) for k, v in value.items())
+
+
 def _texts(value: Any) -> bool:
     return isinstance(value, Mapping) and all(isinstance(x, str) for pair in value.items() for x in pair)
 
@@ -64,7 +68,8 @@ _RESUME: dict[str, tuple[str, _Check, bool]] = {
     "gradients": ("tensors by name", _tensors, False), "lists": ("texts by split", _texts, False),
     "random": ("states of the random generators", _random, False),
     "episodes": ("a count", _count, True), "rank_gradients": ("tensors by name, by rank", _gradients_by_rank, True),
-    "validated": ("a count", _count, True), "window": ("lists of numbers by name", _windows, True),
+    "scaler": ("numbers by name", _numbers, True), "validated": ("a count", _count, True),
+    "window": ("lists of numbers by name", _windows, True),
 }
 
 

@@ -11,7 +11,8 @@ WINDOW = 50
 
 
 class Meter:
-    """Means over the last `window` episodes (with one rank: iterations), seconds an iteration, time left.
+    """Means over the last `window` episodes (with one rank: iterations), seconds an iteration, share of them spent in
+    waiting for data, time left.
 
     Args:
         total, start: iterations in all, and done before.
@@ -21,15 +22,23 @@ class Meter:
     """
 
     def __init__(self, total: int, start: int = 0, values: dict[str, list[float]] | None = None, window: int = WINDOW):
-        self.total, self.done = total, start
+        self.total, self.done, self._waited = total, start, 0.0
         self._values = {} if values is None else values
-        self._ticks: deque[float] = deque([time.perf_counter()], maxlen=window + 1)
+        self._ticks: deque[tuple[float, int, float]] = deque([self._tick()], maxlen=window + 1)
         self._window = window
 
-    def update(self, **values: float | Sequence[float]) -> None:
-        """One more iteration with these figures; several of a name where several ranks had an episode each."""
-        self.done += 1
-        self._ticks.append(time.perf_counter())
+    def _tick(self) -> tuple[float, int, float]:
+        """(now, iterations done, seconds waited so far)"""
+        return time.perf_counter(), self.done, self._waited
+
+    def wait(self, seconds: float) -> None:
+        """The next iterations' data took so long to come."""
+        self._waited += seconds
+
+    def update(self, iterations: int = 1, **values: float | Sequence[float]) -> None:
+        """More iterations with these figures; several of a name where there were several episodes."""
+        self.done += iterations
+        self._ticks.append(self._tick())
         for name, value in values.items():
             figures = self._values.setdefault(name, [])
             figures.extend([value] if isinstance(value, float) else value)
@@ -38,7 +47,7 @@ class Meter:
     def pause(self) -> None:
         """Leave out the time since the last iteration (a validation)."""
         self._ticks.clear()
-        self._ticks.append(time.perf_counter())
+        self._ticks.append(self._tick())
 
     def mean(self, name: str) -> float:
         """Mean of a figure over the window."""
@@ -48,7 +57,14 @@ class Meter:
     @property
     def seconds(self) -> float:
         """Seconds an iteration, over the window."""
-        return (self._ticks[-1] - self._ticks[0]) / max(len(self._ticks) - 1, 1)
+        (start, before, _), (end, done, _) = self._ticks[0], self._ticks[-1]
+        return (end - start) / max(done - before, 1)
+
+    @property
+    def waiting(self) -> float:
+        """Share of that time, 0..1, in which the loop waited for data."""
+        (start, _, before), (end, _, waited) = self._ticks[0], self._ticks[-1]
+        return (waited - before) / (end - start) if end > start else 0.0
 
     @property
     def eta(self) -> str:

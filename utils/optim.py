@@ -48,15 +48,19 @@ def parameter_groups(model: nn.Module, *, weight_decay: float, norm_weight_decay
 
 
 def build_optimizer(model: nn.Module, *, method: str, weight_decay: float, norm_weight_decay: float, lr: float,
-                    momentum: float = 0.9, dampening: float = 0.0, nesterov: bool = True) -> torch.optim.Optimizer:
-    """Adam (betas 0.9, 0.999, L2 weight decay), AdamW or SGD over the published groups."""
+                    momentum: float = 0.9, dampening: float = 0.0, nesterov: bool = True,
+                    fused: bool = False) -> torch.optim.Optimizer:
+    """Adam (betas 0.9, 0.999, L2 weight decay), AdamW or SGD over the published groups.
+
+    `fused`: all of a parameter's arithmetic in one pass over memory, the same but for rounding.
+    """
     groups = parameter_groups(model, weight_decay=weight_decay, norm_weight_decay=norm_weight_decay)
     groups = [{k: v for k, v in group.items() if k != "names"} for group in groups]
     if method == "sgd":
         return torch.optim.SGD(groups, lr=lr, momentum=momentum, dampening=dampening,
-                               nesterov=nesterov and momentum > 0 and dampening == 0)
+                               nesterov=nesterov and momentum > 0 and dampening == 0, fused=fused)
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[method]
-    return kind(groups, lr=lr, betas=(0.9, 0.999))
+    return kind(groups, lr=lr, betas=(0.9, 0.999), fused=fused)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

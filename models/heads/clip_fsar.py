@@ -13,7 +13,7 @@ of scale * cosine with the class texts), and their product, fused (COMBINE).
 N = way*shot supports, M queries, K ways, S shots, T frames, D features, G classes of a split, P = N + M, B episodes.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from models.efficiency import has_batch_statistics
 from models.prototypes import class_means
 from models.registries import HEADS
 from models.similarity import cos_similarity
@@ -74,6 +75,7 @@ class ClipFsar(nn.Module):
         self.context2 = modulator
         self.distance = distance
         self.options = options or HeadOptions()
+        self._compiled: dict[str, Callable[[Tensor], Tensor]] = {}
         for split, features in text_features.items():
             self.register_buffer(f"text_{split}", features.detach().clone().float(), persistent=False)
 
@@ -84,15 +86,23 @@ class ClipFsar(nn.Module):
             raise EpisodeError(f"no class names were given for the {split} split (given: {', '.join(known)})")
         return self.get_buffer(f"text_{split}")
 
+    def compile_training(self) -> None:
+        """Have torch.compile make code for backbone and modulator, used in training mode, at the first pass."""
+        self._compiled = {name: torch.compile(getattr(self, name), dynamic=False) for name in ("backbone", "context2")}
+
+    def _run(self, name: str, tokens: Tensor) -> Tensor:
+        """A module's output, from its compiled code where there is one."""
+        return (self.training and self._compiled.get(name) or getattr(self, name))(tokens)
+
     def encode(self, clips_BTCHW: Tensor) -> Tensor:
         """Frame features g. [B, T, D]"""
-        features = self.backbone(rearrange(clips_BTCHW, "b t c h w -> (b t) c h w"))
+        features = self._run("backbone", rearrange(clips_BTCHW, "b t c h w -> (b t) c h w"))
         return rearrange(features, "(b t) d -> b t d", b=clips_BTCHW.shape[0])
 
     def modulate_support(self, support_NTD: Tensor, text_ND: Tensor) -> Tensor:
         """Frames modulated by their class text: the first T outputs of h([frames ; text]). [N, T, D]"""
         tokens = torch.cat([support_NTD, text_ND.unsqueeze(1)], dim=1)
-        return self.context2(tokens)[:, :-1]
+        return self._run("context2", tokens)[:, :-1]
 
     def prototypes(self, support_NTD: Tensor, text_ND: Tensor, labels_N: Tensor, way: int) -> Tensor:
         """Modulated prototypes. [K, T, D]"""
@@ -160,12 +170,28 @@ class ClipFsar(nn.Module):
 
         Training mode adds class_logits; evaluation gives every scoring, its logits are those of options.scoring.
         """
+        return next(self.outputs([episode], split))
+
+    def outputs(self, episodes: Sequence[Episode], split: str) -> Iterator[EpisodeOutput]:
+        """The scores of several episodes, one after the other; their clips pass the backbone together.
+
+        Where it has batch statistics, which supports and queries of an episode do not share, it encodes each apart.
+        """
+        clips = [clips for episode in episodes for clips in (episode.support_NTCHW, episode.query_MTCHW)]
+        if has_batch_statistics(self.backbone):
+            features = [self.encode(part) for part in clips]
+        else:
+            features = self.encode(torch.cat(clips)).split([len(part) for part in clips])
+        for i, episode in enumerate(episodes):
+            yield self.output(episode, *features[2 * i:2 * i + 2], split)
+
+    def output(self, episode: Episode, support_NTD: Tensor, query_MTD: Tensor, split: str) -> EpisodeOutput:
+        """Scores of an episode from the frame features of its clips."""
         text_GD = self.text(split)
-        support_NTD, query_MTD = self.encode(episode.support_NTCHW), self.encode(episode.query_MTCHW)
         prototypes_KTD = self.prototypes(
             support_NTD, text_GD[episode.support_classes_N], episode.support_labels_N, episode.way
         )
-        distances_MK = self.distances(self.context2(query_MTD), prototypes_KTD)
+        distances_MK = self.distances(self._run("context2", query_MTD), prototypes_KTD)
         if self.training:
             return EpisodeOutput(-distances_MK, self.contrast(torch.cat([support_NTD, query_MTD])))
         scores = self.scorings(distances_MK, query_MTD.float().mean(dim=1), text_GD[episode.classes_K],
@@ -182,3 +208,7 @@ class FewShotModel(nn.Module):
 
     def forward(self, episode: Episode, split: str) -> EpisodeOutput:
         return self.head(episode, split)
+
+    def outputs(self, episodes: Sequence[Episode], split: str) -> Iterator[EpisodeOutput]:
+        """The head's scores of several episodes, one after the other."""
+        return self.head.outputs(episodes, split)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from runs import train  # noqa: E402
+from runs import learner  # noqa: E402
 from runs.run import main  # noqa: E402
 from tests.runs.processes import install  # noqa: E402
 from utils.errors import VideoDecodeError  # noqa: E402
@@ -14,7 +14,7 @@ from utils.errors import VideoDecodeError  # noqa: E402
 
 def spoil(what: str, iteration: int) -> None:
     """Make the loss of an iteration (from 1) NaN, or raise in it: "nan", "typed" or "bug"."""
-    original, calls = train.step_losses, iter(range(1, 10**6))
+    original, calls = learner.step_losses, iter(range(1, 10**6))
 
     def wrapped(*arguments):
         losses, correct = original(*arguments)
@@ -26,7 +26,7 @@ def spoil(what: str, iteration: int) -> None:
             losses = {name: loss * float("nan") for name, loss in losses.items()}
         return losses, correct
 
-    train.step_losses = wrapped
+    learner.step_losses = wrapped
 
 
 def arrange(moment: str) -> None:

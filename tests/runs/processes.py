@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from datasets.few_shot import FewShotDataset
-from runs import launching, results, train, trainer
+from runs import launching, learner, results, train, trainer
 from runs.evaluate import Evaluator
 from runs.run import main
 from utils import checkpoint
@@ -39,7 +39,7 @@ def _saves(start: str) -> Callable[[object, Path], bool]:
 
 MOMENTS = {
     "iteration": (train, "set_lr", None),
-    "losses": (train, "step_losses", None),
+    "losses": (learner, "step_losses", None),
     "validation": (Evaluator, "_evaluation", None),  # the test at the end is one, too
     "curves": (results, "plot_curves", None),
     "board": (trainer, "SummaryWriter", None),  # before the training

@@ -17,7 +17,8 @@ class Finding:
 def impossible(cfg: Config) -> list[Finding]:
     """Every combination that cannot run, found without importing torch or touching data."""
     return [finding for check in (_work, _classes, _enough_classes, _schedule, _optimizer, _pictures, _pixels, _colours,
-                                  _erasing, _text, _head, _draws, _seeds, _ranks, _places) for finding in check(cfg)]
+                                  _erasing, _text, _head, _draws, _seeds, _ranks, _passes, _places)
+            for finding in check(cfg)]
 
 
 def remarks(cfg: Config, sources: dict[str, str]) -> list[Finding]:
@@ -229,6 +230,15 @@ def _ranks(cfg: Config) -> list[Finding]:
         return []
     return [Finding(("NUM_PROCESSES", "NUM_GPUS"), f"{cfg.NUM_PROCESSES} ranks on the CPU need NUM_GPUS 0, found "
                     f"{cfg.NUM_GPUS}; on GPUs there is one rank each: leave NUM_PROCESSES at 1")]
+
+
+def _passes(cfg: Config) -> list[Finding]:
+    train = cfg.TRAIN
+    if train.BATCH_SIZE_PER_TASK % train.EPISODES_PER_STEP == 0:
+        return []
+    return [Finding(("TRAIN.EPISODES_PER_STEP", "TRAIN.BATCH_SIZE_PER_TASK"), "expected a divisor of the "
+                    f"{train.BATCH_SIZE_PER_TASK} iterations whose gradients add up to a step, found "
+                    f"{train.EPISODES_PER_STEP}")]
 
 
 def _places(cfg: Config) -> list[Finding]:

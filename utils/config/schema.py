@@ -63,6 +63,7 @@ class OptimizerConfig:
     MOMENTUM: float = key("momentum of sgd", minimum=0.0)
     DAMPENING: float = key("dampening of sgd", minimum=0.0)
     NESTEROV: bool = key("Nesterov momentum of sgd")
+    FUSED: bool = key("the update in one pass over memory; the same but for rounding")
     BASE_LR: float = key("learning rate", inert=_SOLVER_RULES)
     LR_POLICY: str | None = key("learning-rate policy", inert=_SOLVER_RULES)
     MAX_EPOCH: int | None = key("length of the policy", inert=_SOLVER_RULES)

@@ -38,7 +38,13 @@ class TrainConfig:
     CLIP_GRAD_NORM: float | None = key("largest L2 norm of the gradients; null: no clipping", minimum=0.0)
     RANK_GRADIENTS: str = key("mean over ranks, as published; sum: n ranks do what one does with n times the "
                               "BATCH_SIZE_PER_TASK", choices=("mean", "sum"))
-    PRECISION: str = key("fp32, or bf16 autocast of the forward pass", choices=("fp32", "bf16"))
+    PRECISION: str = key("of a training step: fp32; tf32 (GPU); bf16 or fp16 autocast",
+                         choices=("fp32", "tf32", "bf16", "fp16"))
+    COMPILE: bool = key("torch.compile tower and modulator for training")
+    CHANNELS_LAST: bool = key("convolutions with the channels innermost in memory; the same but for rounding")
+    GRAD_CHECKPOINT: bool = key("compute the tower's activations again in the backward pass: less memory, more time")
+    EPISODES_PER_STEP: int = key("iterations that share a forward and backward pass; divides BATCH_SIZE_PER_TASK",
+                                 minimum=1)
     ON_NONFINITE: str = key("stop or skip at a NaN or infinite loss", choices=("stop", "skip"))
     MERGE_BEFORE: bool = key("average the supports of a class before modulating, not after")
     SINGLE_DIRECT: bool = key("OTAM in one direction (query to support) only")
