@@ -6,10 +6,11 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 import torch
 from open_clip.modified_resnet import Bottleneck
 from torch import Tensor, nn
+from torch._dynamo.exc import TorchDynamoException
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from utils.errors import ConfigError
+from utils.errors import CompileError, ConfigError
 
 
 def has_batch_statistics(tower: nn.Module) -> bool:
@@ -18,16 +19,26 @@ def has_batch_statistics(tower: nn.Module) -> bool:
 
 
 @contextmanager
+def compiling() -> Iterator[None]:
+    """In this block errors of torch.compile, which works at the first forward and backward pass, are CompileErrors."""
+    try:
+        yield
+    except TorchDynamoException as error:
+        first = str(error).strip().splitlines()[0]
+        raise CompileError(f"TRAIN.COMPILE: torch.compile fails on this machine ({type(error).__name__}: {first}). "
+                           "TRAIN.COMPILE false trains without it") from error
+
+
+@contextmanager
 def _statistics_stay(norms: list[_BatchNorm]) -> Iterator[None]:
-    """Batch norms in training mode normalise as ever, but leave their running statistics alone."""
-    tracked = [norm.track_running_stats for norm in norms]
-    for norm in norms:
-        norm.track_running_stats = False
+    """Batch norms in training mode normalise as ever, but their running statistics are afterwards what they were."""
+    buffers = [buffer for norm in norms for buffer in norm.buffers()]
+    before = [buffer.clone() for buffer in buffers]
     try:
         yield
     finally:
-        for norm, value in zip(norms, tracked, strict=True):
-            norm.track_running_stats = value
+        for buffer, value in zip(buffers, before, strict=True):
+            buffer.copy_(value)
 
 
 class CheckpointedBottleneck(Bottleneck):

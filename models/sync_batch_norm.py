@@ -29,8 +29,7 @@ class RankBatchNorm2d(nn.BatchNorm2d):
         mean_C, total = sums_C1[:-1] / sums_C1[-1], sums_C1[-1].detach()
         centred = frames - mean_C[:, None, None]
         variance_C = all_reduce(centred.square().sum(dim=(0, 2, 3)), group=self.group) / total
-        if self.track_running_stats:
-            self._follow(mean_C.detach(), variance_C.detach(), float(total))
+        self._follow(mean_C.detach(), variance_C.detach(), float(total))
         normed = centred * torch.rsqrt(variance_C + self.eps)[:, None, None]
         return (normed * self.weight[:, None, None] + self.bias[:, None, None]).to(frames_NCHW.dtype)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from models.efficiency import compiling, has_batch_statistics
 from models.losses import Criterion
 from utils.distributed import ALONE, Ranks
 from utils.episode import Episode, EpisodeOutput
@@ -106,30 +107,35 @@ class Learner:
     def learn(self, episodes: Sequence[Episode], place: Place) -> Outcome:
         """Add the gradients of this rank's next episodes, those of every iteration as if it came alone.
 
-        Raises NonFiniteLossError; LostRankError: the loss of another rank is not finite.
+        Raises NonFiniteLossError; LostRankError: the loss of another rank is not finite; CompileError.
         """
-        with products_of(self.options.precision):
-            losses, correct = self._forward(episodes, place)
+        with compiling(), products_of(self.options.precision):
+            numbers = [place.episode + i * self.ranks.world + self.ranks.rank for i in range(len(episodes))]
+            losses, correct = self._forward(episodes, numbers)
             totals = [sum(one.values()) for one in losses]
             figures = torch.stack([torch.stack([total.detach(), c.float().mean(), *(x.detach() for x in one.values())])
                                    for total, c, one in zip(totals, correct, losses, strict=True)])
             found = self._of_all(figures, len(episodes))  # [iteration][rank] -> [total, accuracy, each loss]
             bad = [{rank for rank, row in enumerate(rows) if not math.isfinite(row[0])} for rows in found]
             self._tell(episodes, place, list(losses[0]), found, bad)
-            kept = [total for total, of in zip(totals, bad, strict=True)
+            kept = [i for i, of in enumerate(bad)
                     if not (of if self.options.batch_over_ranks else of & {self.ranks.rank})]
+            if 0 < len(kept) < len(episodes) and not has_batch_statistics(self.model):
+                # What is not finite went through the same pass, and would spoil gradients where it counts nothing.
+                losses, _ = self._forward([episodes[i] for i in kept], [numbers[i] for i in kept])
+                totals, kept = [sum(one.values()) for one in losses], list(range(len(kept)))
             if kept:
-                self.scaler.scale(sum(kept)).backward()
+                self.scaler.scale(sum(totals[i] for i in kept)).backward()
         rows = [row for of_ranks in found for row in of_ranks]
         means = [sum(column) / len(rows) for column in zip(*rows, strict=True)]
         return Outcome([row[0] for row in rows if math.isfinite(row[0])], [row[1] for row in rows],
                        dict(zip(losses[0], means[2:], strict=True)), sum(map(len, bad)))
 
-    def _forward(self, episodes: Sequence[Episode], place: Place) -> tuple[list[dict[str, Tensor]], list[Tensor]]:
+    def _forward(self, episodes: Sequence[Episode], numbers: Sequence[int]
+                 ) -> tuple[list[dict[str, Tensor]], list[Tensor]]:
         """(losses of each episode, correct queries of each)"""
         outputs, found = self.model.outputs(episodes, "train"), []
-        for i, episode in enumerate(episodes):
-            number = place.episode + i * self.ranks.world + self.ranks.rank
+        for episode, number in zip(episodes, numbers, strict=True):
             torch.manual_seed(derive_seed(self.options.seed, "dropout", number))  # whatever rank draws it, and when
             found.append(step_losses(outputs, self.criterion, episode, self.options.precision))
         return [losses for losses, _ in found], [correct for _, correct in found]

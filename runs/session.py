@@ -33,6 +33,7 @@ from utils.launch import choose_device
 from utils.lock import output_lock
 from utils.logging import setup_logging
 from utils.optim import build_optimizer
+from utils.precision import set_tf32
 from utils.schedule import Schedule
 from utils.seed import seed_everything
 from utils.signals import Stopped, number_of
@@ -107,6 +108,7 @@ def open_session(resolved: Resolved, ranks: Ranks = ALONE) -> Session:
     check_names(resolved)
     check_store(cfg)
     device = choose_device(cfg.NUM_GPUS, ranks.local_rank)
+    set_tf32(False)
     output_dir = Path(cfg.OUTPUT_DIR)
     setup_logging(output_dir, cfg.TRAIN.LOG_FILE if cfg.TRAIN.ENABLE else cfg.TEST.LOG_FILE, ranks.rank)
     notes = describe_notes(resolved).strip()

@@ -79,6 +79,10 @@ class AlignmentBackendError(FewShotError):
     """OTAM's Triton kernels were to be used and cannot be: names what failed, and how to do without them."""
 
 
+class CompileError(FewShotError):
+    """torch.compile cannot make code for this machine: names what failed, and how to do without it."""
+
+
 class RankError(FewShotError):
     """A rank that ended, and with it the run: names the rank and the cause."""
 

@@ -92,7 +92,8 @@ class ClipFsar(nn.Module):
 
     def _run(self, name: str, tokens: Tensor) -> Tensor:
         """A module's output, from its compiled code where there is one."""
-        return (self.training and self._compiled.get(name) or getattr(self, name))(tokens)
+        compiled = self.training and name in self._compiled
+        return (self._compiled[name] if compiled else getattr(self, name))(tokens)
 
     def encode(self, clips_BTCHW: Tensor) -> Tensor:
         """Frame features g. [B, T, D]"""

@@ -68,6 +68,10 @@ def test_selection_on_test_is_labelled(tiny_project):
 
 
 @pytest.mark.parametrize("extra", [["TRAIN.PRECISION", "bf16", "TRAIN.CLIP_GRAD_NORM", "1.0"],
+                                   ["TRAIN.PRECISION", "fp16", "TRAIN.GRAD_CHECKPOINT", "true",
+                                    "TRAIN.EPISODES_PER_STEP", "2"],
+                                   ["TRAIN.PRECISION", "tf32", "TRAIN.CHANNELS_LAST", "false", "OPTIMIZER.FUSED",
+                                    "false"],
                                    ["TRAIN.EVAL_TEXT", "true"], ["TRAIN.COMBINE", "true", "PROTOCOL", "clean"],
                                    ["TRAIN.SHOT_TEST", "2", "TRAIN.MERGE_BEFORE", "true", "BN.FREEZE", "true"]])
 def test_options_run(tiny_project, extra):
