@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from runs.preflight import check_names
+from runs.profiling import profile
 from runs.seeds import run_seeds
 from runs.session import going_on, run
 from utils.config.loader import Resolved
@@ -16,8 +17,9 @@ from utils.signals import Stopped, under_launcher
 RUN = str(Path(__file__).with_name("run.py"))
 
 
-def launch(resolved: Resolved, overrides: Sequence[str], arguments: Sequence[str]) -> None:
-    """Run a configuration.
+def launch(resolved: Resolved, overrides: Sequence[str], arguments: Sequence[str],
+           profiled_steps: int | None = None) -> None:
+    """Run a configuration, or profile some of its training steps.
 
     Args:
         overrides: the KEY VALUE pairs it was loaded with. arguments: the command line it came from, for the ranks.
@@ -25,6 +27,9 @@ def launch(resolved: Resolved, overrides: Sequence[str], arguments: Sequence[str
     Raises RankError: another rank has failed, or this one; and as runs.session.run.
     """
     cfg = resolved.config
+    if profiled_steps is not None:
+        profile(resolved, profiled_steps)
+        return
     if under_launcher():
         with as_rank(cfg.NUM_GPUS > 0) as ranks:
             _run(resolved, overrides, ranks)

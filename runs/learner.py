@@ -14,6 +14,7 @@ from utils.distributed import ALONE, Ranks
 from utils.episode import Episode, EpisodeOutput
 from utils.errors import LostRankError, NonFiniteLossError
 from utils.metrics import correct_queries
+from utils.phases import phase
 from utils.precision import autocast, gradient_scaler, products_of
 from utils.seed import derive_seed
 
@@ -125,7 +126,8 @@ class Learner:
                 losses, _ = self._forward([episodes[i] for i in kept], [numbers[i] for i in kept])
                 totals, kept = [sum(one.values()) for one in losses], list(range(len(kept)))
             if kept:
-                self.scaler.scale(sum(totals[i] for i in kept)).backward()
+                with phase("backward"):
+                    self.scaler.scale(sum(totals[i] for i in kept)).backward()
         rows = [row for of_ranks in found for row in of_ranks]
         means = [sum(column) / len(rows) for column in zip(*rows, strict=True)]
         return Outcome([row[0] for row in rows if math.isfinite(row[0])], [row[1] for row in rows],
@@ -164,6 +166,10 @@ class Learner:
     def step(self) -> None:
         """One step of the optimizer with what has added up on all ranks, which exchange gradients here and nowhere
         before. A step whose fp16 gradients overflow is left out, and the next ones are scaled less."""
+        with phase("optimizer"):
+            self._step()
+
+    def _step(self) -> None:
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.ranks.reduce_gradients(parameters, self.options.mean_over_ranks)
         self.scaler.unscale_(self.optimizer)

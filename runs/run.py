@@ -24,6 +24,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--cfg", required=True, metavar="YAML", help="project file (configs/projects/...)")
     parser.add_argument("--print-config", action="store_true",
                         help="print every key with the layer its value came from, and stop")
+    parser.add_argument("--profile", type=int, metavar="N", help="instead of a run: print where the time of N "
+                        "training steps goes, and trace as many; nothing is saved but OUTPUT_DIR/profile")
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="settings that win over the files")
     given = sys.argv[1:] if arguments is None else arguments
     # argparse takes -1e-5 for an option; with a blank in front it is a value, and YAML does not mind.
@@ -42,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
         with stop_at_once():
             from runs.launching import launch  # torch and the data sets load only when there is something to run
 
-            launch(resolved, parsed.overrides, sys.argv[1:] if arguments is None else arguments)
+            launch(resolved, parsed.overrides, sys.argv[1:] if arguments is None else arguments, parsed.profile)
     except (FewShotError, OSError) as error:
         sys.stderr.write(f"\n{described(error)}\n")
         return 1

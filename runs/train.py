@@ -14,6 +14,7 @@ from runs.learner import Learner, LoopOptions, Place
 from utils.episode import BadVideo, Episode
 from utils.meters import Meter, memory_line
 from utils.optim import set_lr
+from utils.phases import phase
 from utils.schedule import Schedule
 
 _LOGGER = logging.getLogger(__name__)
@@ -59,7 +60,8 @@ def passes(episodes: Iterable[Episode], options: LoopOptions, progress: Progress
     source = iter(episodes)
     while progress.iteration < options.iterations:
         start = time.perf_counter()
-        group = list(islice(source, options.together_from(progress.iteration)))
+        with phase("data wait"):
+            group = list(islice(source, options.together_from(progress.iteration)))
         waited(time.perf_counter() - start)
         if not group:
             return

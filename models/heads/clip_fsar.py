@@ -27,8 +27,10 @@ from models.registries import HEADS
 from models.similarity import cos_similarity
 from utils.episode import ClipFeatures, Episode, EpisodeOutput, FeatureBatch
 from utils.errors import EpisodeError
+from utils.phases import phase
 
 DEFAULT_TEXT_WEIGHT = 0.9
+_PHASES = {"backbone": "encoder", "context2": "modulator"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +94,9 @@ class ClipFsar(nn.Module):
 
     def _run(self, name: str, tokens: Tensor) -> Tensor:
         """A module's output, from its compiled code where there is one."""
-        compiled = self.training and name in self._compiled
-        return (self._compiled[name] if compiled else getattr(self, name))(tokens)
+        module = self._compiled[name] if self.training and name in self._compiled else getattr(self, name)
+        with phase(_PHASES[name]):
+            return module(tokens)
 
     def encode(self, clips_BTCHW: Tensor) -> Tensor:
         """Frame features g. [B, T, D]"""
@@ -120,7 +123,7 @@ class ClipFsar(nn.Module):
 
     def distances(self, query_MTD: Tensor, prototypes_KTD: Tensor) -> Tensor:
         """Alignment distances of modulated queries and prototypes. [..., M, T, D] -> [..., M, K]"""
-        with torch.autocast(device_type=query_MTD.device.type, enabled=False):
+        with torch.autocast(device_type=query_MTD.device.type, enabled=False), phase("alignment"):
             return self.distance(self.costs(query_MTD, prototypes_KTD))
 
     def text_probabilities(self, pooled_MD: Tensor, text_KD: Tensor) -> Tensor:

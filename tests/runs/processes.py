@@ -1,8 +1,11 @@
-"""runs/run.py in processes that end in the middle of something, forked from a server that has imported it before."""
+"""runs/run.py in processes that end in the middle of something, forked from a server that has imported it before, as
+are its ranks."""
 
 import multiprocessing
 import os
+import select
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -10,12 +13,14 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from torch.distributed.elastic.multiprocessing.subprocess_handler.subprocess_handler import SubprocessHandler
 
 from datasets.few_shot import FewShotDataset
-from runs import launching, learner, results, train, trainer
+from runs import learner, results, train, trainer
 from runs.evaluate import Evaluator
 from runs.run import main
 from utils import checkpoint
+from utils.errors import VideoDecodeError
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["tests.runs.processes"])
@@ -37,6 +42,16 @@ def _saves(start: str) -> Callable[[object, Path], bool]:
     return lambda state, path: path.name.startswith(start)
 
 
+def _send_to_launcher(number: int) -> None:
+    """A signal to the launcher of this rank; comes back when the launcher has passed it on to this rank."""
+    arrived, wake = os.pipe()
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake)
+    os.kill(os.getppid(), number)
+    select.select([arrived], [], [], 60)
+    signal.set_wakeup_fd(-1)
+
+
 MOMENTS = {
     "iteration": (train, "set_lr", None),
     "losses": (learner, "step_losses", None),
@@ -50,12 +65,12 @@ MOMENTS = {
 
 def install(moment: str, number: int) -> None:
     """Patch this process so that a signal comes at "name:count", the count-th time (from 1, in this process) that it
-    comes to one of MOMENTS. "group name:count": to its workers, too; "parent name:count": to its launcher alone.
+    comes to one of MOMENTS. "group name:count": to its workers, too; "parent name:count": to its launcher.
     "worker:n": to all, while the main process waits for episode n. Several moments: joined by " and "."""
     for one in moment.split(" and "):
         name, _, count = one.split(" ")[-1].partition(":")
         kill, target = (os.killpg, 0) if one.startswith("group ") or name == "worker" else (os.kill, os.getpid())
-        send = partial(kill, os.getppid() if one.startswith("parent ") else target, number)
+        send = partial(_send_to_launcher, number) if one.startswith("parent ") else partial(kill, target, number)
         if name == "worker":
             _before(FewShotDataset, "__getitem__", lambda dataset, index, n=int(count): index == n,
                     lambda send=send: (send(), time.sleep(0.3)))
@@ -66,11 +81,82 @@ def install(moment: str, number: int) -> None:
                 (fits is None or fits(*given)) and next(calls) == n, send)
 
 
+def spoil(what: str, iteration: int) -> None:
+    """Make the loss of an iteration (from 1) NaN, or raise in it: "nan", "typed" or "bug"."""
+    original, calls = learner.step_losses, iter(range(1, 10**6))
+
+    def wrapped(*arguments):
+        losses, correct = original(*arguments)
+        if next(calls) == iteration:
+            if what == "typed":
+                raise VideoDecodeError("a.mp4", "cannot be read")
+            if what == "bug":
+                raise ZeroDivisionError("a bug")
+            losses = {name: loss * float("nan") for name, loss in losses.items()}
+        return losses, correct
+
+    learner.step_losses = wrapped
+
+
+def be_rank(arguments: list[str] | None) -> int:
+    """runs/run.py as one rank; what is to happen to one of them (see run_until) stands in the environment."""
+    if os.environ.get("MOMENT_RANK") == os.environ["RANK"]:
+        what, _, iteration = os.environ["MOMENT"].partition(":")
+        if what in ("nan", "typed", "bug"):
+            spoil(what, int(iteration))
+        else:
+            install(os.environ["MOMENT"], int(os.environ["MOMENT_SIGNAL"]))
+    return main(arguments)
+
+
+class ForkedRank:
+    """In place of the subprocess.Popen of a rank: a process that has imported everything already, forked from its
+    launcher while that has no other thread, and told later what it is to run."""
+
+    def __init__(self):
+        self._pipe, its_end = multiprocessing.Pipe()
+        self._process = multiprocessing.get_context("fork").Process(target=self._wait, args=(its_end,))
+        self._process.start()
+        self.pid = self._process.pid
+        self._pipe.recv()
+
+    @staticmethod
+    def _wait(pipe) -> None:
+        os.setsid()  # as the launcher's Popen does it
+        pipe.send("ready")
+        arguments, environment = pipe.recv()
+        os.environ.update(environment)
+        sys.exit(be_rank(list(arguments)))
+
+    def begin(self, arguments: tuple[str, ...], environment: dict[str, str]) -> "ForkedRank":
+        """Run `python runs/run.py *arguments`."""
+        self._pipe.send((arguments[2:], environment))
+        return self
+
+    def poll(self) -> int | None:
+        """Exit status, minus the number of the signal that ended it, or None."""
+        return self._process.exitcode
+
+    def wait(self, seconds: float) -> None:
+        """As subprocess.Popen.wait."""
+        self._process.join(seconds)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired("rank", seconds)
+
+
+def _fork_ranks(arguments: list[str]) -> list[ForkedRank]:
+    """The ranks of a command line, for this process to launch."""
+    count = int(arguments[arguments.index("NUM_PROCESSES") + 1]) if "NUM_PROCESSES" in arguments else 1
+    ranks = [ForkedRank() for _ in range(count if count > 1 else 0)]
+    waiting = iter(ranks)
+    SubprocessHandler._popen = lambda handler, given, environment: next(waiting).begin(given, environment)
+    return ranks
+
+
 def _run(arguments: list[str], moment: str, number: int, output: Path, rank: int | None) -> None:
     os.setsid()
     os.environ["OMP_NUM_THREADS"] = "1"  # of the ranks, and here: other numbers of threads round otherwise
     torch.set_num_threads(1)
-    launching.RUN = str(Path(__file__).with_name("one_rank.py"))
     if rank is not None:
         os.environ.update(MOMENT_RANK=str(rank), MOMENT=moment, MOMENT_SIGNAL=str(int(number)))
         moment = ""
@@ -80,7 +166,13 @@ def _run(arguments: list[str], moment: str, number: int, output: Path, rank: int
         os.dup2(descriptor, standard)
     if moment:
         install(moment, number)
-    sys.exit(main(arguments))
+    ranks = _fork_ranks(arguments)
+    try:
+        sys.exit(main(arguments))
+    finally:
+        for one in ranks:
+            if one.poll() is None:
+                os.kill(one.pid, signal.SIGKILL)
 
 
 def run_until(project: Path, *settings: str, moment: str = "", number: int = signal.SIGKILL,

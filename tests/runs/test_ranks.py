@@ -1,16 +1,23 @@
-"""Several ranks: what one rank would find, whoever dies, whatever their number after a restart. CPU, gloo."""
+"""Several ranks: what one rank would find, whoever dies, whatever their number after a restart. CPU, gloo.
+
+Most ranks are forked from a process that has imported everything (tests.runs.processes); the commands of users are run
+at the end.
+"""
 
 import json
+import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.conftest import TINY_TOWER
+from tests.conftest import REPOSITORY, TINY_TOWER
 from tests.runs.processes import run_until
 from utils import checkpoint
 from utils.config import resolve_config
@@ -79,19 +86,18 @@ def test_two_ranks_learn_what_one_rank_learns(project, two, reduction, divisor):
 
 
 @pytest.mark.parametrize("store", ["true", "false"])
-@pytest.mark.parametrize("count", [2, 3])
-def test_shards_of_an_evaluation_give_the_same_bytes(project, two, count, store):
-    """37 episodes and 20 clips over 2 and 3 ranks, with features and one by one; replaced clips, too."""
+def test_shards_of_an_evaluation_give_the_same_bytes(project, two, store):
+    """37 episodes and 20 clips over 1, 2 and 3 ranks, with features and one by one."""
     best, found = str(two / "checkpoints" / "checkpoint_best.pyth"), []
     settings = (*TEST_ONLY, "TEST.CHECKPOINT_FILE_PATH", best, "TEST.FEATURE_STORE", store, "TEST.ENCODE_BATCH", "3")
-    for ranks in (1, count):
+    for ranks in (1, 2, 3):
         directory = project.parent / "test"
         shutil.rmtree(directory, ignore_errors=True)
         status, text, _ = _run(project, "test", *settings, "NUM_PROCESSES", str(ranks))
         assert status == 0, text
         found.append([(directory / name).read_bytes() for name in (
             "results.json", "predictions.parquet", "confusion.csv")])
-    assert found[0] == found[1]
+    assert found[0] == found[1] == found[2]
 
 
 def test_features_are_kept_and_read_by_two_ranks(project, two, tmp_path):
@@ -106,37 +112,46 @@ def test_features_are_kept_and_read_by_two_ranks(project, two, tmp_path):
     assert found[0] == found[1]
 
 
-@pytest.mark.parametrize("moment, said", [
-    ("iteration:3", "killed by SIGKILL"), ("validation:1", "killed by SIGKILL"),
-    ("nan:3", "NonFiniteLossError: iteration 2: the loss is not finite"),
-    ("typed:3", "VideoDecodeError: a.mp4: cannot be read"), ("bug:3", "ZeroDivisionError: a bug")])
-def test_a_rank_that_dies_ends_the_run_and_the_next_start_resumes(project, two, moment, said):
-    name, started = moment.replace(":", ""), time.monotonic()
-    status, text, directory = _run(project, name, *CONSTANT, "NUM_PROCESSES", "2", moment=moment, rank=1)
-    assert time.monotonic() - started < 60
-    last = text.rstrip().splitlines()[-1]
-    assert status == 1 and last.startswith(f"RankError: rank 1 of 2 has ended the run: {said}"), text
-    assert "\nRankError: rank 0 of 2: LostRankError: " in text or "killed" in said
-    status, text, _ = _run(project, name, *CONSTANT, "NUM_PROCESSES", "2")
+def test_a_rank_that_dies_ends_the_run_and_the_next_start_resumes(project, two):
+    """Each start goes on from the validation at iteration 2, and ends in another way; the last one comes to the end."""
+    for start, (moment, said) in enumerate((
+            ("iteration:3", "killed by SIGKILL"),
+            ("nan:1", "NonFiniteLossError: iteration 2: the loss is not finite"),
+            ("typed:2", "VideoDecodeError: a.mp4: cannot be read"), ("bug:1", "ZeroDivisionError: a bug"),
+            ("validation:1", "killed by SIGKILL"))):
+        started = time.monotonic()
+        status, text, directory = _run(project, "dies", *CONSTANT, "NUM_PROCESSES", "2", moment=moment, rank=1)
+        assert time.monotonic() - started < 60
+        last = text.rstrip().splitlines()[-1]
+        assert status == 1 and last.startswith(f"RankError: rank 1 of 2 has ended the run: {said}"), text
+        assert "\nRankError: rank 0 of 2: LostRankError: " in text or "killed" in said
+        assert ("going on from" in text) == (start > 0), text
+    status, text, _ = _run(project, "dies", *CONSTANT, "NUM_PROCESSES", "2")
     assert status == 0 and "going on from" in text, text
     assert _difference(_state(two), _state(directory)) == 0
 
 
-@pytest.mark.parametrize("moment, rank", [("parent iteration:1", 0), ("iteration:3", 1), ("parent validation:1", 1)])
-def test_sigterm_saves_and_the_restart_continues_exactly(project, two, moment, rank):
-    """To the launcher, as from Slurm, in the middle of a step; to one rank alone; in a validation."""
-    name = f"term{rank}" + moment.split(":")[0].replace(" ", "")
-    status, text, directory = _run(project, name, *CONSTANT, "NUM_PROCESSES", "2", moment=moment, rank=rank,
-                                   number=signal.SIGTERM)
-    assert status == 143 and "Traceback" not in text, text
-    end = rf"\nstopped by SIGTERM; the same command goes on from {directory}/checkpoints/checkpoint_\w+.pyth\n$"
-    assert re.search(end, text), text
-    status, text, _ = _run(project, name, *CONSTANT, "NUM_PROCESSES", "2")
-    assert status == 0 and "going on from" in text, text
+def _assert_same_end(two: Path, directory: Path) -> None:
+    """Weights, figures of the last iterations, results."""
     assert _difference(_state(two), _state(directory)) == 0
     assert torch.equal(*(torch.tensor(_state(d)["resume"]["window"]["loss"]) for d in (two, directory)))
     results = [json.loads((d / "results.json").read_text()) for d in (two, directory)]
     assert {**results[0], "checkpoint": ""} == {**results[1], "checkpoint": ""}
+
+
+def test_sigterm_saves_and_the_restart_continues_exactly(project, two):
+    """To the launcher, as from Slurm, in the middle of a step; in a validation; to one rank alone."""
+    for moment, rank, saved in (("parent iteration:1", 0, 1), ("parent validation:1", 0, 2), ("iteration:1", 1, 3)):
+        status, text, directory = _run(project, "term", *CONSTANT, "NUM_PROCESSES", "2", moment=moment, rank=rank,
+                                       number=signal.SIGTERM)
+        assert status == 143 and "Traceback" not in text, text
+        end = rf"\nstopped by SIGTERM; the same command goes on from {directory}/checkpoints/checkpoint_last.pyth\n$"
+        assert re.search(end, text), text
+        assert _state(directory, "checkpoint_last.pyth")["resume"]["iteration"] == saved
+        assert ("going on from" in text) == (saved > 1), text
+    status, text, _ = _run(project, "term", *CONSTANT, "NUM_PROCESSES", "2")
+    assert status == 0 and "going on from" in text, text
+    _assert_same_end(two, directory)
 
 
 @pytest.mark.parametrize("before, after", [(2, 1), (1, 2)])
@@ -206,3 +221,33 @@ def test_an_episode_left_out_on_one_rank_stops_nobody(project, resnet, sync):
     assert _state(directory)["resume"]["skipped"] == 1
     moved = _state(directory)["model_state"]["head.backbone.bn1.num_batches_tracked"]
     assert moved == 8  # supports, then queries, in each of four iterations
+
+
+def test_the_command_of_a_user_starts_ranks(project, two):
+    """`python runs/run.py` and its ranks as new interpreters."""
+    directory = project.parent / "real"
+    done = _command([sys.executable, "runs/run.py"], project, directory, "NUM_PROCESSES", "2")
+    assert done.returncode == 0 and done.stdout.count("\nTest accuracy") == 1, done.stderr
+    _assert_same_end(two, directory)
+
+
+def test_torchrun_starts_ranks(project, two):
+    """SIGTERM to torchrun itself, then the same command."""
+    directory = project.parent / "torchrun"
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = _command([*start, "tests/runs/one_rank.py"], project, directory, MOMENT="parent iteration:3",
+                    MOMENT_RANK="1", MOMENT_SIGNAL=str(int(signal.SIGTERM)))
+    last = directory / "checkpoints" / "checkpoint_last.pyth"
+    assert done.returncode == 1 and f"stopped by SIGTERM; the same command goes on from {last}\n" in done.stderr
+    assert _state(directory, last.name)["resume"]["iteration"] == 3
+    done = _command([*start, "runs/run.py"], project, directory)
+    assert done.returncode == 0 and f"going on from {last}" in done.stderr, done.stderr
+    _assert_same_end(two, directory)
+
+
+def _command(start: list[str], project: Path, directory: Path, *settings: str, **environment: str
+             ) -> subprocess.CompletedProcess:
+    """The project's run by a command of its own."""
+    command = [*start, "--cfg", str(project), "OUTPUT_DIR", str(directory), *CONSTANT, *settings]
+    return subprocess.run(command, cwd=REPOSITORY, text=True, capture_output=True, timeout=200,
+                          env={**os.environ, "OMP_NUM_THREADS": "1", **environment})

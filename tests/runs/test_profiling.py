@@ -1,0 +1,58 @@
+"""--profile: the phases of a step, timed and traced, without a trace in the run."""
+
+import gzip
+import json
+import time
+
+import pytest
+import torch
+
+from runs.run import main
+from tests.conftest import run_command
+from utils.phases import PHASES, Recorder, phase, recording
+
+
+def test_phases_are_timed_and_traced_and_nothing_else_is_written(tiny_project, tmp_path):
+    project = tiny_project(BATCH_SIZE_PER_TASK=2)
+    done = run_command("--cfg", project, "--profile", "3", "TRAIN.EPISODES_PER_STEP", "2")
+    assert done.returncode == 0, done.stderr
+    directory = tmp_path / "run"
+    assert [path.name for path in directory.iterdir()] == ["profile"]
+    assert {path.name for path in (directory / "profile").iterdir()} == {
+        "profile.json", "profile.png", "profile.log", "trace.json.gz"}
+    found = json.loads((directory / "profile" / "profile.json").read_text())
+    assert (found["steps"], found["iterations"], found["device"]) == (3, 6, "cpu")
+    assert list(found["phases"]) == [*PHASES, "the rest"]
+    assert all(seconds > 0 for seconds in found["phases"].values())
+    assert sum(found["phases"].values()) == pytest.approx(found["seconds"])
+    with gzip.open(directory / "profile" / "trace.json.gz", "rt") as file:
+        names = [event.get("name") for event in json.load(file)["traceEvents"]]
+    marks = {name: names.count(name) for name in PHASES}
+    assert marks == {"data wait": 3, "encoder": 3, "modulator": 12, "alignment": 6, "backward": 3, "optimizer": 3}
+    words = done.stdout
+    assert "3 steps, 6 iterations, on cpu: " in words and "  data wait " in words and "aten::" in words
+    assert "gpuGetDeviceCount" not in done.stderr
+
+
+@pytest.mark.parametrize("steps, environment, said", [
+    ("0", {}, "LaunchError: --profile: expected one step or more, found 0"),
+    ("2", {"RANK": "0", "WORLD_SIZE": "1"}, "LaunchError: --profile looks at one process: start it without torchrun")])
+def test_what_cannot_be_profiled_is_told(tiny_project, capsys, monkeypatch, steps, environment, said):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert main(["--cfg", str(tiny_project()), "--profile", steps]) == 1
+    assert said in capsys.readouterr().err
+
+
+def test_phases_are_recorded_in_the_block_only():
+    recorder = Recorder(torch.device("cpu"))
+    with phase("encoder"):
+        time.sleep(0.01)
+    assert not recorder.seconds
+    with recording(recorder):
+        for _ in range(2):
+            with phase("encoder"):
+                time.sleep(0.02)
+    with phase("encoder"):
+        time.sleep(0.01)
+    assert 0.04 <= recorder.seconds["encoder"] < 0.5 and list(recorder.seconds) == ["encoder"]

@@ -1,0 +1,62 @@
+"""Where the time of a training step goes: named phases, which cost nothing unless somebody records them.
+
+The phases of a step: data wait, encoder, modulator, alignment, backward, optimizer. None lies within another.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import torch
+from torch.profiler import record_function
+
+PHASES = ("data wait", "encoder", "modulator", "alignment", "backward", "optimizer")
+
+
+class Recorder:
+    """Adds up the seconds of each phase while `recording` lasts. On a GPU each phase begins and ends with a wait for
+    the device, so that its work is counted where it was asked for."""
+
+    def __init__(self, device: torch.device):
+        self.seconds: Counter[str] = Counter()
+        self._device = device
+
+    def _now(self) -> float:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        return time.perf_counter()
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Time the block, and mark it in a trace of torch.profiler."""
+        start = self._now()
+        with record_function(name):
+            yield
+            end = self._now()
+        self.seconds[name] += end - start
+
+
+_RECORDER: ContextVar[Recorder | None] = ContextVar("recorder", default=None)
+
+
+@contextmanager
+def recording(recorder: Recorder) -> Iterator[None]:
+    """In this block, phases of this thread are recorded."""
+    token = _RECORDER.set(recorder)
+    try:
+        yield
+    finally:
+        _RECORDER.reset(token)
+
+
+@contextmanager
+def phase(name: str) -> Iterator[None]:
+    """A part of a step, by one of PHASES."""
+    recorder = _RECORDER.get()
+    if recorder is None:
+        yield
+        return
+    with recorder.phase(name):
+        yield
