@@ -18,6 +18,7 @@ from tests.models.episodes import random_episode
 from tests.models.test_efficiency import model_of
 from utils import checkpoint
 from utils.config import resolve_config
+from utils.distributed import Ranks
 from utils.errors import ConfigError
 from utils.optim import build_optimizer
 from utils.precision import set_tf32
@@ -159,8 +160,11 @@ def test_passes_must_divide_steps(tiny_project):
         resolve_config(tiny_project(), ["TRAIN.EPISODES_PER_STEP", "3"])
 
 
-def test_a_run_learns_the_same_whatever_shares_a_pass(tiny_project, tmp_path):
-    """TRAIN.EPISODES_PER_STEP: the same curve and weights for 1, 2 and 4 episodes a pass, validations between."""
+def test_a_run_learns_the_same_whatever_shares_a_pass(tiny_project, tmp_path, monkeypatch):
+    """TRAIN.EPISODES_PER_STEP: the same curve and weights for 1, 2 and 4 episodes a pass, validations between; ranks
+    exchange gradients in the iterations that step (4, 8 and the last one, 10), and in no other."""
+    exchanges: list[bool] = []
+    monkeypatch.setattr(Ranks, "reduce_gradients", lambda self, parameters, mean: exchanges.append(mean))
     project = tiny_project(NUM_TRAIN_TASKS=10, VAL_FRE_ITER=5, BATCH_SIZE_PER_TASK=4)
     found = []
     for count in (1, 2, 4):
@@ -168,6 +172,7 @@ def test_a_run_learns_the_same_whatever_shares_a_pass(tiny_project, tmp_path):
         run(resolve_config(project, ["TRAIN.EPISODES_PER_STEP", str(count), "OUTPUT_DIR", str(directory)]))
         state = checkpoint.read(directory / "checkpoints" / "checkpoint_epoch_00002.pyth")
         found.append(state)
+    assert len(exchanges) == 3 * 3
     for other in found[1:]:
         assert other["resume"]["window"]["loss"] == pytest.approx(found[0]["resume"]["window"]["loss"], abs=1e-5)
         assert len(other["resume"]["window"]["accuracy"]) == other["resume"]["episodes"] == 10
