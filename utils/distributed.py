@@ -174,7 +174,10 @@ def join_ranks(gpus: bool) -> Ranks:
     if world == 1:
         return Ranks(local_rank=local)
     with _exchange():
-        dist.init_process_group("gloo", timeout=WAIT)
+        store, _, _ = next(dist.rendezvous("env://", timeout=WAIT))
+        # torchrun --max-restarts starts the ranks anew with the same store, which holds the addresses of the dead.
+        store = dist.PrefixStore(f"{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}/{world}", store)
+        dist.init_process_group("gloo", store=store, rank=rank, world_size=world, timeout=WAIT)
         if not gpus:
             return Ranks(rank, world, local)
         torch.cuda.set_device(local)

@@ -99,8 +99,9 @@ def spoil(what: str, iteration: int) -> None:
 
 
 def be_rank(arguments: list[str] | None) -> int:
-    """runs/run.py as one rank; what is to happen to one of them (see run_until) stands in the environment."""
-    if os.environ.get("MOMENT_RANK") == os.environ["RANK"]:
+    """runs/run.py as one rank; what is to happen to one of them (see run_until), once, stands in the environment."""
+    again = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+    if os.environ.get("MOMENT_RANK") == os.environ["RANK"] and not again:
         what, _, iteration = os.environ["MOMENT"].partition(":")
         if what in ("nan", "typed", "bug"):
             spoil(what, int(iteration))

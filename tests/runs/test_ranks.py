@@ -232,7 +232,7 @@ def test_the_command_of_a_user_starts_ranks(project, two):
 
 
 def test_torchrun_starts_ranks(project, two):
-    """SIGTERM to torchrun itself, then the same command."""
+    """SIGTERM to torchrun itself; then the same command, in which a rank is killed, and torchrun starts all anew."""
     directory = project.parent / "torchrun"
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = _command([*start, "tests/runs/one_rank.py"], project, directory, MOMENT="parent iteration:3",
@@ -240,8 +240,10 @@ def test_torchrun_starts_ranks(project, two):
     last = directory / "checkpoints" / "checkpoint_last.pyth"
     assert done.returncode == 1 and f"stopped by SIGTERM; the same command goes on from {last}\n" in done.stderr
     assert _state(directory, last.name)["resume"]["iteration"] == 3
-    done = _command([*start, "runs/run.py"], project, directory)
-    assert done.returncode == 0 and f"going on from {last}" in done.stderr, done.stderr
+    done = _command([*start, "--max-restarts", "1", "tests/runs/one_rank.py"], project, directory,
+                    MOMENT="iteration:1", MOMENT_RANK="1", MOMENT_SIGNAL=str(int(signal.SIGKILL)))
+    assert done.returncode == 0 and done.stderr.count(f"going on from {last}") == 2, done.stderr
+    assert "exitcode: -9" in done.stderr
     _assert_same_end(two, directory)
 
 
