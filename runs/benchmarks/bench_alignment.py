@@ -63,7 +63,7 @@ def works_cuda(shape: tuple[int, ...]) -> tuple[Work, Work]:
 
 
 def least(works: tuple[Work, Work], repeats: int, device: torch.device = CPU) -> list[float]:
-    """Least seconds of each work over `repeats` turns."""
+    """Least seconds of each work over `repeats` calls in a row."""
     return next(least_in_turns(works, 1, repeats, device))
 
 
@@ -73,7 +73,7 @@ def settings(quick: bool) -> dict[str, Any]:
 
 
 def measure(done: Done = silent, *, queries: int, ways: int, frames: int, rounds: int, repeats: int) -> list[Row]:
-    """Rows of the loop and ours, and with a GPU of the kernels; a value a round, the least of `repeats` turns."""
+    """Rows of the loop and ours, and with a GPU of the kernels; a value a round, the least of `repeats` calls."""
     cuda = torch.cuda.is_available()
     rows = _rows(f"OTAM of {frames} frames against cell by cell", ("cell by cell", "OTAM"),
                  least_in_turns(works_cpu((queries, ways, frames, frames)), rounds, repeats))

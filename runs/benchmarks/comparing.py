@@ -76,7 +76,7 @@ def changes(old: Record, new: Record, threshold: float = THRESHOLD) -> Iterator[
             percent, verdict = None, CHANGED_KIND
         elif not same_settings(old.findings[benchmark].settings, new.findings[benchmark].settings):
             verdict = OTHER_SETTINGS
-        elif not (same_machine or b.relative):
+        elif not (same_machine or b.relative or NEITHER in (a.better, b.better)):
             verdict = OTHER_MACHINE
         else:
             verdict = _judged(a, b, percent, threshold)

@@ -26,19 +26,11 @@ def seconds(work: Work, device: torch.device | None = None, calls: int = 1) -> f
     return (time.perf_counter() - start) / calls
 
 
-def in_turns(works: Sequence[Work], turns: int, device: torch.device | None = None) -> list[list[float]]:
-    """Seconds [works][turns] of each work, called A, B, A, B, ...; one call of each before, to warm up."""
-    for work in works:
-        seconds(work, device)
-    times = [[seconds(work, device) for work in works] for _ in range(turns)]
-    return [list(column) for column in zip(*times, strict=True)]
-
-
 def least_in_turns(works: Sequence[Work], rounds: int, repeats: int,
                    device: torch.device | None = None) -> Iterator[list[float]]:
-    """For each of `rounds`: the least seconds of each work over `repeats` turns."""
+    """For each of `rounds`: the least seconds of each work over `repeats` calls in a row, and one to warm up."""
     for _ in range(rounds):
-        yield [min(times) for times in in_turns(works, repeats, device)]
+        yield [min(seconds(work, device) for _ in range(repeats + 1)) for work in works]
 
 
 @contextmanager

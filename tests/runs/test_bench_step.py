@@ -68,8 +68,10 @@ def test_work_of_a_step(tiny, tmp_path):
              for one in (tiny, replace(tiny, query=2), replace(tiny, episodes=3))]
     assert found[2] == 3 * found[0] and 1.4 < found[1] / found[0] < 1.6
     cfg = steps.configuration(tiny, [], tmp_path)
-    tower = steps.module_flops(steps._model(cfg).head.backbone, torch.zeros(1, 3, 32, 32))
-    assert found[0] > 6 * tower * 4 * 2  # 4 clips of 2 frames
+    head = steps._model(cfg).head
+    adds = steps.module_flops(head.backbone, torch.zeros(1, 3, 32, 32)) * 4 * 2  # 4 clips of 2 frames
+    adds += sum(steps.module_flops(head.context2, torch.zeros(2, tokens, 32)) for tokens in (3, 2))  # a text beside 2
+    assert found[0] == 2 * 3 * adds
 
 
 def test_a_step_is_measured(tiny, monkeypatch):
