@@ -26,6 +26,7 @@ import torch  # noqa: E402
 
 from models.builder import build_model  # noqa: E402
 from runs.benchmarks.hardware import NumberFormats, matmul_rate  # noqa: E402
+from runs.benchmarks.progress import Bar  # noqa: E402
 from runs.benchmarks.rows import LOWER, NEITHER, Done, Row, short, silent, table  # noqa: E402
 from runs.benchmarks.steps import (  # noqa: E402
     LESS,
@@ -164,6 +165,13 @@ def measure(done: Done = silent, *, repeats: int, least: float, peak_sizes: list
     return rows_of(turns, flops, chosen.clips, memory, chosen.device == "cuda")
 
 
+def _count(text: str) -> int:
+    """A whole number above 0."""
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"expected a whole number above 0, found {text!r}")
+    return int(text)
+
+
 def parse_arguments(arguments: list[str] | None = None) -> tuple[StepOptions, argparse.Namespace]:
     """(what is measured, how long)."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -172,12 +180,12 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[StepOptions, ar
                         "(default: ViT-B/16 on a GPU, else small)")
     for name, value, text in (("way", 5, "classes"), ("shot", 1, "supports a class"), ("query", 1, "queries a class"),
                               ("frames", 8, "frames a clip"), ("episodes", 1, "episodes of one step")):
-        parser.add_argument(f"--{name}", type=int, default=value, help=text)
-    parser.add_argument("--size", type=int, help="side of the pictures in pixels (default: the tower's)")
+        parser.add_argument(f"--{name}", type=_count, default=value, help=text)
+    parser.add_argument("--size", type=_count, help="side of the pictures in pixels (default: the tower's)")
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32")
     for name in ("channels-last", "compile", "grad-checkpoint"):
         parser.add_argument(f"--{name}", action="store_true", help="of the step as it is")
-    parser.add_argument("--repeats", type=int, default=5, help="turns")
+    parser.add_argument("--repeats", type=_count, default=5, help="turns")
     parser.add_argument("--seconds", type=float, default=1.0, help="of each way in a turn, at least")
     parsed = parser.parse_args(arguments)
     default = default_options(parsed.device)
@@ -188,12 +196,15 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[StepOptions, ar
 def main(arguments: list[str] | None = None) -> int:
     """Exit status 0, or 1 after a message."""
     options, parsed = parse_arguments(arguments)
+    bar = Bar({"step": 1.0})
     try:
-        rows = measure(repeats=parsed.repeats, least=parsed.seconds, peak_sizes=list(PEAK_SIZES[options.device]),
-                       **asdict(options))
+        rows = measure(bar.start("step"), repeats=parsed.repeats, least=parsed.seconds,
+                       peak_sizes=list(PEAK_SIZES[options.device]), **asdict(options))
     except FewShotError as error:
         sys.stderr.write(f"\n{described(error)}\n")
         return 1
+    finally:
+        bar.close()
     device = torch.cuda.get_device_name() if options.device == "cuda" else f"the CPU, {torch.get_num_threads()} threads"
     sys.stdout.write(f"{options.backbone}, {options.way}-way {options.shot}-shot, queries a class {options.query}, "
                      f"{options.frames} frames, {options.precision}, on {device}\n\n")

@@ -32,6 +32,7 @@ from runs.benchmarks import (  # noqa: E402
     bench_step,
 )
 from runs.benchmarks.comparing import THRESHOLD, WORSE, changes, in_words  # noqa: E402
+from runs.benchmarks.progress import Bar  # noqa: E402
 from runs.benchmarks.record import Finding, Record, new_record, read_record, write_record  # noqa: E402
 from runs.benchmarks.rows import Done, table  # noqa: E402
 from utils.errors import FewShotError, described  # noqa: E402
@@ -69,44 +70,18 @@ SUITE = {
 }
 
 
-class _Bar:
-    """Progress of the whole suite, in the seconds it takes on two cores, with the time left."""
-
-    def __init__(self, names: Sequence[str], quick: bool):
-        self.weights = {name: SUITE[name].weight[quick] for name in names}
-        self.before = 0.0
-        self.bar = tqdm(total=sum(self.weights.values()), leave=False, dynamic_ncols=True,
-                        bar_format="{desc}: {percentage:3.0f}% |{bar}| {elapsed} gone, {remaining} left")
-
-    def start(self, name: str) -> Done:
-        """What this benchmark is to tell its progress."""
-        self.bar.set_description_str(name)
-
-        def done(share: float) -> None:
-            self.bar.n = self.before + share * self.weights[name]
-            self.bar.refresh()
-
-        return done
-
-    def end(self, name: str) -> None:
-        """It has ended."""
-        self.before += self.weights[name]
-        self.bar.n = self.before
-        self.bar.refresh()
-
-
 def run_suite(names: Sequence[str], data: Path, out: Path, quick: bool) -> Record:
     """Measure and write, after every benchmark; one that cannot run here is listed with its reason."""
-    record, bar = new_record(), _Bar(names, quick)
+    record, bar = new_record(), Bar({name: SUITE[name].weight[quick] for name in names})
     for name in names:
         try:
             record.findings[name] = SUITE[name].measure(data, bar.start(name), quick)
         except (FewShotError, OSError) as error:
             record.failed[name] = described(error)
-            bar.bar.write(f"{name}: {described(error)}", file=sys.stderr)
+            tqdm.write(f"{name}: {described(error)}", file=sys.stderr)
         bar.end(name)
         write_record(out, record)
-    bar.bar.close()
+    bar.close()
     return record
 
 
@@ -132,7 +107,10 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--compare", type=Path, metavar="OLD.json", help="flag what has changed since")
     parser.add_argument("--threshold", type=float, default=THRESHOLD, metavar="PERCENT", help="default: 5")
     parser.add_argument("--strict", action="store_true", help="exit status 1 where --compare finds something worse")
-    return parser.parse_args(arguments)
+    parsed = parser.parse_args(arguments)
+    if parsed.strict and not parsed.compare:
+        parser.error("--strict needs --compare OLD.json")
+    return parsed
 
 
 def suite(parsed: argparse.Namespace) -> int:
@@ -163,7 +141,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write(f"\n{described(error)}\n")
         return 1
     except KeyboardInterrupt:
-        sys.stderr.write(f"\nStopped. What was measured is in {parsed.out}\n")
+        sys.stderr.write(f"\nStopped; benchmarks that had ended are in {parsed.out}\n")
         return 130
 
 

@@ -109,6 +109,9 @@ def test_wrong_options_of_a_step_are_one_message(tiny, tmp_path, capsys):
     assert "found 'RN51'" in capsys.readouterr().err
     assert bench_step.main(["--device", "cpu", "--backbone", tiny.backbone, "--way", "1"]) == 1
     assert "TRAIN.WAY" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        bench_step.main(["--episodes", "0"])
+    assert "--episodes: expected a whole number above 0, found '0'" in capsys.readouterr().err
     with pytest.raises(ConfigError, match="takes pictures of 32 pixels, found a crop of 48") as caught:
         steps._model(steps.configuration(replace(tiny, size=48), [], tmp_path))
     # It may come from the process that measures memory.

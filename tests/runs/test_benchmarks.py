@@ -177,6 +177,9 @@ def test_names_of_the_suite(capsys):
         run.parse_arguments(["--only", "steps"])
     known = "decode, loader, alignment, step, evaluation, ranks"
     assert f"expected some of {known}, found 'steps'" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        run.parse_arguments(["--strict"])
+    assert "--strict needs --compare OLD.json" in capsys.readouterr().err
 
 
 def test_every_part_takes_its_own_settings():
