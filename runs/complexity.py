@@ -1,10 +1,36 @@
 """Parameter and FLOP counts, by fvcore."""
 
 import logging
+import math
 import warnings
+from collections.abc import Sequence
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+
+def _attention_flops(inputs: Sequence[Any], outputs: Sequence[Any]) -> int:
+    """Multiply-adds of softmax(Q K^T) V: fvcore does not know torch's attention. Q [..., L, E], K [..., S, E]"""
+    query, key = (one.type().sizes() for one in inputs[:2])
+    return 2 * math.prod(query) * key[-2]
+
+
+def module_flops(module: nn.Module, example: Tensor) -> int:
+    """FLOPs (fvcore: one multiply-add is one) of a module's forward pass of `example`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # fvcore uses torch.jit.script, which torch deprecates
+        from fvcore.nn import FlopCountAnalysis
+    logging.getLogger("fvcore").setLevel(logging.ERROR)
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # else evaluation runs attention as one operation, which counts as 0
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = FlopCountAnalysis(module, example).unsupported_ops_warnings(False)
+            return int(found.set_op_handle("aten::scaled_dot_product_attention", _attention_flops).total())
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 def clip_flops(model: nn.Module, frames: int, size: int) -> dict[str, int]:
@@ -13,21 +39,15 @@ def clip_flops(model: nn.Module, frames: int, size: int) -> dict[str, int]:
     Args:
         frames: T. size: side of the picture in pixels.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # fvcore uses torch.jit.script, which torch deprecates
-        from fvcore.nn import FlopCountAnalysis
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
-    logging.getLogger("fvcore").setLevel(logging.ERROR)
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with torch.no_grad():
         picture = torch.zeros(1, 3, size, size, device=device)
-        backbone = FlopCountAnalysis(model.head.backbone, picture).unsupported_ops_warnings(False)
         dim = model.head.backbone(picture).shape[-1]
         tokens = torch.zeros(1, frames + 1, dim, device=device)
-        modulator = FlopCountAnalysis(model.head.context2, tokens).unsupported_ops_warnings(False)
-        counts = {"backbone": int(backbone.total()) * frames, "modulator": int(modulator.total())}
+        counts = {"backbone": module_flops(model.head.backbone, picture) * frames,
+                  "modulator": module_flops(model.head.context2, tokens)}
     model.train(was_training)
     return counts
 

@@ -18,6 +18,9 @@ class ConfigError(FewShotError):
         head = f"{count} problem{'s' if count != 1 else ''} in the configuration:"
         super().__init__("\n".join([head, *(f"  - {problem}" for problem in self.problems)]))
 
+    def __reduce__(self):
+        return type(self), (self.problems,)
+
 
 class RegistryError(FewShotError):
     """A name that no registry entry has, or a name registered twice."""
@@ -101,6 +104,10 @@ class FeatureStoreError(FewShotError):
 
 class ResultsError(FewShotError):
     """A run's results that are missing, damaged, or do not fit together."""
+
+
+class BenchmarkError(FewShotError):
+    """A benchmark's record that cannot be read, written or compared, or a benchmark that cannot run here."""
 
 
 class FrameCacheError(FewShotError):

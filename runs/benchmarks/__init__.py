@@ -1,1 +1,1 @@
-"""Benchmarks: each prints one table; run them from the repository root."""
+"""Benchmarks, from the repository root: run.py runs the suite and compares; each bench_*.py prints its own figures."""

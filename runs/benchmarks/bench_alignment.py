@@ -5,9 +5,10 @@ With a GPU also the Triton kernels against the plain code on it.
 
 import argparse
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
@@ -16,6 +17,11 @@ import torch.nn.functional as F  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from models.alignment import otam_distance  # noqa: E402
+from runs.benchmarks.rows import LOWER, Done, Row, silent  # noqa: E402
+from runs.benchmarks.timing import Work, least_in_turns  # noqa: E402
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+CUDA_FRAMES = (8, 16, 32, 64)
 
 
 def cell_by_cell(costs: Tensor, smoothing: float = 0.5) -> Tensor:
@@ -40,44 +46,61 @@ def both_directions(costs: Tensor) -> Tensor:
     return cell_by_cell(costs) + cell_by_cell(costs.transpose(-1, -2))
 
 
-def seconds(work: Callable[[], object], repeats: int) -> float:
-    """Least time of one call over `repeats`, after one to warm up."""
-    work()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return min(times)
-
-
-def measure(shape: tuple[int, ...], repeats: int) -> tuple[float, float]:
-    """(seconds of the loop, seconds of ours), forward and backward, both directions."""
+def works_cpu(shape: tuple[int, ...]) -> tuple[Work, Work]:
+    """(the loop, ours) on costs of `shape` [M, K, T, T]: forward and backward, both directions."""
     costs = torch.rand(shape, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    loop = seconds(lambda: both_directions(costs).sum().backward(), repeats)
-    ours = seconds(lambda: otam_distance(costs).sum().backward(), repeats)
-    return loop, ours
+    return (lambda: both_directions(costs).sum().backward()), (lambda: otam_distance(costs).sum().backward())
 
 
-def measure_cuda(shape: tuple[int, ...], repeats: int) -> tuple[float, float]:
-    """(seconds of the plain code, seconds of the Triton kernels) on the GPU, forward and backward, both directions."""
+def works_cuda(shape: tuple[int, ...]) -> tuple[Work, Work]:
+    """(the plain code, the Triton kernels) on the GPU: forward and backward, both directions."""
     costs = torch.rand(shape, generator=torch.Generator().manual_seed(0)).cuda().requires_grad_()
 
     def step(backend: str) -> None:
         otam_distance(costs, backend=backend).sum().backward()
-        torch.cuda.synchronize()
 
-    return seconds(lambda: step("plain"), repeats), seconds(lambda: step("triton"), repeats)
+    return partial(step, "plain"), partial(step, "triton")
+
+
+def least(works: tuple[Work, Work], repeats: int, device: torch.device = CPU) -> list[float]:
+    """Least seconds of each work over `repeats` calls in a row."""
+    return next(least_in_turns(works, 1, repeats, device))
+
+
+def settings(quick: bool) -> dict[str, Any]:
+    """Arguments of `measure` in the suite."""
+    return {"queries": 25, "ways": 5, "frames": 8, "rounds": 3 if quick else 5, "repeats": 3 if quick else 8}
+
+
+def measure(done: Done = silent, *, queries: int, ways: int, frames: int, rounds: int, repeats: int) -> list[Row]:
+    """Rows of the loop and ours, and with a GPU of the kernels; a value a round, the least of `repeats` calls."""
+    cuda = torch.cuda.is_available()
+    rows = _rows(f"OTAM of {frames} frames against cell by cell", ("cell by cell", "OTAM"),
+                 least_in_turns(works_cpu((queries, ways, frames, frames)), rounds, repeats))
+    done(1 / 3 if cuda else 1)
+    for place, length in enumerate(CUDA_FRAMES if cuda else ()):
+        found = least_in_turns(works_cuda((queries, ways, length, length)), rounds, repeats, CUDA)
+        rows += _rows(f"OTAM of {length} frames on the GPU, kernels against plain code", ("plain", "kernels"), found)
+        done((1 + 2 * (place + 1) / len(CUDA_FRAMES)) / 3)
+    return rows
+
+
+def _rows(name: str, works: tuple[str, str], found: Iterable[list[float]]) -> list[Row]:
+    """The ratio of two works and the milliseconds of each, from their seconds by round."""
+    times = list(found)
+    each = [Row(f"{name}: {work}", "ms", [1e3 * pair[place] for pair in times], LOWER)
+            for place, work in enumerate(works)]
+    return [Row(name, "times", [slow / fast for slow, fast in times]), *each]
 
 
 def cuda_lines(queries: int, ways: int, repeats: int) -> list[str]:
-    """What `measure_cuda` finds for clips of 8 to 64 frames, or why it was not run."""
+    """What the GPU takes for clips of 8 to 64 frames, or why it was not run."""
     if not torch.cuda.is_available():
         return ["OTAM on CUDA: no GPU here, the Triton kernels were not measured"]
     lines = [f"OTAM on {torch.cuda.get_device_name()}, forward+backward, both directions:"]
-    for frames in (8, 16, 32, 64):
+    for frames in CUDA_FRAMES:
         shape = (queries, ways, frames, frames)
-        plain, kernels = measure_cuda(shape, repeats)
+        plain, kernels = least(works_cuda(shape), repeats, CUDA)
         lines.append(f"  {' x '.join(map(str, shape))}: plain {plain * 1e3:.3f} ms, Triton {kernels * 1e3:.3f} ms, "
                      f"ratio {plain / kernels:.1f}")
     return lines
@@ -90,7 +113,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=value)
     args = parser.parse_args()
     shape = (args.queries, args.ways, args.frames, args.frames)
-    loop, ours = measure(shape, args.repeats)
+    loop, ours = least(works_cpu(shape), args.repeats)
     sys.stdout.write(f"OTAM forward+backward, both directions, {' x '.join(map(str, shape))}: cell by cell "
                      f"{loop * 1e3:.2f} ms, here {ours * 1e3:.2f} ms, ratio {loop / ours:.1f}\n")
     sys.stdout.write("\n".join(cuda_lines(args.queries, args.ways, args.repeats)) + "\n")

@@ -14,12 +14,20 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from datasets.synthetic import SPLITS, class_names, render_demo  # noqa: E402
+import torch  # noqa: E402
 
+from datasets.synthetic import SPLITS, class_names, render_demo  # noqa: E402
+from runs.benchmarks.rows import Done, Row, silent  # noqa: E402
+from utils.cores import cores  # noqa: E402
+from utils.errors import BenchmarkError, FewShotError, described  # noqa: E402
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 CLASSES, CLIPS, SIZE = 8, 12, 112
 TOWER = {"embed_dim": 128, "quick_gelu": True,
          "vision_cfg": {"image_size": SIZE, "layers": 4, "width": 192, "head_width": 64, "patch_size": 16},
@@ -47,13 +55,61 @@ def write_project(scratch: Path, data: Path, iterations: int) -> Path:
     return project
 
 
-def episodes_a_second(project: Path, ranks: int, output: Path) -> float:
-    """Of one run, over its last 50 iterations at most."""
-    subprocess.run([sys.executable, "runs/run.py", "--cfg", str(project), "NUM_PROCESSES", str(ranks), "OUTPUT_DIR",
-                    str(output)], cwd=sys.path[0], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                   env={**os.environ, "OMP_NUM_THREADS": "1"})
+def overrides(ranks: int, gpus: int) -> list[str]:
+    """KEY VALUE pairs of a run of so many ranks: on a GPU each, or on the CPU."""
+    if gpus:  # decoding in the rank's own process would be all that is measured
+        return ["NUM_GPUS", str(ranks), "DATA_LOADER.NUM_WORKERS", "4"]
+    return ["NUM_PROCESSES", str(ranks)]
+
+
+def episodes_a_second(project: Path, ranks: int, output: Path, gpus: int = 0) -> float:
+    """Of one run, over its last 50 iterations at most. Raises BenchmarkError where it fails."""
+    run = subprocess.run([sys.executable, "runs/run.py", "--cfg", str(project), *overrides(ranks, gpus), "OUTPUT_DIR",
+                          str(output)], cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                         env={**os.environ, "OMP_NUM_THREADS": "1"})
+    if run.returncode:
+        raise BenchmarkError(f"a run of {ranks} ranks ended with {run.returncode}: {run.stdout.strip()[-500:]}")
     records = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
     return ranks / next(r["seconds_an_iteration"] for r in records if r["kind"] == "train")
+
+
+def in_turns(data: Path, counts: Sequence[int], *, turns: int, iterations: int, gpus: int = 0,
+             done: Done = silent) -> dict[int, list[float]]:
+    """Episodes a second by number of ranks, one a turn."""
+    render_demo(data, clips_per_class=CLIPS, max_classes=dict.fromkeys(SPLITS, CLASSES))
+    found: dict[int, list[float]] = {count: [] for count in counts}
+    with tempfile.TemporaryDirectory() as scratch:
+        project = write_project(Path(scratch), data.resolve(), iterations)
+        for turn in range(turns):
+            for place, count in enumerate(counts):
+                found[count].append(episodes_a_second(project, count, Path(scratch) / f"{turn}_{count}", gpus))
+                done((turn + (place + 1) / len(counts)) / turns)
+    return found
+
+
+def settings(quick: bool) -> dict[str, Any]:
+    """Arguments of `measure` in the suite: GPUs where there are several, else two ranks on the CPU.
+
+    Raises BenchmarkError where there is one core only.
+    """
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    effort = {"turns": 1 if quick else 3, "iterations": 6 if quick else 40}
+    if gpus > 1:
+        return {"counts": sorted({1, *(2 ** n for n in range(1, gpus.bit_length()) if 2 ** n < gpus), gpus}),
+                "gpus": gpus, **effort}
+    if cores() < 2:
+        raise BenchmarkError("ranks: two ranks need two GPUs or two cores")
+    return {"counts": [1, 2], "gpus": 0, **effort}
+
+
+def measure(data: Path, done: Done = silent, *, counts: list[int], gpus: int, turns: int, iterations: int) -> list[Row]:
+    """Rows of each number of ranks against one; a value a turn."""
+    found = in_turns(data, counts, turns=turns, iterations=iterations, gpus=gpus, done=done)
+    where = "on a GPU each" if gpus else "on the CPU, a thread each"
+    rows = [Row(f"{count} ranks {where}, against one", "times",
+                [many / one for one, many in zip(found[1], found[count], strict=True)]) for count in counts[1:]]
+    return rows + [Row(f"{count} rank{'s' if count > 1 else ''} {where}", "episodes/s", found[count])
+                   for count in counts]
 
 
 def main() -> int:
@@ -63,16 +119,16 @@ def main() -> int:
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--iterations", type=int, default=60)
     parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--gpus", action="store_true", help="each rank on a GPU of its own")
     arguments = parser.parse_args()
-    render_demo(arguments.data, clips_per_class=CLIPS, max_classes=dict.fromkeys(SPLITS, CLASSES))
-    counts, found = (1, arguments.ranks), {1: [], arguments.ranks: []}
-    with tempfile.TemporaryDirectory() as scratch:
-        project = write_project(Path(scratch), arguments.data.resolve(), arguments.iterations)
-        for turn in range(arguments.turns):
-            for count in counts:
-                found[count].append(episodes_a_second(project, count, Path(scratch) / f"{turn}_{count}"))
-    one, many = (statistics.median(found[count]) for count in counts)
-    ratios = ", ".join(f"{b / a:.2f}" for a, b in zip(*(found[count] for count in counts), strict=True))
+    try:
+        found = in_turns(arguments.data, (1, arguments.ranks), turns=arguments.turns, iterations=arguments.iterations,
+                         gpus=arguments.ranks if arguments.gpus else 0)
+    except FewShotError as error:
+        sys.stderr.write(f"\n{described(error)}\n")
+        return 1
+    one, many = (statistics.median(found[count]) for count in (1, arguments.ranks))
+    ratios = ", ".join(f"{b / a:.2f}" for a, b in zip(found[1], found[arguments.ranks], strict=True))
     sys.stdout.write(f"one rank {one:.2f} episodes/s, {arguments.ranks} ranks {many:.2f}: {many / one:.2f} times "
                      f"(turn by turn {ratios})\n")
     return 0

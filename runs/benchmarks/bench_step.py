@@ -1,0 +1,217 @@
+"""A training step as the code base does it against the same step written plainly, in turns; no video is decoded.
+
+python runs/benchmarks/bench_step.py                    (a small ViT on the CPU; with a GPU ViT-B/16)
+python runs/benchmarks/bench_step.py --backbone ViT-B/16 --query 5 --precision bf16 --compile    (for a GPU)
+
+Episodes of random pixels, random weights. Written plainly: one pass of the tower for supports and one for queries, OTAM
+cell by cell, float32 with torch's default number formats, default memory format, Adam that is not fused.
+
+FLOP: 2 a multiply-add (fvcore counts 1), forward times 3 for forward and backward; work done twice (--grad-checkpoint)
+counts once. The peak is the fastest dense matmul of the same turn, on the same device at the same precision. OTAM's
+share: its forward and backward alone, on costs of the step's shape, over the step. Memory: each way in a process of its
+own; on a GPU torch's allocations, on the CPU resident memory, sampled, libraries included.
+"""
+
+import argparse
+import math
+import sys
+import tempfile
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+sys.path[0] = str(Path(__file__).resolve().parents[2])
+
+import torch  # noqa: E402
+
+from models.builder import build_model  # noqa: E402
+from runs.benchmarks.hardware import NumberFormats, matmul_rate  # noqa: E402
+from runs.benchmarks.progress import Bar  # noqa: E402
+from runs.benchmarks.rows import LOWER, NEITHER, Done, Row, short, silent, table  # noqa: E402
+from runs.benchmarks.steps import (  # noqa: E402
+    LESS,
+    PRECISIONS,
+    SMALL,
+    Step,
+    StepOptions,
+    as_it_is,
+    configuration,
+    overrides,
+    random_episodes,
+    step_flops,
+    step_memory,
+    written_plainly,
+)
+from runs.benchmarks.timing import seconds  # noqa: E402
+from utils.config.schema import Config  # noqa: E402
+from utils.errors import BenchmarkError, FewShotError, described  # noqa: E402
+from utils.launch import choose_device  # noqa: E402
+
+PEAK_SIZES = {"cpu": (1024, 2048), "cuda": (4096, 8192)}
+WARM_UP = 3  # steps: kernels are chosen, compiled, and memory is allocated in the first
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One turn: seconds of a plain step, of a step as it is, of its OTAM; FLOP/s of the matmul."""
+
+    plain: float
+    ours: float
+    alignment: float
+    peak: float
+
+
+def default_options(device: str = "auto") -> StepOptions:
+    """A CPU's small ViT, a GPU's ViT-B/16. `device`: auto, cpu or cuda."""
+    cuda = torch.cuda.is_available() if device == "auto" else device == "cuda"
+    return StepOptions(backbone="ViT-B/16" if cuda else SMALL, device="cuda" if cuda else "cpu")
+
+
+def alignment_of(cfg: Config, options: StepOptions) -> Step:
+    """Forward and backward of the run's alignment on random costs [M, K, T, T] of a step's episodes."""
+    distance, device = build_model(cfg).head.distance, choose_device(cfg.NUM_GPUS)
+    shape = (options.way * options.query, options.way, options.frames, options.frames)
+    costs = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(device).requires_grad_()
+
+    def step() -> None:
+        for _ in range(options.episodes):
+            distance(costs).sum().backward()
+
+    return step
+
+
+class _Timer:
+    """A work, and how often a turn calls it: for `least` seconds at least."""
+
+    def __init__(self, work: Step, device: torch.device, least: float, formats: NumberFormats):
+        self.work, self.device, self.formats = work, device, formats
+        with formats.inside():
+            for _ in range(WARM_UP - 1):
+                work()
+            self.calls = max(1, math.ceil(least / seconds(work, device)))
+
+    def seconds(self) -> float:
+        """Of one call, the mean of a turn."""
+        with self.formats.inside():
+            return seconds(self.work, self.device, self.calls)
+
+
+def turns_of(options: StepOptions, *, repeats: int, least: float, peak_sizes: tuple[int, ...],
+             done: Done = silent) -> tuple[list[Turn], float]:
+    """(`repeats` turns of `least` seconds of each way, FLOP of a step)."""
+    with tempfile.TemporaryDirectory() as scratch:
+        cfg, plain_cfg = (configuration(options, pairs, Path(scratch)) for pairs in (overrides(options), []))
+        device, formats = choose_device(cfg.NUM_GPUS), NumberFormats.now()
+        episodes = random_episodes(options, cfg)
+        with formats.inside():  # what building the run's step sets is the step's, not the plain one's
+            ours = as_it_is(cfg, episodes)
+            own = NumberFormats.now()
+        timers = [_Timer(written_plainly(plain_cfg, episodes), device, least, formats),
+                  _Timer(ours, device, least, own), _Timer(alignment_of(cfg, options), device, least / 10, own)]
+        turns = []
+        for turn in range(repeats):
+            found = [timer.seconds() for timer in timers]
+            turns.append(Turn(*found, matmul_rate(options.precision, device, peak_sizes, least / 5)))
+            done((turn + 1) / repeats)
+        return turns, step_flops(plain_cfg, options)
+
+
+def rows_of(turns: list[Turn], flops: float, clips: int, memory: tuple[float, float],
+            gpu: bool) -> list[Row]:
+    """The figures; a value a turn. `memory`: bytes of a step as it is, and of a plain one."""
+    rate = [flops / turn.ours for turn in turns]
+    kind = "of a GPU, allocated" if gpu else "resident, sampled"
+    share = [100 * turn.alignment / turn.ours for turn in turns]
+    return [
+        Row("step, as it is against written plainly", "times", [turn.plain / turn.ours for turn in turns]),
+        Row("share of the measured peak", "%", [100 * one / turn.peak for one, turn in zip(rate, turns, strict=True)]),
+        Row("OTAM's share of the step", "%", share, LOWER),
+        Row("peak memory, as it is against written plainly", "times", [memory[0] / memory[1]], LOWER),
+        Row("step", "clips/s", [clips / turn.ours for turn in turns]),
+        Row("step, written plainly", "clips/s", [clips / turn.plain for turn in turns]),
+        Row("achieved", "TFLOP/s", [one / 1e12 for one in rate]),
+        Row("peak: dense matmul", "TFLOP/s", [turn.peak / 1e12 for turn in turns], NEITHER),
+        Row("work of a step", "TFLOP", [flops / 1e12], NEITHER),
+        Row(f"peak memory ({kind})", "GiB", [memory[0] / 2**30], LOWER),
+        Row(f"peak memory, written plainly ({kind})", "GiB", [memory[1] / 2**30], NEITHER),
+    ]
+
+
+def settings(quick: bool) -> dict[str, Any]:
+    """Arguments of `measure` in the suite: on a GPU 5-way 1-shot with 5 queries a class at bfloat16."""
+    options = default_options()
+    if options.device == "cuda":
+        options = replace(options, query=5, precision="bf16")
+    return {**asdict(options), "repeats": 3 if quick else 5, "least": 0.2 if quick else 1.0,
+            "peak_sizes": list(PEAK_SIZES[options.device])}
+
+
+def measure(done: Done = silent, *, repeats: int, least: float, peak_sizes: list[int], **options: Any) -> list[Row]:
+    """Rows of a step. `options`: of StepOptions.
+
+    Raises ConfigError, WeightsError: options that make no run. BenchmarkError: too little memory.
+    """
+    chosen = StepOptions(**options)
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            configuration(chosen, overrides(chosen), Path(scratch))  # wrong options are told before anything runs
+        memory = step_memory(chosen, plain=False), step_memory(chosen, plain=True)  # before this process takes any
+        done(0.3)
+        turns, flops = turns_of(chosen, repeats=repeats, least=least, peak_sizes=tuple(peak_sizes),
+                                done=lambda share: done(0.3 + 0.7 * share))
+    except torch.OutOfMemoryError as error:
+        raise BenchmarkError(f"a training step of {chosen.clips} clips, as it is or written plainly, does not fit the "
+                             f"GPU's memory; {LESS} ({error})") from error
+    return rows_of(turns, flops, chosen.clips, memory, chosen.device == "cuda")
+
+
+def _count(text: str) -> int:
+    """A whole number above 0."""
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"expected a whole number above 0, found {text!r}")
+    return int(text)
+
+
+def parse_arguments(arguments: list[str] | None = None) -> tuple[StepOptions, argparse.Namespace]:
+    """(what is measured, how long)."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: a GPU if there is one")
+    parser.add_argument("--backbone", help="RN50, ViT-B/16, any open_clip name, a .json model config, or small "
+                        "(default: ViT-B/16 on a GPU, else small)")
+    for name, value, text in (("way", 5, "classes"), ("shot", 1, "supports a class"), ("query", 1, "queries a class"),
+                              ("frames", 8, "frames a clip"), ("episodes", 1, "episodes of one step")):
+        parser.add_argument(f"--{name}", type=_count, default=value, help=text)
+    parser.add_argument("--size", type=_count, help="side of the pictures in pixels (default: the tower's)")
+    parser.add_argument("--precision", choices=PRECISIONS, default="fp32")
+    for name in ("channels-last", "compile", "grad-checkpoint"):
+        parser.add_argument(f"--{name}", action="store_true", help="of the step as it is")
+    parser.add_argument("--repeats", type=_count, default=5, help="turns")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each way in a turn, at least")
+    parsed = parser.parse_args(arguments)
+    default = default_options(parsed.device)
+    given = {field.name: getattr(parsed, field.name) for field in fields(StepOptions)}
+    return StepOptions(**{**given, "backbone": parsed.backbone or default.backbone, "device": default.device}), parsed
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status 0, or 1 after a message."""
+    options, parsed = parse_arguments(arguments)
+    bar = Bar({"step": 1.0})
+    try:
+        rows = measure(bar.start("step"), repeats=parsed.repeats, least=parsed.seconds,
+                       peak_sizes=list(PEAK_SIZES[options.device]), **asdict(options))
+    except FewShotError as error:
+        sys.stderr.write(f"\n{described(error)}\n")
+        return 1
+    finally:
+        bar.close()
+    device = torch.cuda.get_device_name() if options.device == "cuda" else f"the CPU, {torch.get_num_threads()} threads"
+    sys.stdout.write(f"{options.backbone}, {options.way}-way {options.shot}-shot, queries a class {options.query}, "
+                     f"{options.frames} frames, {options.precision}, on {device}\n\n")
+    sys.stdout.write(table(("step", row) for row in rows) + "\nturn by turn, times as fast as written plainly: "
+                     + ", ".join(map(short, rows[0].values)) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,126 @@
+"""What a device can do, and what a work takes of it: matmul rate, memory, the machine in words."""
+
+import math
+import platform
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from runs.benchmarks.timing import seconds
+from utils.cores import cores
+
+TYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+SAMPLE_SECONDS = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class NumberFormats:
+    """How float32 is multiplied: torch's matmul precision ("highest": float32), and TF32 in convolutions."""
+
+    matmul: str
+    convolutions: bool
+
+    @classmethod
+    def now(cls) -> "NumberFormats":
+        """As torch is set."""
+        return cls(torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32)
+
+    def apply(self) -> None:
+        """Set torch so."""
+        torch.set_float32_matmul_precision(self.matmul)
+        torch.backends.cudnn.allow_tf32 = self.convolutions
+
+    @contextmanager
+    def inside(self) -> Iterator[None]:
+        """torch set so inside, and as before after it."""
+        before = NumberFormats.now()
+        self.apply()
+        try:
+            yield
+        finally:
+            before.apply()
+
+
+def matmul_rate(precision: str, device: torch.device, sizes: tuple[int, ...], least: float = 0.2) -> float:
+    """FLOP/s (2 a multiply-add) of the fastest product of two square matrices of `sizes` in a precision.
+
+    Each is multiplied for `least` seconds; tf32: float32 matrices with TF32 allowed.
+    """
+    best = 0.0
+    with NumberFormats("high" if precision == "tf32" else "highest", False).inside():
+        for size in sizes:
+            a, b = (torch.randn(size, size, device=device).to(TYPES[precision]) for _ in range(2))
+            out = torch.empty_like(a)
+
+            def work(a=a, b=b, out=out) -> None:
+                torch.mm(a, b, out=out)
+
+            work()
+            calls = max(1, math.ceil(least / seconds(work, device)))
+            best = max(best, 2 * size**3 / seconds(work, device, calls))
+    return best
+
+
+def _sampled_memory(work: Callable[[], object]) -> float:
+    """Largest resident memory of this process during a work, read every 10 ms, bytes."""
+    process, ended, found = psutil.Process(), threading.Event(), [0]
+
+    def sample() -> None:
+        while not ended.wait(SAMPLE_SECONDS):
+            found.append(process.memory_info().rss)
+
+    sampler = threading.Thread(target=sample, daemon=True)
+    sampler.start()
+    try:
+        work()
+    finally:
+        ended.set()
+        sampler.join()
+    return float(max(*found, process.memory_info().rss))
+
+
+def peak_memory(work: Callable[[], object], device: torch.device) -> float:
+    """Bytes at their highest during a work: on a GPU torch's allocations (torch.cuda.max_memory_allocated), on the CPU
+    this process' resident memory, interpreter and libraries included."""
+    if device.type != "cuda":
+        return _sampled_memory(work)
+    torch.cuda.reset_peak_memory_stats(device)
+    work()
+    torch.cuda.synchronize(device)
+    return float(torch.cuda.max_memory_allocated(device))
+
+
+def _processor() -> str:
+    """The CPU's name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _driver() -> str:
+    """Version of the NVIDIA driver."""
+    try:
+        found = subprocess.run(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"], text=True,
+                               capture_output=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return found.stdout.split("\n")[0].strip() or "unknown"
+
+
+def machine() -> dict[str, Any]:
+    """CPU, cores that this process may use and threads of torch, memory in GiB, GPUs with driver and CUDA."""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    gpus = [torch.cuda.get_device_name(n) for n in range(count)]
+    return {"cpu": _processor(), "cores": cores(), "threads": torch.get_num_threads(),
+            "memory_gib": round(psutil.virtual_memory().total / 2**30), "gpus": gpus,
+            "driver": _driver() if gpus else None, "cuda": torch.version.cuda if gpus else None}

@@ -1,0 +1,198 @@
+"""A training step in two ways, for bench_step.py: as the code base does it, and written plainly.
+
+N = way*shot supports, M queries, K ways, T frames, C/H/W image.
+"""
+
+import concurrent.futures
+import json
+import multiprocessing
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from models.builder import build_criterion, build_model
+from models.clip import tower_config
+from models.heads.clip_fsar import ClipFsar, FewShotModel
+from runs.benchmarks.bench_alignment import both_directions
+from runs.benchmarks.hardware import peak_memory
+from runs.complexity import module_flops
+from runs.session import loop_options, optimizer_of
+from runs.train import Learner, Progress
+from utils.config import resolve_config
+from utils.config.schema import Config
+from utils.episode import Episode, EpisodeOutput
+from utils.errors import BenchmarkError
+from utils.launch import choose_device
+from utils.seed import seed_everything
+
+SMALL = "small"  # what a CPU trains in a second: a ViT of 4 layers and 192 channels at 112 pixels
+TOWER = {"embed_dim": 128, "quick_gelu": True,
+         "vision_cfg": {"image_size": 112, "layers": 4, "width": 192, "head_width": 64, "patch_size": 16},
+         "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 1, "layers": 1}}
+PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
+CLASSES = 64  # training classes, as in Kinetics-100
+LR = 1e-5
+LESS = "a lower --query, --frames or --size, and --grad-checkpoint, need less"
+Step = Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class StepOptions:
+    """What a step is made of.
+
+    Args:
+        backbone: RN50, ViT-B/16, any open_clip name, a .json model config, or small.
+        way, shot, query: of an episode; query a class. frames: T of a clip.
+        size: side of the picture in pixels; None: the tower's.
+        precision, channels_last, compile, grad_checkpoint: of the step as it is, never of the plain one.
+        episodes: episodes of one step.
+        device: cpu or cuda.
+    """
+
+    backbone: str = SMALL
+    way: int = 5
+    shot: int = 1
+    query: int = 1
+    frames: int = 8
+    size: int | None = None
+    precision: str = "fp32"
+    channels_last: bool = False
+    compile: bool = False
+    grad_checkpoint: bool = False
+    episodes: int = 1
+    device: str = "cpu"
+
+    @property
+    def clips(self) -> int:
+        """Clips of a step."""
+        return self.episodes * self.way * (self.shot + self.query)
+
+
+def overrides(options: StepOptions) -> list[str]:
+    """KEY VALUE pairs of the step as it is; what is not asked for keeps its default."""
+    pairs = {"TRAIN.PRECISION": options.precision}
+    for key, value in (("CHANNELS_LAST", options.channels_last), ("COMPILE", options.compile),
+                       ("GRAD_CHECKPOINT", options.grad_checkpoint)):
+        if value:
+            pairs[f"TRAIN.{key}"] = "true"
+    if options.episodes > 1:
+        pairs["TRAIN.EPISODES_PER_STEP"] = str(options.episodes)
+    return [part for pair in pairs.items() for part in pair]
+
+
+def configuration(options: StepOptions, pairs: Sequence[str], scratch: Path) -> Config:
+    """A run's configuration, from a project file in `scratch`. Raises ConfigError, WeightsError."""
+    backbone = options.backbone
+    if backbone == SMALL:
+        backbone = str(scratch / "small.json")
+        Path(backbone).write_text(json.dumps(TOWER))
+    size = options.size or tower_config(backbone)["vision_cfg"]["image_size"]
+    names = [f"class {n}" for n in range(max(CLASSES, options.way))]
+    project = scratch / "project.yaml"
+    project.write_text(json.dumps({  # JSON is YAML
+        "PROTOCOL": "clean", "NUM_GPUS": int(options.device == "cuda"), "OUTPUT_DIR": str(scratch / "out"),
+        "TRAIN": {"WAY": options.way, "SHOT": options.shot, "QUERY_PER_CLASS": options.query, "CLASS_NAME": names,
+                  "VAL_CLASS_NAME": names[:options.way]},
+        "TEST": {"CLASS_NAME": names[:options.way]},
+        "DATA": {"NUM_INPUT_FRAMES": options.frames, "TRAIN_CROP_SIZE": size, "TEST_CROP_SIZE": size,
+                 "TRAIN_JITTER_SCALES": [size, size], "TEST_SCALE": size},
+        "VIDEO": {"HEAD": {"BACKBONE_NAME": backbone, "BACKBONE_WEIGHTS": "random"}}}))
+    return resolve_config(project, pairs).config
+
+
+def random_episodes(options: StepOptions, cfg: Config) -> list[Episode]:
+    """The episodes of one step, of random pixels, on the device: moving them there is loading."""
+    device, found = choose_device(cfg.NUM_GPUS), []
+    for number in range(options.episodes):
+        draw, size = torch.Generator().manual_seed(number), cfg.DATA.TRAIN_CROP_SIZE
+        labels = [torch.arange(options.way).repeat_interleave(each) for each in (options.shot, options.query)]
+        support, query = (torch.randn(len(one), options.frames, 3, size, size, generator=draw) for one in labels)
+        found.append(Episode(support, labels[0], labels[0], query, labels[1], labels[1],
+                             torch.arange(options.way)).to(device))
+    return found
+
+
+def _model(cfg: Config) -> FewShotModel:
+    """The run's model on its device, in training mode; the same weights each time."""
+    seed_everything(0)
+    return build_model(cfg).to(choose_device(cfg.NUM_GPUS)).train()
+
+
+def as_it_is(cfg: Config, episodes: Sequence[Episode]) -> Step:
+    """The step of runs/train.py on these episodes: what of that file's interface is used here, is used here only."""
+    model, progress = _model(cfg), Progress()
+    learner = Learner(model, build_criterion(cfg), optimizer_of(cfg, model), loop_options(cfg), lambda episode: "")
+
+    def step() -> None:
+        for episode in episodes:
+            learner.learn(episode, progress, LR)
+            progress.episodes += 1
+        learner.step()
+
+    return step
+
+
+def plain_output(head: ClipFsar, episode: Episode) -> EpisodeOutput:
+    """ClipFsar.forward in training: supports and queries pass the tower apart, OTAM goes cell by cell."""
+    support_NTD, query_MTD = head.encode(episode.support_NTCHW), head.encode(episode.query_MTCHW)
+    prototypes_KTD = head.prototypes(support_NTD, head.text("train")[episode.support_classes_N],
+                                     episode.support_labels_N, episode.way)
+    distances_MK = both_directions(head.costs(head.context2(query_MTD), prototypes_KTD))
+    return EpisodeOutput(-distances_MK, head.contrast(torch.cat([support_NTD, query_MTD])))
+
+
+def written_plainly(cfg: Config, episodes: Sequence[Episode]) -> Step:
+    """The same step in float32 with torch's defaults: memory format, number formats, Adam that is not fused."""
+    model, criterion = _model(cfg), build_criterion(cfg)
+    optimizer = torch.optim.Adam(model.parameters(), lr=LR, weight_decay=cfg.SOLVER.WEIGHT_DECAY)
+
+    def step() -> None:
+        for episode in episodes:
+            sum(criterion(plain_output(model.head, episode), episode).values()).backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+def step_flops(cfg: Config, options: StepOptions) -> float:
+    """Floating-point operations of one step: 2 a multiply-add, 3 times the forward pass (1 forward, 2 backward).
+
+    Backbone and modulator; OTAM, losses and Adam are left out, as are the multiply-adds of what is computed twice.
+    """
+    head, clips = build_model(cfg).head.eval(), options.clips // options.episodes
+    picture = torch.zeros(1, 3, cfg.DATA.TRAIN_CROP_SIZE, cfg.DATA.TRAIN_CROP_SIZE)
+    supports = options.way * options.shot
+    dim = head.text("train").shape[-1]
+    adds = module_flops(head.backbone, picture) * clips * options.frames
+    adds += module_flops(head.context2, torch.zeros(supports, options.frames + 1, dim))
+    adds += module_flops(head.context2, torch.zeros(clips - supports, options.frames, dim))
+    return 2.0 * 3 * adds * options.episodes
+
+
+def _memory(options: StepOptions, pairs: Sequence[str], plain: bool) -> float:
+    """Bytes of two steps at their highest, after one that fills the optimizer's state. In a process of its own."""
+    with tempfile.TemporaryDirectory() as scratch:
+        cfg = configuration(options, pairs, Path(scratch))
+        step = (written_plainly if plain else as_it_is)(cfg, random_episodes(options, cfg))
+        step()
+        return peak_memory(lambda: (step(), step()), choose_device(cfg.NUM_GPUS))
+
+
+def step_memory(options: StepOptions, plain: bool) -> float:
+    """Bytes of a training step at their highest, measured in a process that does nothing else (hardware.peak_memory).
+
+    Raises BenchmarkError where that process is ended, as systems do that run out of memory.
+    """
+    pairs = [] if plain else overrides(options)
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
+        try:
+            return pool.submit(_memory, options, pairs, plain).result()
+        except BrokenProcessPool as error:
+            raise BenchmarkError(f"a training step of {options.clips} clips was ended by the system, which has likely "
+                                 f"too little memory for it; {LESS}") from error

@@ -1,0 +1,44 @@
+"""Clocks of the benchmarks: works take turns, so that what else the machine does falls on all alike."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+
+Work = Callable[[], object]
+
+
+def wait_for(device: torch.device) -> None:
+    """Until the device has done all that was asked of it (a GPU works on after a call has returned)."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def seconds(work: Work, device: torch.device | None = None, calls: int = 1) -> float:
+    """Mean seconds of one of `calls` calls, waiting for the device before and after."""
+    device = device or torch.device("cpu")
+    wait_for(device)
+    start = time.perf_counter()
+    for _ in range(calls):
+        work()
+    wait_for(device)
+    return (time.perf_counter() - start) / calls
+
+
+def least_in_turns(works: Sequence[Work], rounds: int, repeats: int,
+                   device: torch.device | None = None) -> Iterator[list[float]]:
+    """For each of `rounds`: the least seconds of each work over `repeats` calls in a row, and one to warm up."""
+    for _ in range(rounds):
+        yield [min(seconds(work, device) for _ in range(repeats + 1)) for work in works]
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """torch with so many threads inside, and with as many as before after it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,134 @@
+"""bench_step.py: both ways of a training step, its work, its memory, its rows."""
+
+import json
+import pickle
+import time
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, replace
+
+import pytest
+import torch
+
+from runs.benchmarks import bench_step, hardware, steps
+from runs.benchmarks.steps import StepOptions
+from tests.conftest import TINY_TOWER
+from utils.errors import BenchmarkError, ConfigError
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture()
+def tiny(tmp_path) -> StepOptions:
+    """A step of seconds: two classes, one frame each of 32 pixels."""
+    path = tmp_path / "tower.json"
+    path.write_text(json.dumps(TINY_TOWER))
+    return StepOptions(backbone=str(path), way=2, frames=2)
+
+
+def test_the_plain_step_computes_what_the_head_does(tiny, tmp_path):
+    cfg = steps.configuration(tiny, [], tmp_path)
+    (episode,) = steps.random_episodes(tiny, cfg)
+    model = steps._model(cfg)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    ours, plain = model(episode, "train"), steps.plain_output(model.head, episode)
+    torch.testing.assert_close(plain.logits_MK, ours.logits_MK, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(plain.class_logits_PG, ours.class_logits_PG)
+
+
+@pytest.mark.parametrize("build", [steps.as_it_is, steps.written_plainly])
+def test_both_ways_train(tiny, tmp_path, monkeypatch, build):
+    """A step changes every part of the model, and leaves no gradients."""
+    cfg, models = steps.configuration(tiny, [], tmp_path), []
+    made = steps._model
+    monkeypatch.setattr(steps, "_model", lambda cfg: models.append(made(cfg)) or models[-1])
+    step = build(cfg, steps.random_episodes(tiny, cfg))
+    before = {name: value.detach().clone() for name, value in models[0].named_parameters()}
+    step()
+    after = dict(models[0].named_parameters())
+    assert any(not torch.equal(after[name], before[name]) for name in after if "backbone" in name)
+    assert any(not torch.equal(after[name], before[name]) for name in after if "context2" in name)
+    assert all(value.grad is None for value in after.values())
+
+
+def test_settings_of_a_step():
+    assert steps.overrides(StepOptions()) == ["TRAIN.PRECISION", "fp32"]
+    every = StepOptions(precision="bf16", channels_last=True, compile=True, grad_checkpoint=True, episodes=4)
+    pairs = steps.overrides(every)
+    assert dict(zip(pairs[::2], pairs[1::2], strict=True)) == {
+        "TRAIN.PRECISION": "bf16", "TRAIN.CHANNELS_LAST": "true", "TRAIN.COMPILE": "true",
+        "TRAIN.GRAD_CHECKPOINT": "true", "TRAIN.EPISODES_PER_STEP": "4"}
+    assert every.clips == 40
+
+
+def test_work_of_a_step(tiny, tmp_path):
+    """Two a multiply-add, three passes, every frame of every clip; a query more is a clip more of each class."""
+    found = [steps.step_flops(steps.configuration(one, [], tmp_path), one)
+             for one in (tiny, replace(tiny, query=2), replace(tiny, episodes=3))]
+    assert found[2] == 3 * found[0] and 1.4 < found[1] / found[0] < 1.6
+    cfg = steps.configuration(tiny, [], tmp_path)
+    head = steps._model(cfg).head
+    adds = steps.module_flops(head.backbone, torch.zeros(1, 3, 32, 32)) * 4 * 2  # 4 clips of 2 frames
+    adds += sum(steps.module_flops(head.context2, torch.zeros(2, tokens, 32)) for tokens in (3, 2))  # a text beside 2
+    assert found[0] == 2 * 3 * adds
+
+
+def test_a_step_is_measured(tiny, monkeypatch):
+    monkeypatch.setattr(bench_step, "step_memory", lambda options, plain: (4 if plain else 3) * 2**30)
+    shares = []
+    found = bench_step.measure(shares.append, repeats=2, least=0.01, peak_sizes=[64], **asdict(tiny))
+    rows = {row.name: row for row in found}
+    ours, plain, work = rows["step"].values, rows["step, written plainly"].values, rows["work of a step"].figure
+    assert rows["step, as it is against written plainly"].values == pytest.approx([a / b for a, b in zip(
+        ours, plain, strict=True)])
+    assert rows["achieved"].values == pytest.approx([work * rate / tiny.clips for rate in ours])
+    assert rows["share of the measured peak"].values == pytest.approx([100 * a / b for a, b in zip(
+        rows["achieved"].values, rows["peak: dense matmul"].values, strict=True)])
+    assert rows["peak memory, as it is against written plainly"].figure == 0.75
+    assert 0 < rows["OTAM's share of the step"].figure < 100
+    assert shares[0] == 0.3 and shares[-1] == pytest.approx(1)
+
+
+def test_memory_of_a_step_in_a_process_of_its_own(tiny, monkeypatch):
+    assert 50 * 2**20 < steps.step_memory(tiny, plain=True) < 5 * 2**30
+
+    class Ended:
+        def __init__(self, *_, **__): pass
+        def __enter__(self): return self
+        def __exit__(self, *_): pass
+        def submit(self, *_): raise BrokenProcessPool
+
+    monkeypatch.setattr(steps.concurrent.futures, "ProcessPoolExecutor", Ended)
+    with pytest.raises(BenchmarkError, match="a training step of 4 clips was ended by the system.*--query"):
+        steps.step_memory(tiny, plain=False)
+
+
+def test_wrong_options_of_a_step_are_one_message(tiny, tmp_path, capsys):
+    assert bench_step.main(["--device", "cpu", "--backbone", "RN51"]) == 1
+    assert "found 'RN51'" in capsys.readouterr().err
+    assert bench_step.main(["--device", "cpu", "--backbone", tiny.backbone, "--way", "1"]) == 1
+    assert "TRAIN.WAY" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        bench_step.main(["--episodes", "0"])
+    assert "--episodes: expected a whole number above 0, found '0'" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="takes pictures of 32 pixels, found a crop of 48") as caught:
+        steps._model(steps.configuration(replace(tiny, size=48), [], tmp_path))
+    # It may come from the process that measures memory.
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)  # noqa: S301  (our own)
+
+
+def test_the_highest_memory_is_seen():
+    def hold():
+        block = torch.ones(50_000_000)  # 200 MB
+        time.sleep(0.1)
+        return block.sum()
+
+    low = hardware.peak_memory(lambda: time.sleep(0.05), CPU)
+    assert hardware.peak_memory(hold, CPU) - low > 150e6
+
+
+def test_matmul_rate_leaves_the_number_formats_alone():
+    before = hardware.NumberFormats.now()
+    assert hardware.matmul_rate("tf32", CPU, (32, 64), 0.001) > 0
+    assert hardware.NumberFormats.now() == before

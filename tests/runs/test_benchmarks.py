@@ -1,0 +1,193 @@
+"""Each benchmark on something tiny, and the command that runs them all."""
+
+import json
+import math
+import shutil
+import subprocess
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from runs.benchmarks import (
+    bench_alignment,
+    bench_decode,
+    bench_evaluation,
+    bench_loader,
+    bench_ranks,
+    long_clips,
+    run,
+)
+from runs.benchmarks.record import read_record
+from runs.benchmarks.rows import Row
+from runs.benchmarks.steps import StepOptions
+from tests.conftest import TINY_TOWER
+from utils.errors import BenchmarkError
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture()
+def short_clips(monkeypatch):
+    monkeypatch.setattr(long_clips, "SECONDS", 1)
+    monkeypatch.setattr(bench_decode, "CLIPS", 2)
+
+
+def named(rows: list[Row]) -> dict[str, Row]:
+    found = {row.name: row for row in rows}
+    assert len(found) == len(rows), "two rows of one name"
+    return found
+
+
+def test_alignment():
+    shares = []
+    rows = named(bench_alignment.measure(shares.append, queries=2, ways=2, frames=3, rounds=2, repeats=1))
+    name = "OTAM of 3 frames against cell by cell"
+    slow, fast = rows[f"{name}: cell by cell"], rows[f"{name}: OTAM"]
+    assert rows[name].values == pytest.approx([a / b for a, b in zip(slow.values, fast.values, strict=True)])
+    assert len(rows[name].values) == 2 and fast.better == "lower" and shares[-1] == 1
+
+
+def test_decoding_and_loading(tmp_path, short_clips):
+    shares = []
+    rows = named(bench_decode.measure(tmp_path, shares.append, clips=2, quality=90, rounds=2))
+    for source in ("pyav", "cache, jpeg 90", "cache, lossless"):
+        rate, base = (rows[f"frames, {one}"].values for one in (source, "decord"))
+        assert rows[f"frames, {source} against decord"].values == pytest.approx(
+            [a / b for a, b in zip(rate, base, strict=True)])
+        assert all(a > b > 0 for a, b in zip(rate, rows[f"clip, {source}"].values, strict=True))
+    assert rows["bytes, cache, lossless"].figure > rows["bytes, cache, jpeg 90"].figure > rows["bytes, decord"].figure
+    assert shares == [0.5, 1.0]
+    rows = named(bench_loader.measure(tmp_path, decoder="decord", episodes=1, turns=1))
+    assert {row.unit for row in rows.values()} == {"%", "ms an episode"} and len(rows) == 4
+
+
+def test_hidden_share_of_the_loading():
+    found = bench_loader.Overlap("elsewhere", 10, 0.1, [(2.0, 3.0, 1.5), (4.0, 5.0, 2.0)])
+    assert found.rows("decord")[0].values == (75.0, 75.0)
+    assert found.rows("decord")[1].values == (150.0, 200.0)
+    assert "loading alone 2.00 s" in found.line("decord") and "75% of the loading is hidden" in found.line("decord")
+
+
+def test_evaluation(tmp_path, tiny_videos, monkeypatch):
+    vision = {"image_size": 160, "layers": 1, "width": 32, "head_width": 32, "patch_size": 32}
+    monkeypatch.setattr(bench_evaluation, "TOWER", {**TINY_TOWER, "vision_cfg": vision})
+    data = shutil.copytree(tiny_videos, tmp_path / "videos")  # nothing is left to render
+    rows = named(bench_evaluation.measure(data, shots=[1], classes=5, clips=4, episodes=4, sample=2, workers=0,
+                                          rounds=1))
+    ratio = rows["1-shot, stored features against one by one"]
+    assert len(ratio.values) == 2 and min(ratio.values) > 0
+    assert rows["1-shot, stored features"].better == "lower"
+
+
+def test_ranks(tmp_path, monkeypatch):
+    asked = []
+
+    def rate(project, ranks, output, gpus):
+        asked.append((ranks, gpus, output.name))
+        return {1: 2.0, 2: 3.0, 4: 7.0}[ranks]
+
+    monkeypatch.setattr(bench_ranks, "episodes_a_second", rate)
+    monkeypatch.setattr(bench_ranks, "render_demo", lambda *_, **__: None)
+    rows = named(bench_ranks.measure(tmp_path, counts=[1, 2, 4], gpus=4, turns=2, iterations=1))
+    assert rows["4 ranks on a GPU each, against one"].values == (3.5, 3.5)
+    assert asked[:3] == [(1, 4, "0_1"), (2, 4, "0_2"), (4, 4, "0_4")]  # in turns
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for count, expected in ((2, [1, 2]), (4, [1, 2, 4]), (6, [1, 2, 4, 6])):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda count=count: count)
+        assert bench_ranks.settings(False)["counts"] == expected
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(bench_ranks, "cores", lambda: 1)
+    with pytest.raises(BenchmarkError, match="two GPUs or two cores"):
+        bench_ranks.settings(False)
+
+
+def test_a_run_of_ranks_that_fails_is_told(tmp_path, monkeypatch):
+    failed = subprocess.CompletedProcess([], 1, "LaunchError: no such port")
+    monkeypatch.setattr(bench_ranks.subprocess, "run", lambda *_, **__: failed)
+    with pytest.raises(BenchmarkError, match="a run of 2 ranks ended with 1: LaunchError: no such port"):
+        bench_ranks.episodes_a_second(tmp_path / "x.yaml", 2, tmp_path)
+
+
+def _part(measure):
+    return run.Benchmark(SimpleNamespace(settings=lambda quick: {"clips": 1 if quick else 9}, measure=measure), None,
+                         (2, 1))
+
+
+@pytest.fixture()
+def suite(monkeypatch):
+    """Two benchmarks: `speed`, whose figure is suite["speed"], and `broken`, which fails."""
+    state = {"speed": 100.0, "measured": 0}
+
+    def speed(done, clips):
+        done(0.5)
+        state["measured"] += 1
+        return [Row("frames", "clips/s", [state["speed"], state["speed"] + clips]), Row("base", "times", [2.0])]
+
+    def broken(done, clips):
+        raise BenchmarkError("no clips here")
+
+    monkeypatch.setattr(run, "SUITE", {"speed": _part(speed), "broken": _part(broken)})
+    return state
+
+
+def test_one_command_prints_a_table_and_writes_json(suite, tmp_path, capsys):
+    out = tmp_path / "a.json"
+    assert run.main(["--quick", "--only", "speed", "--out", str(out)]) == 0
+    told = capsys.readouterr().out
+    assert "| 100 to 101 (2) " in told and "| times " in told and f"Written to {out}" in told
+    content = json.loads(out.read_text())
+    assert {"python", "torch", "torchvision", "open_clip_torch", "decord", "av"} <= set(content["versions"])
+    assert {"cpu", "cores", "memory_gib", "gpus", "driver"} <= set(content["machine"])
+    assert content["benchmarks"]["speed"]["settings"] == {"clips": 1}
+    assert read_record(out).findings["speed"].rows[0].values == (100.0, 101.0)
+
+
+def test_one_that_fails_leaves_the_others(suite, tmp_path, capsys):
+    out = tmp_path / "a.json"
+    assert run.main(["--out", str(out)]) == 1
+    told = capsys.readouterr().out
+    assert "broken: not measured: BenchmarkError: no clips here" in told and "| speed " in told
+    assert list(read_record(out).findings) == ["speed"] and list(read_record(out).failed) == ["broken"]
+
+
+def test_compare_flags_and_strict_exits(suite, tmp_path, capsys):
+    old, new = (str(tmp_path / name) for name in ("old.json", "new.json"))
+    only = ["--quick", "--only", "speed"]
+    assert run.main([*only, "--out", old]) == 0
+    suite["speed"] = 90.0
+    assert run.main([*only, "--out", new, "--compare", old]) == 0
+    told = capsys.readouterr().out
+    assert "-10.0 %  | WORSE" in told and "2 of 2 rows judged: 1 worse and 0 better by more than 5 %" in told
+    assert suite["measured"] == 2
+    assert run.main(["--read", new, "--compare", old, "--strict"]) == 1
+    assert run.main(["--read", new, "--compare", old, "--strict", "--threshold", "20"]) == 0
+    assert run.main(["--read", old, "--compare", new, "--strict"]) == 0  # better is no failure
+    assert suite["measured"] == 2  # --read measures nothing
+
+
+def test_a_wrong_file_is_told_before_anything_is_measured(suite, tmp_path, capsys):
+    assert run.main(["--compare", str(tmp_path / "none.json"), "--out", str(tmp_path / "a.json")]) == 1
+    assert "none.json: cannot be read" in capsys.readouterr().err and suite["measured"] == 0
+
+
+def test_names_of_the_suite(capsys):
+    assert run.parse_arguments(["--only", "step, decode"]).only == ["decode", "step"]
+    with pytest.raises(SystemExit):
+        run.parse_arguments(["--only", "steps"])
+    known = "decode, loader, alignment, step, evaluation, ranks"
+    assert f"expected some of {known}, found 'steps'" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        run.parse_arguments(["--strict"])
+    assert "--strict needs --compare OLD.json" in capsys.readouterr().err
+
+
+def test_every_part_takes_its_own_settings():
+    """measure() of each benchmark accepts what settings() gives."""
+    for name, part in run.SUITE.items():
+        given = {*part.module.settings(True), "done", *(["data"] if part.folders else [])}
+        taken = part.module.measure.__code__
+        names = taken.co_varnames[:taken.co_argcount + taken.co_kwonlyargcount]
+        options = set(StepOptions.__slots__) if name == "step" else set()
+        assert given == {*names, *options}, name
+        assert math.isfinite(sum(part.weight))
