@@ -30,6 +30,7 @@ from runs.benchmarks.progress import Bar  # noqa: E402
 from runs.benchmarks.rows import LOWER, NEITHER, Done, Row, short, silent, table  # noqa: E402
 from runs.benchmarks.steps import (  # noqa: E402
     LESS,
+    PLAIN,
     PRECISIONS,
     SMALL,
     Step,
@@ -100,7 +101,7 @@ def turns_of(options: StepOptions, *, repeats: int, least: float, peak_sizes: tu
              done: Done = silent) -> tuple[list[Turn], float]:
     """(`repeats` turns of `least` seconds of each way, FLOP of a step)."""
     with tempfile.TemporaryDirectory() as scratch:
-        cfg, plain_cfg = (configuration(options, pairs, Path(scratch)) for pairs in (overrides(options), []))
+        cfg, plain_cfg = (configuration(options, pairs, Path(scratch)) for pairs in (overrides(options), PLAIN))
         device, formats = choose_device(cfg.NUM_GPUS), NumberFormats.now()
         episodes = random_episodes(options, cfg)
         with formats.inside():  # what building the run's step sets is the step's, not the plain one's
@@ -183,7 +184,8 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[StepOptions, ar
         parser.add_argument(f"--{name}", type=_count, default=value, help=text)
     parser.add_argument("--size", type=_count, help="side of the pictures in pixels (default: the tower's)")
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32")
-    for name in ("channels-last", "compile", "grad-checkpoint"):
+    parser.add_argument("--channels-last", action=argparse.BooleanOptionalAction, help="of the step as it is")
+    for name in ("compile", "grad-checkpoint"):
         parser.add_argument(f"--{name}", action="store_true", help="of the step as it is")
     parser.add_argument("--repeats", type=_count, default=5, help="turns")
     parser.add_argument("--seconds", type=float, default=1.0, help="of each way in a turn, at least")

@@ -20,8 +20,8 @@ from models.heads.clip_fsar import ClipFsar, FewShotModel
 from runs.benchmarks.bench_alignment import both_directions
 from runs.benchmarks.hardware import peak_memory
 from runs.complexity import module_flops
+from runs.learner import Learner, Place
 from runs.session import loop_options, optimizer_of
-from runs.train import Learner, Progress
 from utils.config import resolve_config
 from utils.config.schema import Config
 from utils.episode import Episode, EpisodeOutput
@@ -48,7 +48,8 @@ class StepOptions:
         backbone: RN50, ViT-B/16, any open_clip name, a .json model config, or small.
         way, shot, query: of an episode; query a class. frames: T of a clip.
         size: side of the picture in pixels; None: the tower's.
-        precision, channels_last, compile, grad_checkpoint: of the step as it is, never of the plain one.
+        precision, channels_last, compile, grad_checkpoint: of the step as it is, never of the plain one; None: a run's
+            default.
         episodes: episodes of one step.
         device: cpu or cuda.
     """
@@ -60,7 +61,7 @@ class StepOptions:
     frames: int = 8
     size: int | None = None
     precision: str = "fp32"
-    channels_last: bool = False
+    channels_last: bool | None = None
     compile: bool = False
     grad_checkpoint: bool = False
     episodes: int = 1
@@ -75,13 +76,16 @@ class StepOptions:
 def overrides(options: StepOptions) -> list[str]:
     """KEY VALUE pairs of the step as it is; what is not asked for keeps its default."""
     pairs = {"TRAIN.PRECISION": options.precision}
-    for key, value in (("CHANNELS_LAST", options.channels_last), ("COMPILE", options.compile),
-                       ("GRAD_CHECKPOINT", options.grad_checkpoint)):
-        if value:
-            pairs[f"TRAIN.{key}"] = "true"
+    for key, value in (("CHANNELS_LAST", options.channels_last), ("COMPILE", options.compile or None),
+                       ("GRAD_CHECKPOINT", options.grad_checkpoint or None)):
+        if value is not None:
+            pairs[f"TRAIN.{key}"] = str(value).lower()
     if options.episodes > 1:
         pairs["TRAIN.EPISODES_PER_STEP"] = str(options.episodes)
     return [part for pair in pairs.items() for part in pair]
+
+
+PLAIN = ("TRAIN.CHANNELS_LAST", "false")  # of the step written plainly
 
 
 def configuration(options: StepOptions, pairs: Sequence[str], scratch: Path) -> Config:
@@ -96,7 +100,7 @@ def configuration(options: StepOptions, pairs: Sequence[str], scratch: Path) -> 
     project.write_text(json.dumps({  # JSON is YAML
         "PROTOCOL": "clean", "NUM_GPUS": int(options.device == "cuda"), "OUTPUT_DIR": str(scratch / "out"),
         "TRAIN": {"WAY": options.way, "SHOT": options.shot, "QUERY_PER_CLASS": options.query, "CLASS_NAME": names,
-                  "VAL_CLASS_NAME": names[:options.way]},
+                  "BATCH_SIZE_PER_TASK": options.episodes, "VAL_CLASS_NAME": names[:options.way]},
         "TEST": {"CLASS_NAME": names[:options.way]},
         "DATA": {"NUM_INPUT_FRAMES": options.frames, "TRAIN_CROP_SIZE": size, "TEST_CROP_SIZE": size,
                  "TRAIN_JITTER_SCALES": [size, size], "TEST_SCALE": size},
@@ -123,14 +127,13 @@ def _model(cfg: Config) -> FewShotModel:
 
 
 def as_it_is(cfg: Config, episodes: Sequence[Episode]) -> Step:
-    """The step of runs/train.py on these episodes: what of that file's interface is used here, is used here only."""
-    model, progress = _model(cfg), Progress()
-    learner = Learner(model, build_criterion(cfg), optimizer_of(cfg, model), loop_options(cfg), lambda episode: "")
+    """A run's step on these episodes: what of runs/learner.py is used here, is used here only."""
+    model = _model(cfg)
+    learner = Learner(model, build_criterion(cfg), optimizer_of(cfg, model), loop_options(cfg), lambda episode: "",
+                      choose_device(cfg.NUM_GPUS))
 
     def step() -> None:
-        for episode in episodes:
-            learner.learn(episode, progress, LR)
-            progress.episodes += 1
+        learner.learn(episodes, Place(0, 0, LR))
         learner.step()
 
     return step
@@ -188,7 +191,7 @@ def step_memory(options: StepOptions, plain: bool) -> float:
 
     Raises BenchmarkError where that process is ended, as systems do that run out of memory.
     """
-    pairs = [] if plain else overrides(options)
+    pairs = PLAIN if plain else overrides(options)
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
         try:
