@@ -65,7 +65,7 @@ SUITE = {
     "loader": Benchmark(bench_loader, ("bench_loader", "bench_loader"), (95, 30)),
     "alignment": Benchmark(bench_alignment, None, (1, 1)),
     "step": Benchmark(bench_step, None, (75, 50)),
-    "evaluation": Benchmark(bench_evaluation, ("bench", "bench_quick"), (300, 25)),
+    "evaluation": Benchmark(bench_evaluation, ("bench_evaluation", "bench_evaluation_quick"), (300, 25)),
     "ranks": Benchmark(bench_ranks, ("bench_ranks", "bench_ranks"), (240, 60)),
 }
 
