@@ -43,7 +43,7 @@ from runs.benchmarks.steps import (  # noqa: E402
     step_memory,
     written_plainly,
 )
-from runs.benchmarks.timing import seconds  # noqa: E402
+from runs.benchmarks.timing import seconds, threads  # noqa: E402
 from utils.config.schema import Config  # noqa: E402
 from utils.errors import BenchmarkError, FewShotError, described  # noqa: E402
 from utils.launch import choose_device  # noqa: E402
@@ -139,15 +139,19 @@ def rows_of(turns: list[Turn], flops: float, clips: int, memory: tuple[float, fl
 
 
 def settings(quick: bool) -> dict[str, Any]:
-    """Arguments of `measure` in the suite: on a GPU 5-way 1-shot with 5 queries a class at bfloat16."""
+    """Arguments of `measure` in the suite: on a GPU 5-way 1-shot with 5 queries a class at bfloat16.
+
+    On the CPU one thread: where another process takes a core, threads that wait for each other measure that process.
+    """
     options = default_options()
     if options.device == "cuda":
         options = replace(options, query=5, precision="bf16")
-    return {**asdict(options), "repeats": 3 if quick else 5, "least": 0.2 if quick else 1.0,
+    return {**asdict(options), "cpu_threads": 1, "repeats": 3 if quick else 5, "least": 0.2 if quick else 1.0,
             "peak_sizes": list(PEAK_SIZES[options.device])}
 
 
-def measure(done: Done = silent, *, repeats: int, least: float, peak_sizes: list[int], **options: Any) -> list[Row]:
+def measure(done: Done = silent, *, repeats: int, least: float, peak_sizes: list[int], cpu_threads: int,
+            **options: Any) -> list[Row]:
     """Rows of a step. `options`: of StepOptions.
 
     Raises ConfigError, WeightsError: options that make no run. BenchmarkError: too little memory.
@@ -158,8 +162,9 @@ def measure(done: Done = silent, *, repeats: int, least: float, peak_sizes: list
             configuration(chosen, overrides(chosen), Path(scratch))  # wrong options are told before anything runs
         memory = step_memory(chosen, plain=False), step_memory(chosen, plain=True)  # before this process takes any
         done(0.3)
-        turns, flops = turns_of(chosen, repeats=repeats, least=least, peak_sizes=tuple(peak_sizes),
-                                done=lambda share: done(0.3 + 0.7 * share))
+        with threads(cpu_threads):
+            turns, flops = turns_of(chosen, repeats=repeats, least=least, peak_sizes=tuple(peak_sizes),
+                                    done=lambda share: done(0.3 + 0.7 * share))
     except torch.OutOfMemoryError as error:
         raise BenchmarkError(f"a training step of {chosen.clips} clips, as it is or written plainly, does not fit the "
                              f"GPU's memory; {LESS} ({error})") from error
@@ -187,6 +192,7 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[StepOptions, ar
     parser.add_argument("--channels-last", action=argparse.BooleanOptionalAction, help="of the step as it is")
     for name in ("compile", "grad-checkpoint"):
         parser.add_argument(f"--{name}", action="store_true", help="of the step as it is")
+    parser.add_argument("--threads", type=_count, default=torch.get_num_threads(), help="of the CPU (default: torch's)")
     parser.add_argument("--repeats", type=_count, default=5, help="turns")
     parser.add_argument("--seconds", type=float, default=1.0, help="of each way in a turn, at least")
     parsed = parser.parse_args(arguments)
@@ -200,14 +206,14 @@ def main(arguments: list[str] | None = None) -> int:
     options, parsed = parse_arguments(arguments)
     bar = Bar({"step": 1.0})
     try:
-        rows = measure(bar.start("step"), repeats=parsed.repeats, least=parsed.seconds,
+        rows = measure(bar.start("step"), repeats=parsed.repeats, least=parsed.seconds, cpu_threads=parsed.threads,
                        peak_sizes=list(PEAK_SIZES[options.device]), **asdict(options))
     except FewShotError as error:
         sys.stderr.write(f"\n{described(error)}\n")
         return 1
     finally:
         bar.close()
-    device = torch.cuda.get_device_name() if options.device == "cuda" else f"the CPU, {torch.get_num_threads()} threads"
+    device = torch.cuda.get_device_name() if options.device == "cuda" else f"the CPU, threads: {parsed.threads}"
     sys.stdout.write(f"{options.backbone}, {options.way}-way {options.shot}-shot, queries a class {options.query}, "
                      f"{options.frames} frames, {options.precision}, on {device}\n\n")
     sys.stdout.write(table(("step", row) for row in rows) + "\nturn by turn, times as fast as written plainly: "

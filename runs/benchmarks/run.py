@@ -45,7 +45,7 @@ class Benchmark:
     Args:
         module: has settings(quick) -> arguments of its measure(...) -> rows.
         folders: of its videos, under --data, all and --quick; None: it has none.
-        weight: seconds it takes on two cores, all and --quick: for the time left.
+        weight: seconds it takes on two cores, all and --quick, videos rendered: for the time left.
     """
 
     module: ModuleType
@@ -61,12 +61,12 @@ class Benchmark:
 
 
 SUITE = {
-    "decode": Benchmark(bench_decode, ("bench_loader", "bench_loader"), (120, 40)),
-    "loader": Benchmark(bench_loader, ("bench_loader", "bench_loader"), (120, 30)),
-    "alignment": Benchmark(bench_alignment, None, (5, 2)),
-    "step": Benchmark(bench_step, None, (90, 50)),
-    "evaluation": Benchmark(bench_evaluation, ("bench", "bench_quick"), (300, 20)),
-    "ranks": Benchmark(bench_ranks, ("bench_ranks", "bench_ranks"), (300, 60)),
+    "decode": Benchmark(bench_decode, ("bench_loader", "bench_loader"), (20, 12)),
+    "loader": Benchmark(bench_loader, ("bench_loader", "bench_loader"), (95, 30)),
+    "alignment": Benchmark(bench_alignment, None, (1, 1)),
+    "step": Benchmark(bench_step, None, (75, 50)),
+    "evaluation": Benchmark(bench_evaluation, ("bench_evaluation", "bench_evaluation_quick"), (300, 25)),
+    "ranks": Benchmark(bench_ranks, ("bench_ranks", "bench_ranks"), (240, 60)),
 }
 
 

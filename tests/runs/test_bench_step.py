@@ -77,7 +77,8 @@ def test_work_of_a_step(tiny, tmp_path):
 def test_a_step_is_measured(tiny, monkeypatch):
     monkeypatch.setattr(bench_step, "step_memory", lambda options, plain: (4 if plain else 3) * 2**30)
     shares = []
-    found = bench_step.measure(shares.append, repeats=2, least=0.01, peak_sizes=[64], **asdict(tiny))
+    found = bench_step.measure(shares.append, repeats=2, least=0.01, peak_sizes=[64], cpu_threads=1,
+                               **asdict(tiny))
     rows = {row.name: row for row in found}
     ours, plain, work = rows["step"].values, rows["step, written plainly"].values, rows["work of a step"].figure
     assert rows["step, as it is against written plainly"].values == pytest.approx([a / b for a, b in zip(
