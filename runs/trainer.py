@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from datasets.builder import SplitData, build_loader
+from datasets.device_loader import on_device
 from models.losses import Criterion
 from runs import results, resume
 from runs.evaluate import Evaluation, Evaluator
@@ -81,7 +82,7 @@ class Trainer:
             loader.worker_init_fn = signals.shielded(loader.worker_init_fn)
         learner = Learner(self.model, self.criterion, self.optimizer, self.options, self.videos, ranks)
         hooks = Hooks(validate=self.validate, stop=self.stop, record=self.record)
-        train(learner, loader, self.schedule, hooks, progress, self.device)
+        train(learner, on_device(loader, self.device), self.schedule, hooks, progress, self.device)
 
     def _validation_due(self, progress: Progress) -> bool:
         """Whether a state was saved just before a validation, or ends without a best."""
