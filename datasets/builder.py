@@ -1,7 +1,7 @@
 """Config -> episodes: the only file of this package that knows the configuration."""
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from datasets.episodes import EpisodeSampler
 from datasets.few_shot import DATASETS, FewShotDataset
 from datasets.frame_cache import FrameCache, Wanted, open_frame_cache
 from datasets.frame_sampling import frames_are_drawn, sample_frames
+from datasets.raw_episode import RawEpisode
 from datasets.transforms import (
     ClipTransform,
     Erasing,
@@ -175,6 +176,8 @@ def build_split(cfg: Config, split: str) -> SplitData:
               **_pixel_statistics(cfg), "draws": draws, "seed": seed if drawn else None}
     if cache is not None:  # its rounding, and JPEG, are other pixels than decoding gives
         pixels["frame_cache"] = cache.facts
+    if cfg.AUGMENTATION.USE_GPU and cfg.NUM_GPUS > 0:  # rounded otherwise; on the CPU the key changes no bit
+        pixels["transformed_on"] = "cuda"
     return SplitData(split, dataset, records, names, list_path, digest, sampler, episodes, drawn, pixels)
 
 
@@ -193,25 +196,31 @@ class _Failure:
 
 
 class _Guarded(Dataset):
-    """A data set whose FewShotErrors are items."""
+    """A data set whose FewShotErrors are items. `raw`: its items are not transformed."""
 
-    def __init__(self, dataset: Dataset):
-        self.dataset = dataset
+    def __init__(self, dataset: FewShotDataset | ClipDataset, raw: bool):
+        self.dataset, self.read = dataset, dataset.raw if raw else dataset.__getitem__
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> Episode | Clips | _Failure:
+    def __getitem__(self, index: int) -> Episode | RawEpisode | Clips | _Failure:
         try:
-            return self.dataset[index]
+            return self.read(index)
         except FewShotError as error:
             return _Failure(error)
 
 
 class ItemLoader(DataLoader):
-    """A DataLoader of single items (Episode or Clips) that raises a worker's FewShotError as it was."""
+    """A DataLoader of single items (Episode or Clips) that raises a worker's FewShotError as it was.
 
-    def __iter__(self) -> Iterator[Episode] | Iterator[Clips]:
+    `finish` is None; with AUGMENTATION.USE_GPU the items are not transformed (RawEpisode, or Clips of uint8), and it
+    transforms one where its pixels are. device_loader.on_device sees to it.
+    """
+
+    finish: Callable[[Any], Any] | None = None
+
+    def __iter__(self) -> Iterator[Episode] | Iterator[RawEpisode] | Iterator[Clips]:
         for item in super().__iter__():
             if isinstance(item, _Failure):
                 raise item.error
@@ -249,12 +258,14 @@ def build_clip_loader(cfg: Config, split: SplitData, wanted: Mapping[int, Sequen
     return _loader(cfg, ClipDataset(split.dataset, wanted))
 
 
-def _loader(cfg: Config, source: Dataset) -> ItemLoader:
-    loader, workers = cfg.DATA_LOADER, cfg.DATA_LOADER.NUM_WORKERS
+def _loader(cfg: Config, source: FewShotDataset | ClipDataset) -> ItemLoader:
+    loader, workers, raw = cfg.DATA_LOADER, cfg.DATA_LOADER.NUM_WORKERS, cfg.AUGMENTATION.USE_GPU
     # Workers are forked on Linux, before they open any video or touch CUDA, and run single-threaded. They live as long
     # as one pass over the episodes: every loader is iterated once, so keeping them longer would only hold memory.
     context = ("fork" if sys.platform.startswith("linux") else "spawn") if workers else None
     pin = loader.PIN_MEMORY and cfg.NUM_GPUS > 0 and torch.cuda.is_available()
-    return ItemLoader(_Guarded(source), batch_size=None, shuffle=False, num_workers=workers, collate_fn=_as_is,
-                         pin_memory=pin, worker_init_fn=_one_thread, multiprocessing_context=context,
-                         generator=torch.Generator())  # its own: the loader then leaves the global generator alone
+    made = ItemLoader(_Guarded(source, raw), batch_size=None, shuffle=False, num_workers=workers, collate_fn=_as_is,
+                      pin_memory=pin, worker_init_fn=_one_thread, multiprocessing_context=context,
+                      generator=torch.Generator())  # its own: the loader then leaves the global generator alone
+    made.finish = source.finish if raw else None
+    return made

@@ -1,8 +1,9 @@
 """Single clips, each decoded once whatever the episodes: what a feature store is made from."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -18,7 +19,8 @@ class Clips:
 
     Args:
         video: index of its record. draws: which choices of frames (see FewShotDataset.draw).
-        pixels: [draws, T, C, H, W]; empty when it could not be read.
+        pixels: float32 [draws, T, C, H, W], or, not yet transformed, uint8 [draws, T, H, W, 3]; empty when it could
+            not be read.
         error: why not.
     """
 
@@ -26,6 +28,14 @@ class Clips:
     draws: tuple[int, ...]
     pixels: Tensor
     error: VideoDecodeError | None = None
+
+    def to(self, device: torch.device | str) -> "Clips":
+        """The same with its pixels on `device`."""
+        return replace(self, pixels=self.pixels.to(device, non_blocking=True))
+
+    def pin_memory(self) -> "Clips":
+        """The same with its pixels in page-locked memory (called by the loader)."""
+        return self if self.error else replace(self, pixels=self.pixels.pin_memory())
 
 
 def clips_of(dataset: FewShotDataset, specs: Iterable[EpisodeSpec]) -> dict[int, tuple[int, ...]]:
@@ -53,6 +63,17 @@ class ClipDataset(Dataset):
 
     def __getitem__(self, index: int) -> Clips:
         """A bad video is an item with its error where bad videos are replaced, else VideoDecodeError."""
+        return self._read(index, self._transformed)
+
+    def raw(self, index: int) -> Clips:
+        """The same, not yet transformed."""
+        return self._read(index, lambda frames: torch.from_numpy(np.stack(frames)))
+
+    def finish(self, clips: Clips) -> Clips:
+        """What `raw` gave, transformed on the device where it is: then it is the item."""
+        return clips if clips.error else replace(clips, pixels=self._transformed(clips.pixels))
+
+    def _read(self, index: int, make: Callable[[Sequence[np.ndarray]], Tensor]) -> Clips:
         video, draws = self.wanted[index]
         try:
             frames = self.source.decode(video, [self.source.draw_generator(video, draw) for draw in draws])
@@ -60,4 +81,7 @@ class ClipDataset(Dataset):
             if self.source.on_bad_video != "replace":
                 raise
             return Clips(video, draws, torch.empty(0), error)
-        return Clips(video, draws, torch.stack([self.source.query_transform(clip) for clip in frames]))
+        return Clips(video, draws, make(frames))
+
+    def _transformed(self, clips: Iterable[np.ndarray | Tensor]) -> Tensor:
+        return torch.stack([self.source.query_transform(clip) for clip in clips])

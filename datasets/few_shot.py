@@ -14,6 +14,7 @@ from datasets.annotations import file_stamp, resolve_video
 from datasets.decoding import Clip, open_video, read_frames
 from datasets.episodes import EpisodeSampler, draw_distinct, rank_indices
 from datasets.frame_cache import FrameCache
+from datasets.raw_episode import RawEpisode
 from datasets.transforms import ClipTransform
 from utils.episode import BadVideo, Episode, EpisodeSpec, VideoRecord
 from utils.errors import VideoDecodeError
@@ -28,6 +29,17 @@ Found = TypeVar("Found")
 def _stack(clips: Sequence[Tensor]) -> Tensor:
     """[T,C,H,W] clips -> [clips,T,C,H,W], contiguous whatever the memory layout of the clips."""
     return torch.stack(tuple(clips), out=clips[0].new_empty((len(clips), *clips[0].shape)))
+
+
+def _episode(clips: Sequence[Tensor], spec: EpisodeSpec, bad: Sequence[BadVideo]) -> Episode:
+    """An episode of transformed clips [T,C,H,W], supports first; its labels are on the CPU."""
+    shots = len(spec.support_N)
+    support_labels, query_labels = torch.tensor(spec.support_labels_N), torch.tensor(spec.query_labels_M)
+    classes = torch.tensor(spec.classes_K)
+    return Episode(
+        support_NTCHW=_stack(clips[:shots]), support_labels_N=support_labels,
+        support_classes_N=classes[support_labels], query_MTCHW=_stack(clips[shots:]), query_labels_M=query_labels,
+        query_classes_M=classes[query_labels], classes_K=classes, spec=spec, bad_videos=tuple(bad))
 
 
 @DATASETS.register("Ssv2_few_shot", "few_shot")
@@ -69,16 +81,20 @@ class FewShotDataset(Dataset):
     def __getitem__(self, index: int) -> Episode:
         """Episode number `self.episodes[index]`, decoded; IndexError behind the last."""
         spec = self.sampler.spec(self.episodes[index])
-        shots = len(spec.support_N)
-        clips, bad = self.place(spec, lambda position, video: self._read(
-            spec, position, video, self.support_transform if position < shots else self.query_transform))
-        support_labels, query_labels = torch.tensor(spec.support_labels_N), torch.tensor(spec.query_labels_M)
-        classes = torch.tensor(spec.classes_K)
-        return Episode(
-            support_NTCHW=_stack(clips[:shots]), support_labels_N=support_labels,
-            support_classes_N=classes[support_labels], query_MTCHW=_stack(clips[shots:]),
-            query_labels_M=query_labels, query_classes_M=classes[query_labels], classes_K=classes, spec=spec,
-            bad_videos=tuple(bad))
+        clips, bad = self.place(spec, lambda position, video: self._transformed(
+            spec, position, *self._read(spec, position, video)))
+        return _episode(clips, spec, bad)
+
+    def raw(self, index: int) -> RawEpisode:
+        """The same, not yet transformed."""
+        spec = self.sampler.spec(self.episodes[index])
+        clips, bad = self.place(spec, lambda position, video: self._read(spec, position, video))
+        return RawEpisode.of(clips, spec, bad)
+
+    def finish(self, raw: RawEpisode) -> Episode:
+        """What `raw` gave, transformed on the device where it is: then it is the item."""
+        clips = [self._transformed(raw.spec, position, *clip) for position, clip in enumerate(raw.clips())]
+        return _episode(clips, raw.spec, raw.bad_videos).to(raw.pixels.device)
 
     def place(self, spec: EpisodeSpec, read: Callable[[int, int], Found]) -> tuple[list[Found], list[BadVideo]]:
         """What `read(position, video)` gives for every place of an episode, supports first.
@@ -166,8 +182,13 @@ class FewShotDataset(Dataset):
             clip.close()
         return np.split(pixels, len(generators))
 
-    def _read(self, spec: EpisodeSpec, position: int, video: int, transform: ClipTransform) -> Tensor:
+    def _read(self, spec: EpisodeSpec, position: int, video: int) -> tuple[np.ndarray, int]:
+        """Frames of the clip at `position`, and the seed of its transform."""
         generator = self.draw_generator(video, self.draw(spec, position)) if self.draws else numpy_generator(
             self.sampler.seed, "frames:" + spec.split, spec.index, position)
         (pixels,) = self.decode(video, [generator])
-        return transform(pixels, seed=derive_seed(self.sampler.seed, "augment:" + spec.split, spec.index, position))
+        return pixels, derive_seed(self.sampler.seed, "augment:" + spec.split, spec.index, position)
+
+    def _transformed(self, spec: EpisodeSpec, position: int, clip: np.ndarray | Tensor, seed: int) -> Tensor:
+        transform = self.support_transform if position < len(spec.support_N) else self.query_transform
+        return transform(clip, seed=seed)

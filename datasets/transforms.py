@@ -1,12 +1,15 @@
 """From decoded frames to a model's input, with torchvision.transforms.v2: uint8 [T,H,W,3] -> float32 [T,3,H,W].
 
 Order: /255, bilinear resize to exactly the scale (half-pixel centres, no antialias, aspect ratio not kept), flip, crop,
-grayscale, colour jitter, normalise, erase. Every random choice is made once a clip, from the seed given with it.
+grayscale, colour jitter, normalise, erase. Every random choice is made once a clip, from the seed given with it, and on
+the CPU (the noise of erasing, too), wherever the clip is. On CUDA the choices are the same, and the floats are but for
+rounding: times STD, to 2e-5 where frames are resized to powers of two (as published, 256), whose positions are exact in
+float32, else to 2e-5 and 1e-6 for each pixel of the frame's longer side.
 `resize_frames` is the first two steps alone, rounded to whole grey levels: what a frame cache holds.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,7 +92,8 @@ class ClipTransform:
         self.geometry, self.steps = v2.Compose(list(geometry)), v2.Compose(list(steps))
 
     def __call__(self, clip: np.ndarray | Tensor, seed: int | None = None) -> Tensor:
-        """uint8 [T,H,W,3] -> float32 [T,3,H,W]; ValueError for another shape or type, or a missing seed."""
+        """uint8 [T,H,W,3] -> float32 [T,3,H,W] on the clip's device; ValueError for another shape or type, or a missing
+        seed."""
         frames = torch.as_tensor(clip)
         if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != torch.uint8:
             raise ValueError(f"expected a clip of uint8 [T, H, W, 3], found {frames.dtype} {list(frames.shape)}")
@@ -103,7 +107,7 @@ class ClipTransform:
             return self._apply(frames)
 
     def _apply(self, frames_TCHW: Tensor) -> Tensor:
-        with _one_thread():
+        with _one_thread() if frames_TCHW.device.type == "cpu" else nullcontext():
             return self._steps(frames_TCHW)
 
     def _steps(self, frames_TCHW: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from torch import nn
 from tqdm import tqdm
 
 from datasets.builder import SplitData, build_loader
+from datasets.device_loader import on_device
 from runs.feature_store import FeatureStore, build_store, clip_features
 from utils.config.schema import Config
 from utils.distributed import ALONE, Ranks
@@ -135,9 +136,9 @@ class Evaluator:
         found: list[tuple[dict[str, np.ndarray], tuple[BadVideo, ...]]] = []
         ranks = self.ranks
         loader = build_loader(self.cfg, self.split, rank=ranks.rank, world=ranks.world)
-        for episode in tqdm(loader, total=len(ranks.part(self.specs)), desc=title, unit="episode",
-                            disable=ranks.bar_off, leave=False):
-            scores = model(episode.to(self.device), self.split.name).scores
+        for episode in tqdm(on_device(loader, self.device), total=len(ranks.part(self.specs)), desc=title,
+                            unit="episode", disable=ranks.bar_off, leave=False):
+            scores = model(episode, self.split.name).scores
             found.append(({name: logits.float().cpu().numpy() for name, logits in scores.items()}, episode.bad_videos))
         found = ranks.joined(ranks.gather(found))
         return self._evaluation(model, _stacked([scores for scores, _ in found], np.stack),

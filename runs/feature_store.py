@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from datasets.builder import SplitData, build_clip_loader
 from datasets.clips import clips_of
+from datasets.device_loader import on_device
 from utils.config.schema import Config
 from utils.distributed import ALONE, Ranks
 from utils.episode import ClipFeatures, EpisodeSpec
@@ -184,7 +185,7 @@ def _encode(model: nn.Module, job: _Job, allocate: Callable[[tuple[int, int, int
     frames, errors, ranks = None, {}, job.ranks
     own = ranks.part(job.passes())
     videos = {video: job.wanted[video] for group in own for video in group}
-    items = iter(build_clip_loader(job.cfg, job.split, videos))
+    items = iter(on_device(build_clip_loader(job.cfg, job.split, videos), job.device))
     with tqdm(total=len(videos), desc=f"{job.title}: encoding", unit="video", disable=ranks.bar_off,
               leave=False) as bar:
         for group in (list(islice(items, len(group))) for group in own):
@@ -193,7 +194,7 @@ def _encode(model: nn.Module, job: _Job, allocate: Callable[[tuple[int, int, int
             group = [clips for clips in group if clips.error is None]
             if not group:
                 continue
-            features = _features(model, torch.cat([clips.pixels for clips in group]).to(job.device))
+            features = _features(model, torch.cat([clips.pixels for clips in group]))
             if frames is None:
                 frames = allocate((len(job.rows), *features.shape[1:]))
             for clips, found in zip(group, features.split([len(clips.draws) for clips in group]), strict=True):

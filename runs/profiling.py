@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from torch.profiler import ProfilerActivity
 
 from datasets.builder import build_loader
+from datasets.device_loader import on_device
 from models.builder import build_criterion, build_model
 from runs.learner import Learner
 from runs.preflight import check_names, read_splits
@@ -117,7 +118,7 @@ def profile(resolved: Resolved, steps: int) -> Profile:
     options = replace(loop_options(cfg), iterations=total, validate_every=total)
     learner = Learner(model, build_criterion(cfg), optimizer_of(cfg, model), options, lambda _: "  (profile)", device)
     stages = Stages(steps, a_step, device, directory)
-    train(learner, build_loader(cfg, split, stop=total), schedule_of(cfg),
+    train(learner, on_device(build_loader(cfg, split, stop=total), device), schedule_of(cfg),
           Hooks(validate=stages.close, stop=stages.after, record=lambda _: None), Progress())
     _write(stages, directory)
     return stages.found

@@ -21,12 +21,14 @@ from utils.errors import CheckpointError
 _LOGGER = logging.getLogger(__name__)
 
 # Settings that may change between a run and its continuation: where things lie, how fast they go, the final test.
+# AUGMENTATION.USE_GPU changes no bit on the CPU; on a GPU it rounds pixels otherwise, as NUM_GPUS does all else.
 MAY_CHANGE = {
     "OUTPUT_DIR", "LOG_PERIOD", "NUM_GPUS", "NUM_PROCESSES", "DATA.DATA_ROOT_DIR", "DATA.ANNO_DIR", "DATA.DECODER",
     "DATA_LOADER", "TRAIN.ENABLE", "TRAIN.NUM_TEST_TASKS", "TRAIN.NUM_TRAIN_TASKS", "TRAIN.KEEP_CHECKPOINTS",
     "TRAIN.LOG_FILE", "TRAIN.AUTO_RESUME", "TEST.ENABLE", "TEST.CHECKPOINT_FILE_PATH", "TEST.LOG_FILE",
     "TRAIN.COMPILE", "TRAIN.CHANNELS_LAST", "TRAIN.GRAD_CHECKPOINT", "TRAIN.EPISODES_PER_STEP", "OPTIMIZER.FUSED",
     "TEST.FEATURE_STORE", "TEST.FEATURE_STORE_DIR", "TEST.ENCODE_BATCH", "VIDEO.HEAD.WEIGHTS_DIR", "RANDOM_SEEDS",
+    "AUGMENTATION.USE_GPU",
 }
 # They decide what a validation measures, so they may change only when no validation is to come: for the final test.
 SCORING = {"TRAIN.EVAL_TEXT", "TRAIN.COMBINE", "TRAIN.TEXT_COFF", "TRAIN.COMBINE_FRAMES"}

@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from datasets.builder import SplitData, build_loader
+from datasets.device_loader import on_device
 from models.losses import Criterion
 from runs import results, resume
 from runs.evaluate import Evaluation, Evaluator
@@ -82,7 +83,7 @@ class Trainer:
         if loader.num_workers:
             loader.worker_init_fn = signals.shielded(loader.worker_init_fn)
         hooks = Hooks(validate=self.validate, stop=self.stop, record=self.record)
-        train(self.learner, loader, self.schedule, hooks, progress)
+        train(self.learner, on_device(loader, self.device), self.schedule, hooks, progress)
 
     def _validation_due(self, progress: Progress) -> bool:
         """Whether a state was saved just before a validation, or ends without a best."""

@@ -22,13 +22,13 @@ CLASSES, CLIPS, T = 4, 5, 4
 NAMES = {split: [f"{split} {k}" for k in range(CLASSES)] for split in ("train", "val", "test")}
 
 
-def write_clip(path: Path, level: int) -> None:
+def write_clip(path: Path, level: int, side: int = 32) -> None:
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=12)
-        stream.height = stream.width = 32
+        stream.height = stream.width = side
         stream.pix_fmt, stream.thread_count, stream.options = "yuv420p", 1, {"preset": "ultrafast"}
         for i in range(9):
-            picture = np.full((32, 32, 3), level + 2 * i, np.uint8)
+            picture = np.full((side, side, 3), level + 2 * i, np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode())
 

@@ -80,6 +80,15 @@ def test_the_number_of_workers_and_of_clips_a_pass_change_nothing(tiny_project):
     np.testing.assert_allclose(found[0].scores["prototypes"], found[2].scores["prototypes"], rtol=0, atol=1e-5)
 
 
+def test_pixels_made_in_this_process_give_the_same_scores(tiny_project):
+    torch.manual_seed(5)
+    cfg = config(tiny_project)
+    model = build_model(cfg)
+    plain, moved = scored(cfg, model), scored(config(tiny_project, "AUGMENTATION.USE_GPU", "true"), model)
+    for one, other in zip(plain, moved, strict=True):
+        assert all(np.array_equal(scores, other.scores[name]) for name, scores in one.scores.items())
+
+
 def _broken_copy(tiny_videos: Path, target: Path, damaged: int) -> Path:
     for path in tiny_videos.rglob("*"):
         if path.is_file():

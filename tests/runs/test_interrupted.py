@@ -87,6 +87,18 @@ def test_a_signal_saves_the_running_iteration(whole, tiny_project, number):
     assert_same_end(whole, directory)
 
 
+def test_where_pixels_are_made_may_change_on_the_way(whole, tiny_project):
+    project, signalled = tiny_project("moved", NUM_TRAIN_TASKS=ITERATIONS), {"number": signal.SIGTERM}
+    there = ("AUGMENTATION.USE_GPU", "true", "DATA_LOADER.NUM_WORKERS", "2")
+    status, text = run_until(project, *there, moment="iteration:4", **signalled)
+    assert status == 143 and "AUGMENTATION.USE_GPU: there is no GPU (NUM_GPUS 0)" in text, text
+    status, text = run_until(project, moment="iteration:3", **signalled)
+    assert status == 143 and "(iteration 4)" in text, text
+    status, text = run_until(project, *there)
+    assert status == 0 and "(iteration 7)" in text, text
+    assert_same_end(whole, project.parent / "moved")
+
+
 def test_a_second_signal_stops_at_once(tiny_project):
     project = tiny_project("twice")
     status, text = run_until(project, moment="iteration:1 and losses:1", number=signal.SIGTERM)

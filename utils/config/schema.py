@@ -114,7 +114,7 @@ class LoaderConfig:
     """DATA_LOADER"""
 
     NUM_WORKERS: int = key("decoding processes; 0 decodes in the main process", minimum=0)
-    PIN_MEMORY: bool = key("page-locked batches, for CUDA")
+    PIN_MEMORY: bool = key("page-locked episodes, which a GPU fetches while the process goes on (NUM_GPUS over 0)")
 
 
 @dataclass(frozen=True, slots=True)

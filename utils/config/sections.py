@@ -173,7 +173,8 @@ class AugmentationConfig:
     SHUFFLE: bool = key("jitter in random order", inert=_FIXED)
     GRAY_FIRST: bool = key("grayscale before the jitter", inert=_FIXED)
     RATIO: tuple[float, ...] = key("aspect ratios of a resized crop", inert=_UNREAD)
-    USE_GPU: bool = key("augment on the GPU", inert="on the CPU so far")
+    USE_GPU: bool = key("workers hand over frames of uint8 as decoded, and the training process resizes and augments "
+                        "on its device; fewer bytes where a frame has fewer than 4 x crop^2 pixels")
     LABEL_SMOOTHING: float = key("label smoothing", inert=_UNREAD)
     SSV2_FLIP: bool = key("flips that swap left and right", inert=_UNREAD)
     IS_SPLIT: bool = key("split the batch", inert=_UNREAD)

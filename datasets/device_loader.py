@@ -1,0 +1,101 @@
+"""A loader's items on the device that computes: copied there, and transformed there where the workers only decode.
+
+On a GPU that is done for the next item on a stream of its own while the current one is in use. On the CPU nothing is
+fetched before it is asked for.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import fields
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+_LOGGER = logging.getLogger(__name__)
+Item = TypeVar("Item")
+
+
+class Loader(Protocol):
+    """What `on_device` takes: items with a method `to(device)`; `finish` transforms one where its pixels are, and is
+    None where the items are ready."""
+
+    finish: Callable[[Any], Any] | None
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+def on_device(loader: Loader, device: torch.device) -> Iterable[Any]:
+    """The loader's items, in order, on `device` and ready for a model.
+
+    On a GPU item i + 1 is fetched before item i is handed out; what goes wrong with it is raised when it is asked for.
+    While one item is in use the device holds one more (in the moment between two, a third). On the CPU the loader
+    itself, or a generator that transforms what it is asked for.
+    """
+    if device.type == "cuda":
+        return one_ahead(map(_Finish(loader.finish, device), loader), SideStream(device))
+    return loader if loader.finish is None else map(_Finish(loader.finish, device), loader)
+
+
+def _tensors(item: Any) -> list[Tensor]:
+    """The tensors in a dataclass."""
+    return [value for one in fields(item) if isinstance(value := getattr(item, one.name), Tensor)]
+
+
+class _Finish:
+    """Moves an item to a device and transforms it there. Says so once where its frames take more bytes than its clips
+    will: then the workers hand over more than if they transformed."""
+
+    def __init__(self, finish: Callable[[Any], Any] | None, device: torch.device):
+        self.finish, self.device, self.compared = finish, device, finish is None
+
+    def __call__(self, item: Any) -> Any:
+        moved = item.to(self.device)
+        done = moved if self.finish is None else self.finish(moved)
+        if not self.compared:
+            self.compared = True
+            raw, ready = (sum(tensor.nbytes for tensor in _tensors(one)) for one in (item, done))
+            if raw > ready:
+                _LOGGER.warning("AUGMENTATION.USE_GPU: %.1f MB of frames are handed over where %.1f MB of transformed "
+                                "clips would be, the videos are that large: a frame cache, or false, may be faster",
+                                raw / 1e6, ready / 1e6)
+        return done
+
+
+class SideStream:
+    """Work on a CUDA device beside that of its current stream."""
+
+    def __init__(self, device: torch.device):
+        self.device, self.stream = device, torch.cuda.Stream(device)
+
+    def start(self, source: Iterator[Item]) -> tuple[Item, torch.cuda.Event] | None:
+        """The next item, its work queued, with the event of its being ready; None: there is none."""
+        with torch.cuda.stream(self.stream):
+            item = next(source, None)
+            return None if item is None else (item, self.stream.record_event())
+
+    def hand_over(self, started: tuple[Item, torch.cuda.Event]) -> Item:
+        """The item, for the current stream, which waits for it. Its memory is not reused before that stream is done
+        with it."""
+        item, ready = started
+        current = torch.cuda.current_stream(self.device)
+        current.wait_event(ready)
+        for tensor in _tensors(item):
+            tensor.record_stream(current)
+        return item
+
+
+def one_ahead(items: Iterator[Item], side: SideStream) -> Iterator[Item]:
+    """The items, each handed out when the next one is started; an error of the next waits until this one is used."""
+    waiting = None
+    try:
+        while (started := side.start(items)) is not None:
+            if waiting is not None:
+                yield side.hand_over(waiting)
+            waiting = started
+    except Exception:
+        if waiting is not None:
+            yield side.hand_over(waiting)
+        raise
+    if waiting is not None:
+        yield side.hand_over(waiting)

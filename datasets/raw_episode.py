@@ -1,0 +1,52 @@
+"""What a loader's worker hands over where the training process transforms: an episode's frames as they were decoded."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from math import prod
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from utils.episode import BadVideo, EpisodeSpec
+
+
+@dataclass(frozen=True, slots=True)
+class RawEpisode:
+    """An episode that is decoded and not yet transformed.
+
+    The clips lie in one tensor: each tensor that leaves a worker takes a file descriptor, and each copy to a device a
+    call.
+
+    Args:
+        pixels: uint8 [bytes], the clips one behind the other, supports first.
+        shapes: [T, H, W, 3] of each clip; videos of one episode may have different sizes.
+        seeds: of each clip's transform.
+        spec, bad_videos: as in Episode.
+    """
+
+    pixels: Tensor
+    shapes: tuple[tuple[int, ...], ...]
+    seeds: tuple[int, ...]
+    spec: EpisodeSpec
+    bad_videos: tuple[BadVideo, ...] = field(default=())
+
+    @classmethod
+    def of(cls, clips: Sequence[tuple[np.ndarray, int]], spec: EpisodeSpec, bad: Sequence[BadVideo]) -> "RawEpisode":
+        """From (uint8 [T,H,W,3], seed) of each place of the episode."""
+        pixels = torch.from_numpy(np.concatenate([frames.reshape(-1) for frames, _ in clips]))
+        return cls(pixels, tuple(frames.shape for frames, _ in clips), tuple(seed for _, seed in clips), spec,
+                   tuple(bad))
+
+    def clips(self) -> list[tuple[Tensor, int]]:
+        """(uint8 [T,H,W,3], seed) of each clip; views of `pixels`."""
+        parts = self.pixels.split([prod(shape) for shape in self.shapes])
+        return [(part.view(shape), seed) for part, shape, seed in zip(parts, self.shapes, self.seeds, strict=True)]
+
+    def to(self, device: torch.device | str) -> "RawEpisode":
+        """The same with its pixels on `device`."""
+        return replace(self, pixels=self.pixels.to(device, non_blocking=True))
+
+    def pin_memory(self) -> "RawEpisode":
+        """The same with its pixels in page-locked memory (called by the loader)."""
+        return replace(self, pixels=self.pixels.pin_memory())
