@@ -1,7 +1,8 @@
 """A training step as the code base does it against the same step written plainly, in turns; no video is decoded.
 
 python runs/benchmarks/bench_step.py                    (a small ViT on the CPU; with a GPU ViT-B/16)
-python runs/benchmarks/bench_step.py --backbone ViT-B/16 --query 5 --precision bf16 --compile    (for a GPU)
+python runs/benchmarks/bench_step.py --backbone ViT-B/16 --query 5 --precision bf16 --compile \
+    --alignment otam_triton                             (for a GPU)
 
 Episodes of random pixels, random weights. Written plainly: one pass of the tower for supports and one for queries, OTAM
 cell by cell, float32 with torch's default number formats, default memory format, Adam that is not fused.
@@ -145,7 +146,7 @@ def settings(quick: bool) -> dict[str, Any]:
     """
     options = default_options()
     if options.device == "cuda":
-        options = replace(options, query=5, precision="bf16")
+        options = replace(options, query=5, precision="bf16", compile=True, alignment="otam_triton")
     return {**asdict(options), "cpu_threads": 1, "repeats": 3 if quick else 5, "least": 0.2 if quick else 1.0,
             "peak_sizes": list(PEAK_SIZES[options.device])}
 
@@ -192,6 +193,7 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[StepOptions, ar
     parser.add_argument("--channels-last", action=argparse.BooleanOptionalAction, help="of the step as it is")
     for name in ("compile", "grad-checkpoint"):
         parser.add_argument(f"--{name}", action="store_true", help="of the step as it is")
+    parser.add_argument("--alignment", help="of the step as it is: otam, or otam_triton for a GPU")
     parser.add_argument("--threads", type=_count, default=torch.get_num_threads(), help="of the CPU (default: torch's)")
     parser.add_argument("--repeats", type=_count, default=5, help="turns")
     parser.add_argument("--seconds", type=float, default=1.0, help="of each way in a turn, at least")

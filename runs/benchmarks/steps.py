@@ -50,7 +50,8 @@ class StepOptions:
         size: side of the picture in pixels; None: the tower's.
         precision, channels_last, compile, grad_checkpoint: of the step as it is, never of the plain one; None: a run's
             default.
-        episodes: episodes of one step.
+        episodes: episodes of one step, in one pass of the step as it is.
+        alignment: VIDEO.HEAD.ALIGNMENT of the step as it is; None: a run's default.
         device: cpu or cuda.
     """
 
@@ -65,6 +66,7 @@ class StepOptions:
     compile: bool = False
     grad_checkpoint: bool = False
     episodes: int = 1
+    alignment: str | None = None
     device: str = "cpu"
 
     @property
@@ -80,6 +82,8 @@ def overrides(options: StepOptions) -> list[str]:
                        ("GRAD_CHECKPOINT", options.grad_checkpoint or None)):
         if value is not None:
             pairs[f"TRAIN.{key}"] = str(value).lower()
+    if options.alignment:
+        pairs["VIDEO.HEAD.ALIGNMENT"] = options.alignment
     if options.episodes > 1:
         pairs["TRAIN.EPISODES_PER_STEP"] = str(options.episodes)
     return [part for pair in pairs.items() for part in pair]
