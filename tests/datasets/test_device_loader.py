@@ -3,14 +3,17 @@
 
 import gc
 import weakref
+from contextlib import nullcontext
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from datasets import builder, transforms
-from datasets.device_loader import on_device, one_ahead
+from datasets.clips import Clips
+from datasets.device_loader import SideStream, on_device, one_ahead
 from datasets.raw_episode import RawEpisode
 from datasets.transforms import Erasing
 from tests.datasets.test_few_shot import (  # noqa: F401 (fixtures)
@@ -102,6 +105,22 @@ def test_no_more_than_one_item_waits():
     for item in one_ahead(items(), FakeStream()):
         gc.collect()
         assert item in alive and len(alive) <= 2
+
+
+def test_the_current_stream_waits_and_memory_is_not_reused_early(monkeypatch):
+    """The calls that a GPU gets, on stand-ins for its streams."""
+    notes: list[tuple] = []
+    side = SimpleNamespace(record_event=lambda: "ready")
+    current = SimpleNamespace(wait_event=lambda event: notes.append(("wait", event)))
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: side)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext(notes.append(("on side", stream is side))))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: current)
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda one, stream: notes.append((int(one), stream is current)))
+    items = [Clips(n, (0,), torch.tensor(10 * n)) for n in (1, 2)]
+    found = one_ahead(iter(items), SideStream(torch.device("cuda")))
+    assert next(found) is items[0]
+    assert notes == [("on side", True), ("on side", True), ("wait", "ready"), (10, True)]
+    assert list(found) == items[1:] and notes[4:] == [("on side", True), ("wait", "ready"), (20, True)]
 
 
 def test_on_the_cpu_nothing_is_fetched_ahead(root, monkeypatch):
