@@ -66,6 +66,7 @@ def passes(episodes: Iterable[Episode], options: LoopOptions, progress: Progress
         if not group:
             return
         yield group
+        del group  # not beside those that come next
 
 
 def train(learner: Learner, episodes: Iterable[Episode], schedule: Schedule, hooks: Hooks, progress: Progress) -> None:
@@ -100,6 +101,7 @@ def train(learner: Learner, episodes: Iterable[Episode], schedule: Schedule, hoo
             hooks.validate(progress)
             learner.model.train()
             meter.pause()
+        del group
         hooks.stop(progress)
     bar.close()
 
