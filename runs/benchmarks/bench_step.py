@@ -118,22 +118,27 @@ def turns_of(options: StepOptions, *, repeats: int, least: float, peak_sizes: tu
         return turns, step_flops(plain_cfg, options)
 
 
-def rows_of(turns: list[Turn], flops: float, clips: int, memory: tuple[float, float],
-            gpu: bool) -> list[Row]:
-    """The figures; a value a turn. `memory`: bytes of a step as it is, and of a plain one."""
+def rows_of(turns: list[Turn], flops: float, clips: int) -> list[Row]:
+    """The figures of speed; a value a turn."""
     rate = [flops / turn.ours for turn in turns]
-    kind = "of a GPU, allocated" if gpu else "resident, sampled"
     share = [100 * turn.alignment / turn.ours for turn in turns]
     return [
         Row("step, as it is against written plainly", "times", [turn.plain / turn.ours for turn in turns]),
         Row("share of the measured peak", "%", [100 * one / turn.peak for one, turn in zip(rate, turns, strict=True)]),
         Row("OTAM's share of the step", "%", share, LOWER),
-        Row("peak memory, as it is against written plainly", "times", [memory[0] / memory[1]], LOWER),
         Row("step", "clips/s", [clips / turn.ours for turn in turns]),
         Row("step, written plainly", "clips/s", [clips / turn.plain for turn in turns]),
         Row("achieved", "TFLOP/s", [one / 1e12 for one in rate]),
         Row("peak: dense matmul", "TFLOP/s", [turn.peak / 1e12 for turn in turns], NEITHER),
         Row("work of a step", "TFLOP", [flops / 1e12], NEITHER),
+    ]
+
+
+def memory_rows(memory: tuple[float, float], gpu: bool) -> list[Row]:
+    """`memory`: bytes of a step as it is, and of a plain one."""
+    kind = "of a GPU, allocated" if gpu else "resident, sampled"
+    return [
+        Row("peak memory, as it is against written plainly", "times", [memory[0] / memory[1]], LOWER),
         Row(f"peak memory ({kind})", "GiB", [memory[0] / 2**30], LOWER),
         Row(f"peak memory, written plainly ({kind})", "GiB", [memory[1] / 2**30], NEITHER),
     ]
@@ -152,8 +157,8 @@ def settings(quick: bool) -> dict[str, Any]:
 
 
 def measure(done: Done = silent, *, repeats: int, least: float, peak_sizes: list[int], cpu_threads: int,
-            **options: Any) -> list[Row]:
-    """Rows of a step. `options`: of StepOptions.
+            memory: bool = True, **options: Any) -> list[Row]:
+    """Rows of a step. `memory`: measure it, too. `options`: of StepOptions.
 
     Raises ConfigError, WeightsError: options that make no run. BenchmarkError: too little memory.
     """
@@ -161,15 +166,17 @@ def measure(done: Done = silent, *, repeats: int, least: float, peak_sizes: list
     try:
         with tempfile.TemporaryDirectory() as scratch:
             configuration(chosen, overrides(chosen), Path(scratch))  # wrong options are told before anything runs
-        memory = step_memory(chosen, plain=False), step_memory(chosen, plain=True)  # before this process takes any
-        done(0.3)
+        before = 0.3 if memory else 0.0
+        bytes_of = [step_memory(chosen, plain=plain) for plain in (False, True) if memory]  # this process has none yet
+        done(before)
         with threads(cpu_threads):
             turns, flops = turns_of(chosen, repeats=repeats, least=least, peak_sizes=tuple(peak_sizes),
-                                    done=lambda share: done(0.3 + 0.7 * share))
+                                    done=lambda share: done(before + (1 - before) * share))
     except torch.OutOfMemoryError as error:
         raise BenchmarkError(f"a training step of {chosen.clips} clips, as it is or written plainly, does not fit the "
                              f"GPU's memory; {LESS} ({error})") from error
-    return rows_of(turns, flops, chosen.clips, memory, chosen.device == "cuda")
+    rows = rows_of(turns, flops, chosen.clips)
+    return rows + memory_rows(tuple(bytes_of), chosen.device == "cuda") if memory else rows
 
 
 def _count(text: str) -> int:
@@ -195,6 +202,7 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[StepOptions, ar
         parser.add_argument(f"--{name}", action="store_true", help="of the step as it is")
     parser.add_argument("--alignment", help="of the step as it is: otam, or otam_triton for a GPU")
     parser.add_argument("--threads", type=_count, default=torch.get_num_threads(), help="of the CPU (default: torch's)")
+    parser.add_argument("--no-memory", action="store_true", help="measure speed only")
     parser.add_argument("--repeats", type=_count, default=5, help="turns")
     parser.add_argument("--seconds", type=float, default=1.0, help="of each way in a turn, at least")
     parsed = parser.parse_args(arguments)
@@ -209,6 +217,7 @@ def main(arguments: list[str] | None = None) -> int:
     bar = Bar({"step": 1.0})
     try:
         rows = measure(bar.start("step"), repeats=parsed.repeats, least=parsed.seconds, cpu_threads=parsed.threads,
+                       memory=not parsed.no_memory,
                        peak_sizes=list(PEAK_SIZES[options.device]), **asdict(options))
     except FewShotError as error:
         sys.stderr.write(f"\n{described(error)}\n")
