@@ -58,3 +58,9 @@ def test_notes_in_words():
     assert told == (
         "note: command line: TRAIN.NUM_FOLDS: 3 has no effect: the few-shot loop of the published code never reads it\n"
         "ignored, used by other tasks of the public project only: PRETRAIN, MODEL.VARIANT\n")
+
+
+def test_precision_without_effect_is_told():
+    told = describe_notes(resolve_config(HMDB, ["TRAIN.PRECISION", "tf32", "NUM_GPUS", "0"]))
+    assert "TRAIN.PRECISION: tf32 has no effect on a CPU (NUM_GPUS 0): it computes in float32" in told
+    assert "PRECISION" not in describe_notes(resolve_config(HMDB, ["TRAIN.PRECISION", "tf32", "NUM_GPUS", "1"]))

@@ -37,9 +37,6 @@ def remarks(cfg: Config, sources: dict[str, str]) -> list[Finding]:
     if solver.MEAN is not None and cfg.DATA.MEAN_FROM == "DATA":
         found.append(Finding(("SOLVER.MEAN",), "has no effect: DATA.MEAN_FROM is DATA (upstream), so frames are "
                                                f"normalised with DATA.MEAN {list(cfg.DATA.MEAN)}"))
-    if cfg.AUGMENTATION.USE_GPU and cfg.NUM_GPUS == 0:
-        found.append(Finding(("AUGMENTATION.USE_GPU",), "there is no GPU (NUM_GPUS 0): the training process does, to "
-                                                        "the same pixels, what loader workers would do beside it"))
     unread = "SOLVER" if solver.WEIGHT_DECAY_FROM == "OPTIMIZER" else "OPTIMIZER"
     if sources[f"{unread}.WEIGHT_DECAY"] == "command line":
         found.append(Finding((f"{unread}.WEIGHT_DECAY",), "has no effect: SOLVER.WEIGHT_DECAY_FROM is "
@@ -49,6 +46,16 @@ def remarks(cfg: Config, sources: dict[str, str]) -> list[Finding]:
         if shared:
             found.append(Finding(("TEST.CLASS_NAME", "TRAIN.CLASS_NAME"),
                                  f"{len(shared)} of the test classes are training classes, too ({shared[0]!r}, ...)"))
+    return found + (_without_gpu(cfg) if cfg.NUM_GPUS == 0 else [])
+
+
+def _without_gpu(cfg: Config) -> list[Finding]:
+    found = []
+    if cfg.AUGMENTATION.USE_GPU:
+        found.append(Finding(("AUGMENTATION.USE_GPU",), "there is no GPU (NUM_GPUS 0): the training process does, to "
+                                                        "the same pixels, what loader workers would do beside it"))
+    if cfg.TRAIN.PRECISION == "tf32":
+        found.append(Finding(("TRAIN.PRECISION",), "tf32 has no effect on a CPU (NUM_GPUS 0): it computes in float32"))
     return found
 
 
