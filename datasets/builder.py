@@ -26,6 +26,7 @@ from datasets.transforms import (
     train_query_transform,
     train_support_transform,
 )
+from datasets.workers import into_shared_memory, watched
 from utils.config.class_names import TARGETS, names_by_split
 from utils.config.schema import Config
 from utils.episode import Episode, VideoRecord
@@ -203,16 +204,17 @@ class _Guarded(Dataset):
 
     def __getitem__(self, index: int) -> Episode | Clips | _Failure:
         try:
-            return self.dataset[index]
+            return into_shared_memory(self.dataset[index])
         except FewShotError as error:
             return _Failure(error)
 
 
 class ItemLoader(DataLoader):
-    """A DataLoader of single items (Episode or Clips) that raises a worker's FewShotError as it was."""
+    """A DataLoader of single items (Episode or Clips) that raises a worker's FewShotError as it was, and a WorkerError
+    when one has ended."""
 
     def __iter__(self) -> Iterator[Episode] | Iterator[Clips]:
-        for item in super().__iter__():
+        for item in watched(super().__iter__()):
             if isinstance(item, _Failure):
                 raise item.error
             yield item
