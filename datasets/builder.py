@@ -27,6 +27,7 @@ from datasets.transforms import (
     train_query_transform,
     train_support_transform,
 )
+from datasets.workers import into_shared_memory, watched
 from utils.config.class_names import TARGETS, names_by_split
 from utils.config.schema import Config
 from utils.episode import Episode, VideoRecord
@@ -206,13 +207,14 @@ class _Guarded(Dataset):
 
     def __getitem__(self, index: int) -> Episode | RawEpisode | Clips | _Failure:
         try:
-            return self.read(index)
+            return into_shared_memory(self.read(index))
         except FewShotError as error:
             return _Failure(error)
 
 
 class ItemLoader(DataLoader):
-    """A DataLoader of single items (Episode or Clips) that raises a worker's FewShotError as it was.
+    """A DataLoader of single items (Episode or Clips) that raises a worker's FewShotError as it was, and a
+    WorkerError when one has ended.
 
     `finish` is None; with AUGMENTATION.USE_GPU the items are not transformed (RawEpisode, or Clips of uint8), and it
     transforms one where its pixels are. device_loader.on_device sees to it.
@@ -221,7 +223,7 @@ class ItemLoader(DataLoader):
     finish: Callable[[Any], Any] | None = None
 
     def __iter__(self) -> Iterator[Episode] | Iterator[RawEpisode] | Iterator[Clips]:
-        for item in super().__iter__():
+        for item in watched(super().__iter__()):
             if isinstance(item, _Failure):
                 raise item.error
             yield item

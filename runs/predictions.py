@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from datasets.builder import SplitData
 from runs.evaluate import Evaluation
 from utils.errors import ResultsError
+from utils.files import whole_file
 
 FILE = "predictions.parquet"
 
@@ -38,9 +39,8 @@ def write_predictions(path: Path, evaluation: Evaluation, split: SplitData, fact
     """Write the table; `facts` (hashes) go into the file's metadata. The file is never half there."""
     table = pa.Table.from_pandas(predictions_table(evaluation, split), preserve_index=False)
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), **facts})
-    part = path.with_name(f".{path.name}.tmp")
-    pq.write_table(table, part)
-    part.replace(path)
+    with whole_file(path) as part:
+        pq.write_table(table, part)
 
 
 def read_predictions(path: Path) -> tuple[pd.DataFrame, dict[str, str]]:

@@ -9,7 +9,6 @@ G classes of the list, T frames, H/W/C image, L query frames x M support frames 
 
 import base64
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from runs import report_text as text
 from runs.examples import Example, WayExample
 from runs.report_curves import draw_curves
 from runs.report_pictures import Picture, cost_range, scaled, shaded, strip, thumbnail
+from utils.files import whole_file
 
 TABLE_CLASSES = 30  # a confusion matrix of more classes is drawn instead of written out
 LEAST_SHOWN = 0.02  # visiting probabilities below are not drawn
@@ -179,6 +179,5 @@ def write_report(path: Path, results: Mapping[str, Any], records: Sequence[Mappi
     Raises ReportError, which names the key or part, when something is missing or does not fit together.
     """
     page = render_report(results, records, confusion_GG, class_names, examples, run=run)
-    part = path.with_name(f".{path.name}.tmp")
-    part.write_text(page, encoding="utf-8")
-    os.replace(part, path)
+    with whole_file(path) as part:
+        part.write_text(page, encoding="utf-8")

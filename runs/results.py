@@ -1,8 +1,8 @@
 """What a run writes about itself: run.json, results.json, bad_videos.csv, curves, and the result in words."""
 
 import csv
+import gc
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -21,6 +21,7 @@ from runs.evaluate import Evaluation
 from utils.config.loader import Resolved
 from utils.config.show import to_dict
 from utils.episode import BadVideo
+from utils.files import whole_file
 from utils.metrics import calibration_error, confusion, mean_interval, shared_videos_interval, wilson
 
 PACKAGES = ("torch", "torchvision", "open_clip_torch", "decord", "torchcodec", "av", "numpy")
@@ -35,9 +36,8 @@ SCORING_NAMES = {"prototypes": "prototypes", "fused": "prototypes fused with tex
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write JSON so that the file is never half there."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    with whole_file(path) as part:
+        part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -141,7 +141,9 @@ def confusion_of(evaluation: Evaluation, split: SplitData) -> np.ndarray:
 
 def write_confusion(path: Path, counts_GG: np.ndarray, names: Sequence[str]) -> None:
     """confusion.csv: rows true classes, columns predicted ones."""
-    pd.DataFrame(counts_GG, index=pd.Index(names, name="true \\ predicted"), columns=names).to_csv(path)
+    table = pd.DataFrame(counts_GG, index=pd.Index(names, name="true \\ predicted"), columns=names)
+    with whole_file(path) as part:
+        table.to_csv(part)
 
 
 def _origin(results: dict[str, Any]) -> str:
@@ -182,13 +184,25 @@ def write_bad_videos(path: Path, found: Iterable[BadVideo]) -> int:
     for bad in found:
         rows[(bad.path, bad.reason, bad.replaced_by, bad.split, str(bad.episode))] = None
     if rows:
-        with path.open("w", newline="", encoding="utf-8") as file:
+        with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([header, *rows])
     return len(rows)
 
 
 def plot_curves(records: list[dict[str, Any]], path: Path) -> None:
     """Loss, training accuracy, learning rate and validation accuracy over iterations, as a PNG."""
+    # A figure is a knot of references of 4 MiB. Left to Python, dozens of them wait for a full collection, which is
+    # rare beside torch's many objects. Undisturbed while it is drawn, it stays in the youngest generation, whose
+    # collection costs nothing.
+    gc.disable()
+    try:
+        _draw_curves(records, path)
+    finally:
+        gc.enable()
+        gc.collect(0)
+
+
+def _draw_curves(records: list[dict[str, Any]], path: Path) -> None:
     train = [r for r in records if r.get("kind") == "train"]
     val = [r for r in records if r.get("kind") == "validation"]
     figure = Figure(figsize=(13, 3.6), layout="constrained")
@@ -207,4 +221,5 @@ def plot_curves(records: list[dict[str, Any]], path: Path) -> None:
     axes[2].set(title="learning rate", xlabel="iteration")
     for axis in axes:
         axis.grid(alpha=0.3)
-    figure.savefig(path, dpi=110)
+    with whole_file(path) as part:
+        figure.savefig(part, dpi=110, format="png")

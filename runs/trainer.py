@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from utils import checkpoint, signals
 from utils.config.schema import Config
 from utils.distributed import ALONE, Ranks
 from utils.episode import BadVideo, Episode
-from utils.errors import CheckpointError
+from utils.errors import CheckpointError, WorkerError
+from utils.files import refusals
 from utils.logging import RecordLog, read_records
 from utils.schedule import Schedule
 
@@ -60,6 +62,9 @@ class Trainer:
         if self.ranks.main:
             self.log_path = self.output_dir / "log.jsonl"
             self.log = RecordLog(self.log_path, lambda record: self._stays(record, progress.iteration, due))
+            learned = sum(p.nbytes for p in self.model.parameters() if p.requires_grad)  # gradients, two moments each
+            if missing := self.store.room_missing(checkpoint.state_bytes(self.model.state_dict()) + 3 * learned):
+                _LOGGER.warning("%s", missing)
             self.board = SummaryWriter(self.output_dir / "tensorboard", purge_step=progress.iteration + 1)
         if random_state is not None:  # before a repeated validation, whose state it becomes a part of
             checkpoint.set_random_state(random_state)
@@ -73,7 +78,8 @@ class Trainer:
         finally:
             if self.ranks.main:
                 self.log.close()
-                self.board.close()
+                with suppress(OSError):  # a full disk, which is told of elsewhere; log.jsonl has the same figures
+                    self.board.close()
         return progress
 
     def _train(self, progress: Progress) -> None:
@@ -83,7 +89,12 @@ class Trainer:
         if loader.num_workers:
             loader.worker_init_fn = signals.shielded(loader.worker_init_fn)
         hooks = Hooks(validate=self.validate, stop=self.stop, record=self.record)
-        train(self.learner, on_device(loader, self.device), self.schedule, hooks, progress)
+        try:
+            train(self.learner, on_device(loader, self.device), self.schedule, hooks, progress)
+        except WorkerError:  # it comes between two iterations
+            if ranks.world == 1:  # else the other ranks are on their way into the next one
+                self._save_between(progress)
+            raise
 
     def _validation_due(self, progress: Progress) -> bool:
         """Whether a state was saved just before a validation, or ends without a best."""
@@ -104,7 +115,8 @@ class Trainer:
         self.log.write(values)
         for name, value in values.items():
             if isinstance(value, (int, float)) and name != "iteration":
-                self.board.add_scalar(f"{values['kind']}/{name}", value, values["iteration"])
+                with refusals(Path(self.board.log_dir)):
+                    self.board.add_scalar(f"{values['kind']}/{name}", value, values["iteration"])
 
     def videos(self, episode: Episode) -> str:
         """Paths of an episode's videos, one a line, supports and queries apart."""

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from utils.checkpoint_content import check_content
 from utils.errors import CheckpointError
+from utils.files import free_text, sync
 
 _NAME = re.compile(r"^checkpoint_epoch_(\d{5,})\.pyth$")
 _FORBIDDEN = re.compile(r"GLOBAL ([\w.]*\w)")
@@ -39,27 +40,22 @@ def atomic_save(state: dict[str, Any], path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
             torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
+        sync(temporary)
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:
         raise CheckpointError(f"{path}: {_refusal(state, path.parent, error)}") from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    sync(path.parent)
 
 
-def _bytes(value: Any) -> int:
+def state_bytes(value: Any) -> int:
     """Bytes of the tensors in nested dictionaries and lists."""
     if isinstance(value, Tensor):
         return value.nbytes
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
-    return sum(map(_bytes, parts))
+    return sum(map(state_bytes, parts))
 
 
 def _refusal(state: dict[str, Any], directory: Path, error: BaseException) -> str:
@@ -68,9 +64,7 @@ def _refusal(state: dict[str, Any], directory: Path, error: BaseException) -> st
     while reason is not None and not isinstance(reason, OSError):
         reason = reason.__cause__ or reason.__context__
     text = f"could not be written ({reason.strerror if reason else 'the file system refused'}); it takes about " \
-           f"{_bytes(state) / 2**20:,.1f} MiB"
-    if directory.is_dir():
-        text += f", {shutil.disk_usage(directory).free / 2**20:,.1f} MiB are free there (limits or quotas apart)"
+           f"{state_bytes(state) / 2**20:,.1f} MiB{free_text(directory)}"
     before = CheckpointStore(directory).latest()
     return f"{text}. " + (f"{before.name}, saved before, is untouched" if before else "No checkpoint was saved before")
 
@@ -226,6 +220,19 @@ class CheckpointStore:
         if self.directory.is_dir():
             for stale in self.directory.glob(".checkpoint_*.tmp"):
                 stale.unlink(missing_ok=True)
+
+    def room_missing(self, one: int) -> str:
+        """Whether the file system has no room for all checkpoints of `one` byte count each, in words; empty: it has.
+        They are the numbered ones, the best, the last, and one being written."""
+        present = sum(path.stat().st_size for path in self.directory.glob("*.pyth"))
+        need = one * (self.keep + 3) - present
+        place = next(parent for parent in (self.directory, *self.directory.absolute().parents) if parent.is_dir())
+        free = shutil.disk_usage(place).free
+        if need <= free:
+            return ""
+        return (f"{self.directory}: the checkpoints may take {need / 2**20:,.1f} MiB more ({one / 2**20:,.1f} MiB "
+                f"each, TRAIN.KEEP_CHECKPOINTS {self.keep}), {free / 2**20:,.1f} MiB are free: the run may end for "
+                "want of room")
 
     def save(self, state: dict[str, Any]) -> Path:
         """Write the checkpoint of state["epoch"], then drop what it supersedes and the oldest beyond `keep`."""

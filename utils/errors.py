@@ -50,6 +50,14 @@ class VideoDecodeError(FewShotError):
         return type(self), (self.path, self.reason)
 
 
+class WorkerError(FewShotError):
+    """A loader worker that was killed, or that found no room in shared memory: names what happened and what to do."""
+
+
+class DiskError(FewShotError):
+    """A file that cannot be written: names it, the reason, what it takes and what is free."""
+
+
 class WeightsError(FewShotError):
     """A weights file that is missing, damaged, of another shape or of another hash."""
 

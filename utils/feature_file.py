@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from utils.errors import FeatureStoreError
+from utils.files import refusals
 
 RAM_SHARE = 0.25  # of the memory that is free; a larger array is a memory map on disk
 PAGE = 4096
@@ -35,7 +36,8 @@ def scratch(shape: tuple[int, ...], directory: Path) -> Tensor:
         return torch.empty(shape)
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=directory, prefix=".features_") as file:
-        file.truncate(size)
+        with refusals(Path(file.name), size):  # a hole in the file would be found by SIGBUS
+            os.posix_fallocate(file.fileno(), 0, size)
         return torch.from_file(file.name, shared=True, size=size // 4, dtype=torch.float32).view(shape)
 
 

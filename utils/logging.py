@@ -10,12 +10,29 @@ from typing import Any
 import simplejson
 from tqdm import tqdm
 
+from utils.files import refusals, whole_file
+
+_LOGGER = logging.getLogger(__name__)
+
 
 class _BarHandler(logging.Handler):
     """Lines above a running progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
         tqdm.write(self.format(record), file=sys.stderr)
+
+
+class _FileHandler(logging.FileHandler):
+    """The text log; where the disk refuses it, that is said once, and the screen remains."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+            return
+        logging.getLogger().removeHandler(self)
+        _LOGGER.warning("%s: could not be written (%s): what follows is on the screen only", self.baseFilename,
+                        error.strerror)
 
 
 def setup_logging(output_dir: Path, file_name: str, rank: int = 0) -> None:
@@ -35,7 +52,7 @@ def setup_logging(output_dir: Path, file_name: str, rank: int = 0) -> None:
     if rank:
         return
     output_dir.mkdir(parents=True, exist_ok=True)
-    file = logging.FileHandler(output_dir / file_name, encoding="utf-8")
+    file = _FileHandler(output_dir / file_name, encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root.addHandler(file)
 
@@ -66,15 +83,21 @@ class RecordLog:
     def __init__(self, path: Path, keep: Callable[[dict[str, Any]], bool] | None = None):
         kept = [record for record in read_records(path) if keep(record)] if keep else []
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.tmp")  # a kill while rewriting must not lose the records kept
-        part.write_text("".join(f"{simplejson.dumps(record, ignore_nan=True)}\n" for record in kept), encoding="utf-8")
-        os.replace(part, path)
-        self._file = path.open("a", encoding="utf-8")
+        with whole_file(path) as part:  # a kill while rewriting must not lose the records kept
+            part.write_text("".join(f"{simplejson.dumps(record, ignore_nan=True)}\n" for record in kept),
+                            encoding="utf-8")
+        self._path, self._file = path, path.open("ab", buffering=0)
 
     def write(self, record: dict[str, Any]) -> None:
-        """Append a record; NaN and infinities become null."""
-        self._file.write(simplejson.dumps(record, ignore_nan=True) + "\n")
-        self._file.flush()
+        """Append a record; NaN and infinities become null. Raises DiskError, and then leaves no part of it."""
+        left, size = simplejson.dumps(record, ignore_nan=True).encode() + b"\n", os.fstat(self._file.fileno()).st_size
+        try:
+            with refusals(self._path):
+                while left:
+                    left = left[self._file.write(left):]
+        finally:
+            if left:
+                self._file.truncate(size)
 
     def close(self) -> None:
         """Close the file."""

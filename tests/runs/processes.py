@@ -26,7 +26,7 @@ _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["tests.runs.processes"])
 
 
-def _before(owner: object, name: str, when: Callable[..., bool], send: Callable[[], None]) -> None:
+def before(owner: object, name: str, when: Callable[..., bool], send: Callable[[], None]) -> None:
     """Send a signal before owner.name is called with arguments that fit."""
     original = getattr(owner, name)
 
@@ -72,12 +72,12 @@ def install(moment: str, number: int) -> None:
         kill, target = (os.killpg, 0) if one.startswith("group ") or name == "worker" else (os.kill, os.getpid())
         send = partial(_send_to_launcher, number) if one.startswith("parent ") else partial(kill, target, number)
         if name == "worker":
-            _before(FewShotDataset, "__getitem__", lambda dataset, index, n=int(count): index == n,
+            before(FewShotDataset, "__getitem__", lambda dataset, index, n=int(count): index == n,
                     lambda send=send: (send(), time.sleep(0.3)))
             continue
         owner, function, fits = MOMENTS[name]
         calls = iter(range(1, 10**6))
-        _before(owner, function, lambda *given, fits=fits, calls=calls, n=int(count):
+        before(owner, function, lambda *given, fits=fits, calls=calls, n=int(count):
                 (fits is None or fits(*given)) and next(calls) == n, send)
 
 
@@ -154,7 +154,8 @@ def _fork_ranks(arguments: list[str]) -> list[ForkedRank]:
     return ranks
 
 
-def _run(arguments: list[str], moment: str, number: int, output: Path, rank: int | None) -> None:
+def _run(arguments: list[str], moment: str, number: int, output: Path, rank: int | None,
+         prepare: Callable[[], None] | None) -> None:
     os.setsid()
     os.environ["OMP_NUM_THREADS"] = "1"  # of the ranks, and here: other numbers of threads round otherwise
     torch.set_num_threads(1)
@@ -162,11 +163,13 @@ def _run(arguments: list[str], moment: str, number: int, output: Path, rank: int
         os.environ.update(MOMENT_RANK=str(rank), MOMENT=moment, MOMENT_SIGNAL=str(int(number)))
         moment = ""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job starts with it ignored
-    descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
     for standard in (1, 2):
         os.dup2(descriptor, standard)
     if moment:
         install(moment, number)
+    if prepare:
+        prepare()
     ranks = _fork_ranks(arguments)
     try:
         sys.exit(main(arguments))
@@ -177,11 +180,12 @@ def _run(arguments: list[str], moment: str, number: int, output: Path, rank: int
 
 
 def run_until(project: Path, *settings: str, moment: str = "", number: int = signal.SIGKILL,
-              rank: int | None = None) -> tuple[int, str]:
+              rank: int | None = None, prepare: Callable[[], None] | None = None) -> tuple[int, str]:
     """(exit status, what it wrote) of a run to which a signal comes at a moment (see install), or to a rank of it.
-    Minus the signal's number: it killed the run."""
+    Minus the signal's number: it killed the run. `prepare` is called in its process before it begins."""
     output = project.parent / "output.txt"
-    process = _CONTEXT.Process(target=_run, args=(["--cfg", str(project), *settings], moment, number, output, rank))
+    process = _CONTEXT.Process(target=_run, args=(["--cfg", str(project), *settings], moment, number, output, rank,
+                                                  prepare))
     process.start()
     process.join(200)
     assert process.exitcode is not None, output.read_text()

@@ -10,13 +10,15 @@ import torch
 from tests.runs.processes import run_until
 from utils import checkpoint
 
+TIMES = ("seconds_an_iteration", "share_waiting_for_data")
+
 ITERATIONS = 13  # validations after 3, 6, 9, 12 and 13; gradients of two episodes add up to a step
 
 
 def records(directory: Path) -> list[dict]:
     """log.jsonl without times."""
     lines = (directory / "log.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k != "seconds_an_iteration"} for line in lines]
+    return [{k: v for k, v in json.loads(line).items() if k not in TIMES} for line in lines]
 
 
 def assert_same_end(first: Path, second: Path) -> None:

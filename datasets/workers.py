@@ -1,0 +1,157 @@
+"""Loader workers that end before their time, or find no room in shared memory: told in words, between two items."""
+
+import dataclasses
+import shutil
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import cache
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from types import FrameType
+from typing import Any, TypeVar
+
+import psutil
+from torch import Tensor
+from torch.utils.data import get_worker_info
+
+from utils.errors import WorkerError
+
+SHARED_MEMORY = Path("/dev/shm")
+NEWS_SECONDS = 2  # within which a worker that no longer answers is gone
+_FEWER = "DATA_LOADER.NUM_WORKERS (here {}; 0 decodes in the main process)"
+_Item = TypeVar("_Item")
+
+
+def _shared_room() -> str:
+    """Free and total shared memory, in words; empty where there is none to be seen."""
+    if not SHARED_MEMORY.is_dir():
+        return ""
+    usage = shutil.disk_usage(SHARED_MEMORY)
+    return f", {usage.free / 2**20:,.0f} of {usage.total / 2**20:,.0f} MiB are free now"
+
+
+def _no_room(reason: str, workers: int) -> WorkerError:
+    """The error of workers that do not get the shared memory they hand their items over in."""
+    return WorkerError(f"a loader worker found no room for its clips in shared memory ({reason}; {SHARED_MEMORY}"
+                       f"{_shared_room()}). Give it more (docker run --shm-size 8g), or take fewer workers: "
+                       + _FEWER.format(workers))
+
+
+def worker_error(error: Exception, workers: Sequence[BaseProcess]) -> WorkerError:
+    """An error that a worker's end led to, in words: what happened, most likely why, what to do."""
+    fewer = _FEWER.format(len(workers))
+    ended = next((worker for worker in workers if worker.exitcode), None)
+    if ended is None or ended.exitcode > 0:
+        said = f"exit status {ended.exitcode}" if ended else str(error).splitlines()[0]
+        return WorkerError(f"a loader worker ended before its time ({said}); without workers the cause may show: "
+                           f"{fewer}")
+    name = signal.Signals(-ended.exitcode).name
+    text = f"loader worker {ended.pid} was killed by {name}"
+    if name == "SIGBUS":
+        return _no_room(text, len(workers))
+    if name == "SIGKILL":
+        free = psutil.virtual_memory().available / 2**30
+        return WorkerError(f"{text}: by hand, or as memory ran out ({free:.1f} GiB are free now). Fewer workers take "
+                           f"less memory: {fewer}")
+    return WorkerError(f"{text}: perhaps by a damaged video, which `python runs/prepare.py check --cfg X.yaml "
+                       f"--every-frame` would find; without workers: {fewer}")
+
+
+def into_shared_memory(item: _Item) -> _Item:
+    """In a worker: the tensors of a dataclass, moved where the main process can map them.
+
+    torch would do it in a thread of its own, whose errors nobody hears: the main process would wait forever. Raises
+    WorkerError where there is no room.
+    """
+    worker = get_worker_info()
+    if worker is None or not dataclasses.is_dataclass(item):
+        return item
+    try:
+        for part in dataclasses.fields(item):
+            value = getattr(item, part.name)
+            if isinstance(value, Tensor):
+                value.share_memory_()
+    except (RuntimeError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        if "Too many open files" in reason:
+            raise WorkerError(f"a loader worker cannot open another file ({reason}): `ulimit -n 4096` before the run, "
+                              f"or fewer workers: {_FEWER.format(worker.num_workers)}") from error
+        raise _no_room(reason, worker.num_workers) from error
+    return item
+
+
+class _Watch:
+    """A handler of SIGCHLD that keeps torch's word of a killed worker until an item is waited for: raised anywhere, in
+    the middle of a step, it would leave no state to save."""
+
+    def __init__(self):
+        self._before = signal.getsignal(signal.SIGCHLD)  # torch's, which raises
+        self._ended: RuntimeError | None = None
+        self._waiting = False
+        signal.signal(signal.SIGCHLD, self)
+
+    def __call__(self, number: int, frame: FrameType | None) -> Any:
+        try:
+            if callable(self._before):
+                self._before(number, frame)
+        except RuntimeError as error:
+            self._ended = error
+            self._tell()
+
+    def _tell(self) -> None:
+        if self._ended and self._waiting:
+            raise self._ended
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Here the error may come."""
+        self._waiting = True
+        try:
+            self._tell()
+            yield
+        except Exception:
+            self._ended = None
+            raise
+        finally:
+            self._waiting = False
+
+
+_watch = cache(_Watch)
+
+
+def watched(items: Iterator[_Item]) -> Iterator[_Item]:
+    """The items of a DataLoader's iterator; raises WorkerError, always where the next item is asked for, when one of
+    its workers has ended."""
+    workers = getattr(items, "_workers", ())  # torch keeps them to itself, and tells their exit status now and then
+    main = threading.current_thread() is threading.main_thread()
+    waiting = _watch().waiting if workers and main else nullcontext
+    while True:
+        try:
+            with waiting():
+                item = next(items)
+        except StopIteration:
+            return
+        except (RuntimeError, EOFError, OSError) as error:
+            if not workers or not _is_of_worker(error, workers):
+                raise
+            told = worker_error(error, workers)
+            for worker in workers:  # the others are of no use now; left alone they would hold up the end of the process
+                worker.kill()
+            raise told from error
+        yield item
+
+
+def _is_of_worker(error: Exception, workers: Sequence[BaseProcess]) -> bool:
+    """Whether an error tells of a worker's end, not of its data set. Tensors are asked of the worker that made them:
+    when it is gone, a broken connection may come before torch's word."""
+    if str(error).startswith("DataLoader worker"):
+        return True
+    broken = isinstance(error, (EOFError, ConnectionError, FileNotFoundError)) and "Caught " not in str(error)
+    gone = wait([worker.sentinel for worker in workers], NEWS_SECONDS) if broken else []
+    for worker in workers:
+        if worker.sentinel in gone:
+            worker.join(NEWS_SECONDS)  # its files are closed a moment before its exit status is there
+    return bool(gone)
