@@ -1,5 +1,6 @@
 """Config -> model and losses: the one place under models/ that knows the configuration."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
 
@@ -18,6 +19,8 @@ from models.registries import ALIGNMENTS, ENCODERS, HEADS, MODULATORS
 from utils.config.class_names import names_by_split
 from utils.config.schema import Config
 from utils.errors import ConfigError
+
+_LOGGER = logging.getLogger(__name__)
 
 
 def build_encoder(cfg: Config, names: Mapping[str, Sequence[str]]) -> Encoder:
@@ -63,6 +66,9 @@ def build_model(cfg: Config) -> FewShotModel:
 def _make_efficient(model: FewShotModel, cfg: Config) -> None:
     """TRAIN.CHANNELS_LAST, GRAD_CHECKPOINT and COMPILE. Raises ConfigError where they do not fit the tower."""
     train, tower = cfg.TRAIN, model.head.backbone
+    if train.EPISODES_PER_STEP > 1 and has_batch_statistics(tower):
+        _LOGGER.warning("TRAIN.EPISODES_PER_STEP %d: %s has batch statistics, so every clip set passes it alone, and "
+                        "nothing is gained", train.EPISODES_PER_STEP, cfg.VIDEO.HEAD.BACKBONE_NAME)
     if train.CHANNELS_LAST:
         tower.to(memory_format=torch.channels_last)  # convolutions hand the format on, whatever the pictures have
     if train.GRAD_CHECKPOINT:

@@ -3,9 +3,27 @@
 N frames of this rank, C channels.
 """
 
+from typing import Any
+
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
+
+
+class _SumOverRanks(torch.autograd.Function):
+    """The sum of a tensor over all ranks; its gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx: Any, own: Tensor, group: object) -> Tensor:
+        ctx.group, total = group, own.clone()
+        dist.all_reduce(total, group=group)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        total = grad.clone()
+        dist.all_reduce(total, group=ctx.group)
+        return total, None
 
 
 class RankBatchNorm2d(nn.BatchNorm2d):
@@ -25,10 +43,10 @@ class RankBatchNorm2d(nn.BatchNorm2d):
             return super().forward(frames_NCHW)
         frames = frames_NCHW.float()  # autocast: statistics of low precision would not add up
         count = frames.new_tensor([frames.numel() / frames.shape[1]])
-        sums_C1 = all_reduce(torch.cat([frames.sum(dim=(0, 2, 3)), count]), group=self.group)
+        sums_C1 = _SumOverRanks.apply(torch.cat([frames.sum(dim=(0, 2, 3)), count]), self.group)
         mean_C, total = sums_C1[:-1] / sums_C1[-1], sums_C1[-1].detach()
         centred = frames - mean_C[:, None, None]
-        variance_C = all_reduce(centred.square().sum(dim=(0, 2, 3)), group=self.group) / total
+        variance_C = _SumOverRanks.apply(centred.square().sum(dim=(0, 2, 3)), self.group) / total
         self._follow(mean_C.detach(), variance_C.detach(), float(total))
         normed = centred * torch.rsqrt(variance_C + self.eps)[:, None, None]
         return (normed * self.weight[:, None, None] + self.bias[:, None, None]).to(frames_NCHW.dtype)

@@ -52,7 +52,8 @@ class Profile:
     def in_words(self) -> str:
         """A table."""
         each = self.seconds / self.iterations
-        lines = [f"{self.steps} steps, {self.iterations} iterations, on {self.device}: {each:.3f} s an iteration"]
+        lines = [f"steps {self.steps}, iterations {self.iterations}, in one process on {self.device}: {each:.3f} s an "
+                 "iteration"]
         lines += [f"  {name:<10} {seconds / self.seconds:7.1%}  {seconds / self.iterations:.4f} s"
                   for name, seconds in self.phases.items()]
         return "\n".join(lines)
@@ -103,6 +104,8 @@ def profile(resolved: Resolved, steps: int) -> Profile:
     cfg = resolved.config
     if steps < 1:
         raise LaunchError(f"--profile: expected one step or more, found {steps}")
+    if not cfg.TRAIN.ENABLE:
+        raise LaunchError("--profile: expected TRAIN.ENABLE true, as steps of a training are looked at, found false")
     if under_launcher():
         raise LaunchError("--profile looks at one process: start it without torchrun")
     check_names(resolved)

@@ -6,6 +6,8 @@ batch statistics over nccl where the ranks have GPUs.
 
 import os
 import re
+import signal
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,13 +18,15 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from utils.errors import LostRankError
+from utils.errors import LaunchError, LostRankError
+from utils.signals import STOPPING, handling
 
 # A rank may wait for another that decodes, or writes: it notices a dead one by its closed connections, not by this.
 WAIT = timedelta(minutes=30)
 # nccl notices nothing: between two exchanges of gradients all ranks do the same short work.
 WAIT_GPU = timedelta(seconds=45)
 BUCKET_BYTES = 25 * 2**20
+SAY_SECONDS = 10  # of waiting for the other ranks, until that is said
 _Item = TypeVar("_Item")
 
 
@@ -168,12 +172,44 @@ def _buckets(gradients: Iterable[Tensor]) -> Iterator[list[Tensor]]:
         yield bucket
 
 
+def place_of_rank() -> tuple[int, int, int]:
+    """(rank, number of ranks, rank on this machine) as a launcher's environment says.
+
+    Raises LaunchError where it is half there: variables that a shell kept, or another launcher than torchrun.
+    """
+    found = {name: os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR",
+                                                         "MASTER_PORT")}
+    if found["WORLD_SIZE"] == "1":
+        found = {"LOCAL_RANK": "0", "MASTER_ADDR": "-", "MASTER_PORT": "0"} | {k: v for k, v in found.items() if v}
+    wrong = [f"{name} {value!r}" for name, value in found.items()
+             if not (value if name == "MASTER_ADDR" else value.isdecimal())]
+    if wrong:
+        raise LaunchError("RANK and WORLD_SIZE are set, as for a rank of torchrun, but found " + ", ".join(wrong)
+                          + ": start the ranks with torchrun, or `unset RANK WORLD_SIZE` for a run that starts its own")
+    return int(found["RANK"]), int(found["WORLD_SIZE"]), int(found["LOCAL_RANK"])
+
+
+@contextmanager
+def _waiting(rank: int, world: int) -> Iterator[None]:
+    """Waiting for the others happens outside Python: a signal ends the process at once there, and it is said if it
+    takes long."""
+    said = f"rank {rank} of {world} waits for the others at {os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}\n"
+    timer = threading.Timer(SAY_SECONDS, lambda: os.write(2, said.encode()))
+    timer.daemon = True
+    timer.start()
+    try:
+        with handling(STOPPING, signal.SIG_DFL):
+            yield
+    finally:
+        timer.cancel()
+
+
 def join_ranks(gpus: bool) -> Ranks:
     """Meet the other ranks, as the launcher's environment says. Raises LostRankError when they do not come."""
-    rank, world, local = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+    rank, world, local = place_of_rank()
     if world == 1:
         return Ranks(local_rank=local)
-    with _exchange():
+    with _exchange(), _waiting(rank, world):
         store, _, _ = next(dist.rendezvous("env://", timeout=WAIT))
         # torchrun --max-restarts starts the ranks anew with the same store, which holds the addresses of the dead.
         store = dist.PrefixStore(f"{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}/{world}", store)

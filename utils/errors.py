@@ -95,7 +95,11 @@ class CompileError(FewShotError):
 
 
 class RankError(FewShotError):
-    """A rank that ended, and with it the run: names the rank and the cause."""
+    """A rank that ended, and with it the run: names the rank and the cause. `told`: the rank said the cause itself."""
+
+    def __init__(self, text: str, told: bool = False):
+        self.told = told
+        super().__init__(text)
 
 
 class LostRankError(FewShotError):

@@ -17,7 +17,7 @@ from torch.distributed.elastic.rendezvous import RendezvousError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from utils.cores import cores
-from utils.distributed import Ranks, is_of_exchange, join_ranks, leave_ranks, lost_rank
+from utils.distributed import Ranks, is_of_exchange, join_ranks, leave_ranks, lost_rank, place_of_rank
 from utils.errors import FewShotError, LaunchError, LostRankError, RankError, described
 from utils.signals import STOPPING, Stopped, number_of
 
@@ -93,7 +93,7 @@ def _cause(failures: Mapping[int, ProcessFailure], count: int) -> RankError | St
         text = f"killed by {name}" + (" (by hand, or as memory ran out)" if name == "SIGKILL" else "")
     else:
         text = f"exit status {failure.exitcode}"
-    return RankError(f"rank {rank} of {count} has ended the run: {text}")
+    return RankError(f"rank {rank} of {count} has ended the run: {text}", told=bool(said))
 
 
 @contextmanager
@@ -102,7 +102,7 @@ def as_rank(gpus: bool) -> Iterator[Ranks]:
 
     Whatever goes wrong is recorded for the launcher. Raises RankError in place of other errors.
     """
-    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    rank, world, _ = place_of_rank()
     _end_with_parent()
     try:
         ranks = join_ranks(gpus)

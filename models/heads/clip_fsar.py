@@ -90,7 +90,9 @@ class ClipFsar(nn.Module):
 
     def compile_training(self) -> None:
         """Have torch.compile make code for backbone and modulator, used in training mode, at the first pass."""
-        self._compiled = {name: torch.compile(getattr(self, name), dynamic=False) for name in ("backbone", "context2")}
+        options = {"fallback_random": True}  # dropout draws what it would draw uncompiled
+        self._compiled = {name: torch.compile(getattr(self, name), dynamic=False, options=options)
+                          for name in ("backbone", "context2")}
 
     def _run(self, name: str, tokens: Tensor) -> Tensor:
         """A module's output, from its compiled code where there is one."""

@@ -30,8 +30,13 @@ def test_phases_are_timed_and_traced_and_nothing_else_is_written(tiny_project, t
     marks = {name: names.count(name) for name in PHASES}
     assert marks == {"data wait": 3, "encoder": 3, "modulator": 12, "alignment": 6, "backward": 3, "optimizer": 3}
     words = done.stdout
-    assert "3 steps, 6 iterations, on cpu: " in words and "  data wait " in words and "aten::" in words
+    assert "steps 3, iterations 6, in one process on cpu: " in words and "  data wait " in words and "aten::" in words
     assert "gpuGetDeviceCount" not in done.stderr
+
+
+def test_a_test_alone_has_no_steps(tiny_project, capsys):
+    assert main(["--cfg", str(tiny_project()), "--profile", "1", "TRAIN.ENABLE", "false", "TEST.ENABLE", "true"]) == 1
+    assert "--profile: expected TRAIN.ENABLE true" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("steps, environment, said", [

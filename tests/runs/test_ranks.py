@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from runs.run import main
 from tests.conftest import REPOSITORY, TINY_TOWER
 from tests.runs.processes import run_until
 from utils import checkpoint
@@ -171,6 +172,30 @@ def test_another_number_of_ranks_goes_on_with_the_next_episodes(project, before,
 def test_ranks_on_gpus_are_counted_by_gpus(project):
     with pytest.raises(ConfigError, match="3 ranks on the CPU need NUM_GPUS 0, found 2"):
         resolve_config(project, ["NUM_PROCESSES", "3", "NUM_GPUS", "2"])
+
+
+@pytest.mark.parametrize("environment, said", [
+    ({"WORLD_SIZE": "2"}, "LOCAL_RANK '', MASTER_ADDR '', MASTER_PORT ''"), ({"WORLD_SIZE": "y"}, "WORLD_SIZE 'y'"),
+    ({"WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "x"}, "MASTER_PORT 'x'")])
+def test_half_of_a_launchers_environment_is_refused(project, monkeypatch, capsys, environment, said):
+    for name, value in {"RANK": "0", **environment}.items():
+        monkeypatch.setenv(name, value)
+    assert main(["--cfg", str(project)]) == 1
+    told = capsys.readouterr().err
+    assert "LaunchError: RANK and WORLD_SIZE are set" in told and said in told and "unset RANK WORLD_SIZE" in told
+
+
+def test_a_rank_that_waits_says_so_and_heeds_signals(project):
+    environment = {**os.environ, "RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "localhost",
+                   "MASTER_PORT": "1"}
+    code = ("import utils.distributed as d, sys; d.SAY_SECONDS = 0.1; from runs.run import main; "
+            f"sys.exit(main(['--cfg', {str(project)!r}]))")
+    waiting = subprocess.Popen([sys.executable, "-c", code], cwd=REPOSITORY, env=environment, text=True,
+                               stderr=subprocess.PIPE)
+    assert "rank 1 of 2 waits for the others at localhost:1\n" in iter(waiting.stderr.readline, "")
+    waiting.send_signal(signal.SIGTERM)
+    assert waiting.wait(20) == -signal.SIGTERM
+    waiting.stderr.close()
 
 
 def test_a_rank_in_use_elsewhere_is_refused_by_name(project, two):
