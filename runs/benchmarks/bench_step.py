@@ -152,7 +152,7 @@ def settings(quick: bool) -> dict[str, Any]:
     options = default_options()
     if options.device == "cuda":
         options = replace(options, query=5, precision="bf16", compile=True, alignment="otam_triton")
-    return {**asdict(options), "cpu_threads": 1, "repeats": 3 if quick else 5, "least": 0.2 if quick else 1.0,
+    return {**asdict(options), "cpu_threads": 1, "repeats": 3 if quick else 5, "least": 0.2 if quick else 1.0, "memory": True,
             "peak_sizes": list(PEAK_SIZES[options.device])}
 
 
