@@ -152,8 +152,8 @@ def settings(quick: bool) -> dict[str, Any]:
     options = default_options()
     if options.device == "cuda":
         options = replace(options, query=5, precision="bf16", compile=True, alignment="otam_triton")
-    return {**asdict(options), "cpu_threads": 1, "repeats": 3 if quick else 5, "least": 0.2 if quick else 1.0, "memory": True,
-            "peak_sizes": list(PEAK_SIZES[options.device])}
+    return {**asdict(options), "cpu_threads": 1, "repeats": 3 if quick else 5, "least": 0.2 if quick else 1.0,
+            "memory": True, "peak_sizes": list(PEAK_SIZES[options.device])}
 
 
 def measure(done: Done = silent, *, repeats: int, least: float, peak_sizes: list[int], cpu_threads: int,
