@@ -20,6 +20,8 @@ sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 import numpy as np  # noqa: E402
 
+from runs.benchmarks.ending import command  # noqa: E402
+
 T = 8
 Reader = Callable[[int, list[int]], list[bytes]]
 
@@ -130,4 +132,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command(main))

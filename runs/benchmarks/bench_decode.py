@@ -23,6 +23,7 @@ import numpy as np  # noqa: E402
 from datasets.builder import SplitData, build_split  # noqa: E402
 from datasets.decoding import DECODERS  # noqa: E402
 from datasets.frame_codec import QUALITY  # noqa: E402
+from runs.benchmarks.ending import command  # noqa: E402
 from runs.benchmarks.long_clips import render_long_clips  # noqa: E402
 from runs.benchmarks.rows import LOWER, Done, Row, silent  # noqa: E402
 from runs.benchmarks.timing import threads  # noqa: E402
@@ -173,4 +174,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command(main))

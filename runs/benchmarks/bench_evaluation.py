@@ -20,6 +20,7 @@ from datasets.builder import build_split  # noqa: E402
 from datasets.synthetic import SPLITS, class_names, render_demo  # noqa: E402
 from models.builder import build_model  # noqa: E402
 from models.heads.clip_fsar import FewShotModel  # noqa: E402
+from runs.benchmarks.ending import command  # noqa: E402
 from runs.benchmarks.rows import LOWER, Done, Row, silent  # noqa: E402
 from runs.evaluate import Evaluation, Evaluator, Places, score_places  # noqa: E402
 from runs.feature_store import FeatureStore, clip_features  # noqa: E402
@@ -182,4 +183,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command(main))

@@ -21,6 +21,7 @@ import torch  # noqa: E402
 from datasets.builder import build_loader, build_split  # noqa: E402
 from models.builder import build_model  # noqa: E402
 from runs.benchmarks.bench_decode import caches, decoders, lines, parser, project  # noqa: E402
+from runs.benchmarks.ending import command  # noqa: E402
 from runs.benchmarks.rows import LOWER, Done, Row, silent  # noqa: E402
 from runs.benchmarks.timing import seconds, threads  # noqa: E402
 from utils.config.schema import Config  # noqa: E402
@@ -115,4 +116,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command(main))

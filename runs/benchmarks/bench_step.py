@@ -26,6 +26,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[2])
 import torch  # noqa: E402
 
 from models.builder import build_model  # noqa: E402
+from runs.benchmarks.ending import command  # noqa: E402
 from runs.benchmarks.hardware import NumberFormats, matmul_rate  # noqa: E402
 from runs.benchmarks.progress import Bar  # noqa: E402
 from runs.benchmarks.rows import LOWER, NEITHER, Done, Row, short, silent, table  # noqa: E402
@@ -46,7 +47,7 @@ from runs.benchmarks.steps import (  # noqa: E402
 )
 from runs.benchmarks.timing import seconds, threads  # noqa: E402
 from utils.config.schema import Config  # noqa: E402
-from utils.errors import BenchmarkError, FewShotError, described  # noqa: E402
+from utils.errors import BenchmarkError  # noqa: E402
 from utils.launch import choose_device  # noqa: E402
 
 PEAK_SIZES = {"cpu": (1024, 2048), "cuda": (4096, 8192)}
@@ -211,17 +212,14 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[StepOptions, ar
     return StepOptions(**{**given, "backbone": parsed.backbone or default.backbone, "device": default.device}), parsed
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Exit status 0, or 1 after a message."""
+def main(arguments: list[str] | None = None) -> None:
+    """Print the figures. Raises ConfigError, WeightsError, BenchmarkError."""
     options, parsed = parse_arguments(arguments)
     bar = Bar({"step": 1.0})
     try:
         rows = measure(bar.start("step"), repeats=parsed.repeats, least=parsed.seconds, cpu_threads=parsed.threads,
                        memory=not parsed.no_memory,
                        peak_sizes=list(PEAK_SIZES[options.device]), **asdict(options))
-    except FewShotError as error:
-        sys.stderr.write(f"\n{described(error)}\n")
-        return 1
     finally:
         bar.close()
     device = torch.cuda.get_device_name() if options.device == "cuda" else f"the CPU, threads: {parsed.threads}"
@@ -229,8 +227,7 @@ def main(arguments: list[str] | None = None) -> int:
                      f"{options.frames} frames, {options.precision}, on {device}\n\n")
     sys.stdout.write(table(("step", row) for row in rows) + "\nturn by turn, times as fast as written plainly: "
                      + ", ".join(map(short, rows[0].values)) + "\n")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(main))

@@ -32,10 +32,12 @@ from runs.benchmarks import (  # noqa: E402
     bench_step,
 )
 from runs.benchmarks.comparing import THRESHOLD, WORSE, changes, in_words  # noqa: E402
+from runs.benchmarks.ending import command  # noqa: E402
 from runs.benchmarks.progress import Bar  # noqa: E402
 from runs.benchmarks.record import Finding, Record, new_record, read_record, write_record  # noqa: E402
 from runs.benchmarks.rows import Done, table  # noqa: E402
 from utils.errors import FewShotError, described  # noqa: E402
+from utils.signals import Stopped, number_of  # noqa: E402
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +74,22 @@ SUITE = {
 
 def run_suite(names: Sequence[str], data: Path, out: Path, quick: bool) -> Record:
     """Measure and write, after every benchmark; one that cannot run here is listed with its reason."""
-    record, bar = new_record(), Bar({name: SUITE[name].weight[quick] for name in names})
-    for name in names:
-        try:
-            record.findings[name] = SUITE[name].measure(data, bar.start(name), quick)
-        except (FewShotError, OSError) as error:
-            record.failed[name] = described(error)
-            tqdm.write(f"{name}: {described(error)}", file=sys.stderr)
-        bar.end(name)
-        write_record(out, record)
-    bar.close()
+    record, bar, written = new_record(), Bar({name: SUITE[name].weight[quick] for name in names}), False
+    try:
+        for name in names:
+            try:
+                record.findings[name] = SUITE[name].measure(data, bar.start(name), quick)
+            except (FewShotError, OSError) as error:
+                record.failed[name] = described(error)
+                tqdm.write(f"{name}: {described(error)}", file=sys.stderr)
+            bar.end(name)
+            write_record(out, record)
+            written = True
+    except KeyboardInterrupt as stop:
+        text = f"benchmarks that had ended are in {out}" if written else "no benchmark had ended, nothing was written"
+        raise Stopped(number_of(stop), text) from stop
+    finally:
+        bar.close()
     return record
 
 
@@ -131,19 +139,12 @@ def suite(parsed: argparse.Namespace) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status 0; 1 after a message, where a benchmark gave no figures, or where --strict says so."""
+    """Exit status 0; 1 where a benchmark gave no figures, or where --strict says so. Raises BenchmarkError."""
     parsed = parse_arguments(arguments)
     logging.getLogger().setLevel(logging.WARNING)
     warnings.simplefilter("ignore", FutureWarning)
-    try:
-        return suite(parsed)
-    except FewShotError as error:
-        sys.stderr.write(f"\n{described(error)}\n")
-        return 1
-    except KeyboardInterrupt:
-        sys.stderr.write(f"\nStopped; benchmarks that had ended are in {parsed.out}\n")
-        return 130
+    return suite(parsed)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(main))
