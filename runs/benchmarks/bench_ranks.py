@@ -23,6 +23,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[2])
 import torch  # noqa: E402
 
 from datasets.synthetic import SPLITS, class_names, render_demo  # noqa: E402
+from runs.benchmarks.arguments import whole  # noqa: E402
 from runs.benchmarks.ending import command, ending  # noqa: E402
 from runs.benchmarks.rows import Done, Row, silent  # noqa: E402
 from utils.cores import cores  # noqa: E402
@@ -120,9 +121,9 @@ def main() -> None:
     """Print both figures and their ratio. Raises BenchmarkError."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="directory of the rendered videos")
-    parser.add_argument("--ranks", type=int, default=2)
-    parser.add_argument("--iterations", type=int, default=60)
-    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--ranks", type=whole(2), default=2)
+    parser.add_argument("--iterations", type=whole(), default=60)
+    parser.add_argument("--turns", type=whole(), default=3)
     parser.add_argument("--gpus", action="store_true", help="each rank on a GPU of its own")
     arguments = parser.parse_args()
     found = in_turns(arguments.data, (1, arguments.ranks), turns=arguments.turns, iterations=arguments.iterations,
