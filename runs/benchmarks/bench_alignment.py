@@ -17,6 +17,8 @@ import torch.nn.functional as F  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from models.alignment import otam_distance  # noqa: E402
+from runs.benchmarks.arguments import whole  # noqa: E402
+from runs.benchmarks.ending import command  # noqa: E402
 from runs.benchmarks.rows import LOWER, Done, Row, silent  # noqa: E402
 from runs.benchmarks.timing import Work, least_in_turns  # noqa: E402
 
@@ -110,7 +112,7 @@ def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     for name, value in (("queries", 25), ("ways", 5), ("frames", 8), ("repeats", 20)):
-        parser.add_argument(f"--{name}", type=int, default=value)
+        parser.add_argument(f"--{name}", type=whole(), default=value)
     args = parser.parse_args()
     shape = (args.queries, args.ways, args.frames, args.frames)
     loop, ours = least(works_cpu(shape), args.repeats)
@@ -120,4 +122,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command(main))

@@ -20,6 +20,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[2])
 import psutil  # noqa: E402
 
 from datasets.synthetic import SPLITS, class_names, render_demo  # noqa: E402
+from runs.benchmarks.ending import command, ending  # noqa: E402
 
 CLASSES, CLIPS = 20, 100
 PROJECT = """
@@ -57,12 +58,13 @@ def main() -> int:
         idle, started, memory = psutil.cpu_times().idle, time.perf_counter(), 0
         command = [sys.executable, "runs/prepare.py", "check", "--cfg", project, "--splits", "train", "--out", scratch]
         check = psutil.Popen([str(part) for part in command], cwd=sys.path[0], stdout=subprocess.PIPE, text=True)
-        while check.poll() is None:
-            memory = max(memory, _memory(check))
-            time.sleep(0.5)  # reading it costs the check time
-        seconds = time.perf_counter() - started
-        idle = (psutil.cpu_times().idle - idle) / seconds
-        text = check.stdout.read()
+        with ending(check):
+            while check.poll() is None:
+                memory = max(memory, _memory(check))
+                time.sleep(0.5)  # reading it costs the check time
+            seconds = time.perf_counter() - started
+            idle = (psutil.cpu_times().idle - idle) / seconds
+            text = check.stdout.read()
     if check.returncode:
         sys.stdout.write(text)
         return check.returncode
@@ -73,4 +75,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(main))

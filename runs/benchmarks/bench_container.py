@@ -20,6 +20,9 @@ sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 import numpy as np  # noqa: E402
 
+from runs.benchmarks.arguments import whole  # noqa: E402
+from runs.benchmarks.ending import command  # noqa: E402
+
 T = 8
 Reader = Callable[[int, list[int]], list[bytes]]
 
@@ -121,7 +124,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dir", type=Path, help="where the containers are made (default: the temporary directory)")
     for name, value in (("videos", 20), ("frames", 300), ("bytes", 29000), ("clips", 200)):
-        parser.add_argument(f"--{name}", type=int, default=value)
+        parser.add_argument(f"--{name}", type=whole(), default=value)
     arguments = parser.parse_args()
     for name, (module, make) in CONTAINERS.items():
         found = importlib.util.find_spec(module) is not None
@@ -130,4 +133,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command(main))

@@ -23,6 +23,8 @@ import numpy as np  # noqa: E402
 from datasets.builder import SplitData, build_split  # noqa: E402
 from datasets.decoding import DECODERS  # noqa: E402
 from datasets.frame_codec import QUALITY  # noqa: E402
+from runs.benchmarks.arguments import whole  # noqa: E402
+from runs.benchmarks.ending import command  # noqa: E402
 from runs.benchmarks.long_clips import render_long_clips  # noqa: E402
 from runs.benchmarks.rows import LOWER, Done, Row, silent  # noqa: E402
 from runs.benchmarks.timing import threads  # noqa: E402
@@ -159,7 +161,7 @@ def parser(description: str) -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     found.add_argument("--data", type=Path, required=True, help="directory of the rendered videos")
     for name, value in (("clips", 60), ("quality", QUALITY)):
-        found.add_argument(f"--{name}", type=int, default=value)
+        found.add_argument(f"--{name}", type=whole(), default=value)
     return found
 
 
@@ -173,4 +175,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command(main))

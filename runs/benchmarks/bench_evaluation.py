@@ -20,6 +20,8 @@ from datasets.builder import build_split  # noqa: E402
 from datasets.synthetic import SPLITS, class_names, render_demo  # noqa: E402
 from models.builder import build_model  # noqa: E402
 from models.heads.clip_fsar import FewShotModel  # noqa: E402
+from runs.benchmarks.arguments import whole  # noqa: E402
+from runs.benchmarks.ending import command  # noqa: E402
 from runs.benchmarks.rows import LOWER, Done, Row, silent  # noqa: E402
 from runs.evaluate import Evaluation, Evaluator, Places, score_places  # noqa: E402
 from runs.feature_store import FeatureStore, clip_features  # noqa: E402
@@ -168,7 +170,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="directory of the rendered videos")
     for name, value in (("episodes", 10000), ("sample", 20), ("workers", 0)):
-        parser.add_argument(f"--{name}", type=int, default=value)
+        parser.add_argument(f"--{name}", type=whole(0 if name == "workers" else 1), default=value)
     arguments = parser.parse_args()
     render(arguments.data)
     with tempfile.TemporaryDirectory() as scratch:
@@ -182,4 +184,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command(main))

@@ -20,7 +20,9 @@ import torch  # noqa: E402
 
 from datasets.builder import build_loader, build_split  # noqa: E402
 from models.builder import build_model  # noqa: E402
+from runs.benchmarks.arguments import whole  # noqa: E402
 from runs.benchmarks.bench_decode import caches, decoders, lines, parser, project  # noqa: E402
+from runs.benchmarks.ending import command  # noqa: E402
 from runs.benchmarks.rows import LOWER, Done, Row, silent  # noqa: E402
 from runs.benchmarks.timing import seconds, threads  # noqa: E402
 from utils.config.schema import Config  # noqa: E402
@@ -100,7 +102,7 @@ def measure(data: Path, done: Done = silent, *, decoder: str, episodes: int, tur
 def main() -> None:
     """A line a source, against decord; then the overlap of decoding and model."""
     parsing = parser(__doc__)
-    parsing.add_argument("--episodes", type=int, default=12)
+    parsing.add_argument("--episodes", type=whole(), default=12)
     arguments = parsing.parse_args()
     with tempfile.TemporaryDirectory() as scratch, threads(1):
         data = arguments.data.resolve()
@@ -115,4 +117,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command(main))

@@ -23,9 +23,11 @@ sys.path[0] = str(Path(__file__).resolve().parents[2])
 import torch  # noqa: E402
 
 from datasets.synthetic import SPLITS, class_names, render_demo  # noqa: E402
+from runs.benchmarks.arguments import whole  # noqa: E402
+from runs.benchmarks.ending import command, ending  # noqa: E402
 from runs.benchmarks.rows import Done, Row, silent  # noqa: E402
 from utils.cores import cores  # noqa: E402
-from utils.errors import BenchmarkError, FewShotError, described  # noqa: E402
+from utils.errors import BenchmarkError  # noqa: E402
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CLASSES, CLIPS, SIZE = 8, 12, 112
@@ -64,11 +66,14 @@ def overrides(ranks: int, gpus: int) -> list[str]:
 
 def episodes_a_second(project: Path, ranks: int, output: Path, gpus: int = 0) -> float:
     """Of one run, over its last 50 iterations at most. Raises BenchmarkError where it fails."""
-    run = subprocess.run([sys.executable, "runs/run.py", "--cfg", str(project), *overrides(ranks, gpus), "OUTPUT_DIR",
-                          str(output)], cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                         env={**os.environ, "OMP_NUM_THREADS": "1"})
+    command_line = [sys.executable, "runs/run.py", "--cfg", str(project), *overrides(ranks, gpus), "OUTPUT_DIR",
+                    str(output)]
+    run = subprocess.Popen(command_line, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                           env={**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(project.parent)})
+    with ending(run):
+        text, _ = run.communicate()
     if run.returncode:
-        raise BenchmarkError(f"a run of {ranks} ranks ended with {run.returncode}: {run.stdout.strip()[-500:]}")
+        raise BenchmarkError(f"a run of {ranks} ranks ended with {run.returncode}: {text.strip()[-500:]}")
     records = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
     return ranks / next(r["seconds_an_iteration"] for r in records if r["kind"] == "train")
 
@@ -112,27 +117,22 @@ def measure(data: Path, done: Done = silent, *, counts: list[int], gpus: int, tu
                    for count in counts]
 
 
-def main() -> int:
-    """Print both figures and their ratio."""
+def main() -> None:
+    """Print both figures and their ratio. Raises BenchmarkError."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="directory of the rendered videos")
-    parser.add_argument("--ranks", type=int, default=2)
-    parser.add_argument("--iterations", type=int, default=60)
-    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--ranks", type=whole(2), default=2)
+    parser.add_argument("--iterations", type=whole(), default=60)
+    parser.add_argument("--turns", type=whole(), default=3)
     parser.add_argument("--gpus", action="store_true", help="each rank on a GPU of its own")
     arguments = parser.parse_args()
-    try:
-        found = in_turns(arguments.data, (1, arguments.ranks), turns=arguments.turns, iterations=arguments.iterations,
-                         gpus=arguments.ranks if arguments.gpus else 0)
-    except FewShotError as error:
-        sys.stderr.write(f"\n{described(error)}\n")
-        return 1
+    found = in_turns(arguments.data, (1, arguments.ranks), turns=arguments.turns, iterations=arguments.iterations,
+                     gpus=arguments.ranks if arguments.gpus else 0)
     one, many = (statistics.median(found[count]) for count in (1, arguments.ranks))
     ratios = ", ".join(f"{b / a:.2f}" for a, b in zip(found[1], found[arguments.ranks], strict=True))
     sys.stdout.write(f"one rank {one:.2f} episodes/s, {arguments.ranks} ranks {many:.2f}: {many / one:.2f} times "
                      f"(turn by turn {ratios})\n")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(main))

@@ -26,6 +26,8 @@ sys.path[0] = str(Path(__file__).resolve().parents[2])
 import torch  # noqa: E402
 
 from models.builder import build_model  # noqa: E402
+from runs.benchmarks.arguments import positive, whole  # noqa: E402
+from runs.benchmarks.ending import command  # noqa: E402
 from runs.benchmarks.hardware import NumberFormats, matmul_rate  # noqa: E402
 from runs.benchmarks.progress import Bar  # noqa: E402
 from runs.benchmarks.rows import LOWER, NEITHER, Done, Row, short, silent, table  # noqa: E402
@@ -46,7 +48,8 @@ from runs.benchmarks.steps import (  # noqa: E402
 )
 from runs.benchmarks.timing import seconds, threads  # noqa: E402
 from utils.config.schema import Config  # noqa: E402
-from utils.errors import BenchmarkError, FewShotError, described  # noqa: E402
+from utils.cores import cores  # noqa: E402
+from utils.errors import BenchmarkError  # noqa: E402
 from utils.launch import choose_device  # noqa: E402
 
 PEAK_SIZES = {"cpu": (1024, 2048), "cuda": (4096, 8192)}
@@ -179,13 +182,6 @@ def measure(done: Done = silent, *, repeats: int, least: float, peak_sizes: list
     return rows + memory_rows(tuple(bytes_of), chosen.device == "cuda") if memory else rows
 
 
-def _count(text: str) -> int:
-    """A whole number above 0."""
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"expected a whole number above 0, found {text!r}")
-    return int(text)
-
-
 def parse_arguments(arguments: list[str] | None = None) -> tuple[StepOptions, argparse.Namespace]:
     """(what is measured, how long)."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -194,34 +190,32 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[StepOptions, ar
                         "(default: ViT-B/16 on a GPU, else small)")
     for name, value, text in (("way", 5, "classes"), ("shot", 1, "supports a class"), ("query", 1, "queries a class"),
                               ("frames", 8, "frames a clip"), ("episodes", 1, "episodes of one step")):
-        parser.add_argument(f"--{name}", type=_count, default=value, help=text)
-    parser.add_argument("--size", type=_count, help="side of the pictures in pixels (default: the tower's)")
+        parser.add_argument(f"--{name}", type=whole(), default=value, help=text)
+    parser.add_argument("--size", type=whole(), help="side of the pictures in pixels (default: the tower's)")
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32")
     parser.add_argument("--channels-last", action=argparse.BooleanOptionalAction, help="of the step as it is")
     for name in ("compile", "grad-checkpoint"):
         parser.add_argument(f"--{name}", action="store_true", help="of the step as it is")
     parser.add_argument("--alignment", help="of the step as it is: otam, or otam_triton for a GPU")
-    parser.add_argument("--threads", type=_count, default=torch.get_num_threads(), help="of the CPU (default: torch's)")
+    parser.add_argument("--threads", type=whole(1, cores(), ", the cores of this machine"),
+                        default=torch.get_num_threads(), help="of the CPU (default: torch's)")
     parser.add_argument("--no-memory", action="store_true", help="measure speed only")
-    parser.add_argument("--repeats", type=_count, default=5, help="turns")
-    parser.add_argument("--seconds", type=float, default=1.0, help="of each way in a turn, at least")
+    parser.add_argument("--repeats", type=whole(), default=5, help="turns")
+    parser.add_argument("--seconds", type=positive, default=1.0, help="of each way in a turn, at least")
     parsed = parser.parse_args(arguments)
     default = default_options(parsed.device)
     given = {field.name: getattr(parsed, field.name) for field in fields(StepOptions)}
     return StepOptions(**{**given, "backbone": parsed.backbone or default.backbone, "device": default.device}), parsed
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Exit status 0, or 1 after a message."""
+def main(arguments: list[str] | None = None) -> None:
+    """Print the figures. Raises ConfigError, WeightsError, BenchmarkError."""
     options, parsed = parse_arguments(arguments)
     bar = Bar({"step": 1.0})
     try:
         rows = measure(bar.start("step"), repeats=parsed.repeats, least=parsed.seconds, cpu_threads=parsed.threads,
                        memory=not parsed.no_memory,
                        peak_sizes=list(PEAK_SIZES[options.device]), **asdict(options))
-    except FewShotError as error:
-        sys.stderr.write(f"\n{described(error)}\n")
-        return 1
     finally:
         bar.close()
     device = torch.cuda.get_device_name() if options.device == "cuda" else f"the CPU, threads: {parsed.threads}"
@@ -229,8 +223,7 @@ def main(arguments: list[str] | None = None) -> int:
                      f"{options.frames} frames, {options.precision}, on {device}\n\n")
     sys.stdout.write(table(("step", row) for row in rows) + "\nturn by turn, times as fast as written plainly: "
                      + ", ".join(map(short, rows[0].values)) + "\n")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(main))

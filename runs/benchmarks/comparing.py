@@ -49,6 +49,11 @@ def _judged(old: Row, new: Row, percent: float | None, threshold: float) -> str:
     return WORSE if (percent > 0) == (new.better == LOWER) else BETTER
 
 
+def is_judged(change: Change) -> bool:
+    """Whether both runs have the row, and it may be compared."""
+    return change.verdict in (WORSE, BETTER, NOISE, SAME)
+
+
 def same_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     """Whether two runs of a benchmark measured the same thing, for however long."""
     return all(old.get(name) == new.get(name) for name in {*old, *new} - set(EFFORT))
@@ -115,7 +120,7 @@ def in_words(old: Record, new: Record, found: list[Change], threshold: float = T
     columns = ("benchmark", "what", "old", "new", "unit", "change", "flag", "old spread", "new spread")
     count = {verdict: sum(change.verdict == verdict for change in found) for verdict in
              (WORSE, BETTER, NOISE, OTHER_MACHINE, OTHER_SETTINGS, OLD_ONLY, NEW_ONLY)}
-    judged = sum(change.verdict in (WORSE, BETTER, NOISE, SAME) for change in found)
+    judged = sum(map(is_judged, found))
     single = any(len(row.values) == 1 for change in found if change.verdict in (WORSE, BETTER)
                  for row in (change.old, change.new))
     beyond = f"more than {threshold:g} %"

@@ -3,6 +3,7 @@
 import datetime
 import json
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,6 +75,18 @@ def write_record(path: Path, record: Record) -> None:
         raise BenchmarkError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
+def check_writable(path: Path) -> None:
+    """Raises BenchmarkError where no file can be written there: told before minutes of measuring."""
+    if path.is_dir():
+        raise BenchmarkError(f"{path}: cannot be written: expected the name of a file, found a directory")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name[:50]}."):
+            pass
+    except OSError as error:
+        raise BenchmarkError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
 def read_record(path: Path) -> Record:
     """A run of the suite.
 
@@ -93,15 +106,52 @@ def read_record(path: Path) -> Record:
                              "measure anew with this checkout, or compare with the one that wrote it")
     try:
         return _record(content)
-    except (KeyError, TypeError, ValueError, AttributeError, BenchmarkError) as error:
-        what = f"no {error}" if isinstance(error, KeyError) else error
-        raise BenchmarkError(f"{path}: damaged: {what}") from error
+    except BenchmarkError as error:
+        raise BenchmarkError(f"{path}: damaged: {error}") from error
+
+
+KINDS = {dict: "an object", list: "a list", str: "a text", (int, float): "a number",
+         (str, type(None)): "a text or null"}
+
+
+def _part(content: Mapping[str, Any], key: str, kind: type | tuple[type, ...], where: str = "") -> Any:
+    """content[key], which is to be of one of KINDS. Raises BenchmarkError that names the part."""
+    if key not in content:
+        raise BenchmarkError(f"no {where + key!r}")
+    return _of(content[key], kind, where + key)
+
+
+def _of(value: Any, kind: type | tuple[type, ...], where: str) -> Any:
+    if not isinstance(value, kind) or isinstance(value, bool):
+        found = repr(value)
+        raise BenchmarkError(f"{where}: expected {KINDS[kind]}, found "
+                             f"{found if len(found) <= 60 else found[:57] + '...'}")
+    return value
+
+
+def _row(row: Any, where: str) -> Row:
+    _of(row, dict, where)
+    name, unit, better = (_part(row, key, str, f"{where}.") for key in ("name", "unit", "better"))
+    values = _part(row, "values", list, f"{where}.")
+    try:
+        return Row(name, unit, values, better)
+    except BenchmarkError as error:
+        raise BenchmarkError(f"{where}: {error}") from error
+
+
+def _finding(found: Any, where: str) -> Finding:
+    _of(found, dict, where)
+    rows = [_row(row, f"{where}.rows[{n}]") for n, row in enumerate(_part(found, "rows", list, f"{where}."))]
+    return Finding(_part(found, "settings", dict, f"{where}."), rows,
+                   float(_part(found, "seconds", (int, float), f"{where}.")))
 
 
 def _record(content: Mapping[str, Any]) -> Record:
-    findings = {}
-    for name, found in content["benchmarks"].items():
-        rows = [Row(row["name"], row["unit"], row["values"], row["better"]) for row in found["rows"]]
-        findings[name] = Finding(dict(found["settings"]), rows, float(found["seconds"]))
-    return Record(dict(content["machine"]), dict(content["versions"]), content["git_commit"], findings,
-                  dict(content["failed"]), str(content["created"]), list(content["command"]))
+    findings = {name: _finding(found, f"benchmarks.{name}")
+                for name, found in _part(content, "benchmarks", dict).items()}
+    failed = _part(content, "failed", dict)
+    for name in failed:
+        _part(failed, name, str, "failed.")
+    return Record(_part(content, "machine", dict), _part(content, "versions", dict),
+                  _part(content, "git_commit", (str, type(None))), findings, failed, _part(content, "created", str),
+                  _part(content, "command", list))

@@ -31,11 +31,21 @@ from runs.benchmarks import (  # noqa: E402
     bench_ranks,
     bench_step,
 )
-from runs.benchmarks.comparing import THRESHOLD, WORSE, changes, in_words  # noqa: E402
+from runs.benchmarks.arguments import not_negative  # noqa: E402
+from runs.benchmarks.comparing import THRESHOLD, WORSE, changes, in_words, is_judged  # noqa: E402
+from runs.benchmarks.ending import command  # noqa: E402
 from runs.benchmarks.progress import Bar  # noqa: E402
-from runs.benchmarks.record import Finding, Record, new_record, read_record, write_record  # noqa: E402
+from runs.benchmarks.record import (  # noqa: E402
+    Finding,
+    Record,
+    check_writable,
+    new_record,
+    read_record,
+    write_record,
+)
 from runs.benchmarks.rows import Done, table  # noqa: E402
-from utils.errors import FewShotError, described  # noqa: E402
+from utils.errors import BenchmarkError, FewShotError, described  # noqa: E402
+from utils.signals import Stopped, number_of  # noqa: E402
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +82,22 @@ SUITE = {
 
 def run_suite(names: Sequence[str], data: Path, out: Path, quick: bool) -> Record:
     """Measure and write, after every benchmark; one that cannot run here is listed with its reason."""
-    record, bar = new_record(), Bar({name: SUITE[name].weight[quick] for name in names})
-    for name in names:
-        try:
-            record.findings[name] = SUITE[name].measure(data, bar.start(name), quick)
-        except (FewShotError, OSError) as error:
-            record.failed[name] = described(error)
-            tqdm.write(f"{name}: {described(error)}", file=sys.stderr)
-        bar.end(name)
-        write_record(out, record)
-    bar.close()
+    record, bar, written = new_record(), Bar({name: SUITE[name].weight[quick] for name in names}), False
+    try:
+        for name in names:
+            try:
+                record.findings[name] = SUITE[name].measure(data, bar.start(name), quick)
+            except (FewShotError, OSError) as error:
+                record.failed[name] = described(error)
+                tqdm.write(f"{name}: {described(error)}", file=sys.stderr)
+            bar.end(name)
+            write_record(out, record)
+            written = True
+    except KeyboardInterrupt as stop:
+        text = f"benchmarks that had ended are in {out}" if written else "no benchmark had ended, nothing was written"
+        raise Stopped(number_of(stop), text) from stop
+    finally:
+        bar.close()
     return record
 
 
@@ -105,8 +121,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
                         help="default: output/benchmarks.json")
     parser.add_argument("--read", type=Path, metavar="NEW.json", help="take this file's figures, measure nothing")
     parser.add_argument("--compare", type=Path, metavar="OLD.json", help="flag what has changed since")
-    parser.add_argument("--threshold", type=float, default=THRESHOLD, metavar="PERCENT", help="default: 5")
-    parser.add_argument("--strict", action="store_true", help="exit status 1 where --compare finds something worse")
+    parser.add_argument("--threshold", type=not_negative, default=THRESHOLD, metavar="PERCENT", help="default: 5")
+    parser.add_argument("--strict", action="store_true", help="exit status 1 where --compare finds something worse, "
+                        "or nothing that it can judge")
     parsed = parser.parse_args(arguments)
     if parsed.strict and not parsed.compare:
         parser.error("--strict needs --compare OLD.json")
@@ -116,34 +133,32 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 def suite(parsed: argparse.Namespace) -> int:
     """Measure or read, print, compare; the exit status. Raises BenchmarkError."""
     old = read_record(parsed.compare) if parsed.compare else None  # before minutes of measuring
+    if not parsed.read:
+        check_writable(parsed.out)
     record = read_record(parsed.read) if parsed.read else run_suite(parsed.only, parsed.data, parsed.out, parsed.quick)
     if record.findings:
         sys.stdout.write(table(record.rows()))
     for name, reason in record.failed.items():
         sys.stdout.write(f"{name}: not measured: {reason}\n")
     sys.stdout.write("" if parsed.read else f"\nWritten to {parsed.out}\n")
-    worse = False
+    failed = bool(record.failed and not parsed.read)
     if old is not None:
         found = list(changes(old, record, parsed.threshold))
         sys.stdout.write("\n" + in_words(old, record, found, parsed.threshold))
-        worse = any(change.verdict == WORSE for change in found)
-    return int(bool(record.failed and not parsed.read) or (worse and parsed.strict))
+        if parsed.strict and not any(map(is_judged, found)):
+            raise BenchmarkError(f"--strict: nothing was compared: none of the {len(found)} rows could be judged "
+                                 f"against {parsed.compare}")
+        failed |= parsed.strict and any(change.verdict == WORSE for change in found)
+    return int(failed)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status 0; 1 after a message, where a benchmark gave no figures, or where --strict says so."""
+    """Exit status 0; 1 where a benchmark gave no figures, or where --strict says so. Raises BenchmarkError."""
     parsed = parse_arguments(arguments)
     logging.getLogger().setLevel(logging.WARNING)
     warnings.simplefilter("ignore", FutureWarning)
-    try:
-        return suite(parsed)
-    except FewShotError as error:
-        sys.stderr.write(f"\n{described(error)}\n")
-        return 1
-    except KeyboardInterrupt:
-        sys.stderr.write(f"\nStopped; benchmarks that had ended are in {parsed.out}\n")
-        return 130
+    return suite(parsed)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(main))

@@ -18,6 +18,7 @@ from models.builder import build_criterion, build_model
 from models.clip import tower_config
 from models.heads.clip_fsar import ClipFsar, FewShotModel
 from runs.benchmarks.bench_alignment import both_directions
+from runs.benchmarks.ending import deaf_to_interrupts, ending_workers
 from runs.benchmarks.hardware import peak_memory
 from runs.complexity import module_flops
 from runs.learner import Learner, Place
@@ -181,13 +182,12 @@ def step_flops(cfg: Config, options: StepOptions) -> float:
     return 2.0 * 3 * adds * options.episodes
 
 
-def _memory(options: StepOptions, pairs: Sequence[str], plain: bool) -> float:
+def _memory(options: StepOptions, pairs: Sequence[str], plain: bool, scratch: Path) -> float:
     """Bytes of two steps at their highest, after one that fills the optimizer's state. In a process of its own."""
-    with tempfile.TemporaryDirectory() as scratch:
-        cfg = configuration(options, pairs, Path(scratch))
-        step = (written_plainly if plain else as_it_is)(cfg, random_episodes(options, cfg))
-        step()
-        return peak_memory(lambda: (step(), step()), choose_device(cfg.NUM_GPUS))
+    cfg = configuration(options, pairs, scratch)
+    step = (written_plainly if plain else as_it_is)(cfg, random_episodes(options, cfg))
+    step()
+    return peak_memory(lambda: (step(), step()), choose_device(cfg.NUM_GPUS))
 
 
 def step_memory(options: StepOptions, plain: bool) -> float:
@@ -197,9 +197,13 @@ def step_memory(options: StepOptions, plain: bool) -> float:
     """
     pairs = PLAIN if plain else overrides(options)
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
+    with (tempfile.TemporaryDirectory() as scratch,
+          concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool):
         try:
-            return pool.submit(_memory, options, pairs, plain).result()
+            with ending_workers():
+                with deaf_to_interrupts():
+                    found = pool.submit(_memory, options, pairs, plain, Path(scratch))
+                return found.result()
         except BrokenProcessPool as error:
             raise BenchmarkError(f"a training step of {options.clips} clips was ended by the system, which has likely "
                                  f"too little memory for it; {LESS}") from error

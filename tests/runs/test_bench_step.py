@@ -5,11 +5,13 @@ import pickle
 import time
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, replace
+from functools import partial
 
 import pytest
 import torch
 
 from runs.benchmarks import bench_step, hardware, steps
+from runs.benchmarks.ending import command
 from runs.benchmarks.steps import StepOptions
 from tests.conftest import TINY_TOWER
 from utils.errors import BenchmarkError, ConfigError
@@ -106,9 +108,10 @@ def test_memory_of_a_step_in_a_process_of_its_own(tiny, monkeypatch):
 
 
 def test_wrong_options_of_a_step_are_one_message(tiny, tmp_path, capsys):
-    assert bench_step.main(["--device", "cpu", "--backbone", "RN51"]) == 1
+    assert command(partial(bench_step.main, ["--device", "cpu", "--backbone", "RN51"])) == 1
     assert "found 'RN51'" in capsys.readouterr().err
-    assert bench_step.main(["--device", "cpu", "--backbone", tiny.backbone, "--way", "1"]) == 1
+    wrong = ["--device", "cpu", "--backbone", tiny.backbone, "--way", "1"]
+    assert command(partial(bench_step.main, wrong)) == 1
     assert "TRAIN.WAY" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         bench_step.main(["--episodes", "0"])

@@ -135,11 +135,19 @@ def _damaged(change) -> str:
     ('{"accuracy": 1}', "found another file .its format is not 'clip-fsar-benchmarks'"),
     (_damaged(lambda c: c.update(version=2)), "expected version 1 of the format, found 2: measure anew"),
     (_damaged(lambda c: c.pop("machine")), "damaged: no 'machine'"),
-    (_damaged(lambda c: c.update(benchmarks=[])), "damaged: "),
+    (_damaged(lambda c: c.update(benchmarks=[])), r"damaged: benchmarks: expected an object, found \[\]"),
+    (_damaged(lambda c: c.update(machine="abc")), "damaged: machine: expected an object, found 'abc'"),
+    (_damaged(lambda c: c.update(versions=[["a"]])), "damaged: versions: expected an object, found "),
+    (_damaged(lambda c: c.update(failed={"a": 3})), "damaged: failed.a: expected a text, found 3"),
+    (_damaged(lambda c: c["benchmarks"].update(step=[])), "damaged: benchmarks.step: expected an object, found "),
+    (_damaged(lambda c: c["benchmarks"]["decode"].pop("rows")), "damaged: no 'benchmarks.decode.rows'"),
+    (_damaged(lambda c: c["benchmarks"]["decode"]["rows"][0].pop("unit")), r"no 'benchmarks.decode.rows\[0\].unit'"),
     (_damaged(lambda c: c["benchmarks"]["decode"]["rows"][0].update(values=[float("nan")])),
-     "damaged: a: values: expected one or more finite numbers, found nan"),
-    (_damaged(lambda c: c["benchmarks"]["decode"]["rows"].append(3)), "damaged: "),
-    (_damaged(lambda c: c["benchmarks"]["decode"].update(seconds="x")), "damaged: "),
+     r"damaged: benchmarks.decode.rows\[0\]: a: values: expected one or more finite numbers, found nan"),
+    (_damaged(lambda c: c["benchmarks"]["decode"]["rows"].append(3)),
+     r"benchmarks.decode.rows\[1\]: expected an object, found 3"),
+    (_damaged(lambda c: c["benchmarks"]["decode"].update(seconds="x")),
+     "damaged: benchmarks.decode.seconds: expected a number, found 'x'"),
 ])
 def test_files_that_are_no_record(tmp_path, text, message):
     path = tmp_path / "a.json"

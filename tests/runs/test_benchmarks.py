@@ -3,7 +3,7 @@
 import json
 import math
 import shutil
-import subprocess
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -18,6 +18,7 @@ from runs.benchmarks import (
     long_clips,
     run,
 )
+from runs.benchmarks.ending import command
 from runs.benchmarks.record import read_record
 from runs.benchmarks.rows import Row
 from runs.benchmarks.steps import StepOptions
@@ -103,8 +104,8 @@ def test_ranks(tmp_path, monkeypatch):
 
 
 def test_a_run_of_ranks_that_fails_is_told(tmp_path, monkeypatch):
-    failed = subprocess.CompletedProcess([], 1, "LaunchError: no such port")
-    monkeypatch.setattr(bench_ranks.subprocess, "run", lambda *_, **__: failed)
+    failed = SimpleNamespace(returncode=1, communicate=lambda: ("LaunchError: no such port", None), poll=lambda: 1)
+    monkeypatch.setattr(bench_ranks.subprocess, "Popen", lambda *_, **__: failed)
     with pytest.raises(BenchmarkError, match="a run of 2 ranks ended with 1: LaunchError: no such port"):
         bench_ranks.episodes_a_second(tmp_path / "x.yaml", 2, tmp_path)
 
@@ -167,7 +168,8 @@ def test_compare_flags_and_strict_exits(suite, tmp_path, capsys):
 
 
 def test_a_wrong_file_is_told_before_anything_is_measured(suite, tmp_path, capsys):
-    assert run.main(["--compare", str(tmp_path / "none.json"), "--out", str(tmp_path / "a.json")]) == 1
+    wrong = ["--compare", str(tmp_path / "none.json"), "--out", str(tmp_path / "a.json")]
+    assert command(partial(run.main, wrong)) == 1
     assert "none.json: cannot be read" in capsys.readouterr().err and suite["measured"] == 0
 
 

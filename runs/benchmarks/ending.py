@@ -1,0 +1,80 @@
+"""How the benchmarks' commands end: a message and an exit status, no process and no file of theirs left."""
+
+import multiprocessing
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import psutil
+
+from utils.errors import FewShotError, described
+from utils.signals import Stopped, number_of, stop_at_once
+
+WAIT_SECONDS = 10  # for processes that were killed
+
+
+def command(main: Callable[[], int | None]) -> int:
+    """Exit status of a command: main's, 1 after an error's message, 130 or 143 after SIGINT or SIGTERM."""
+    try:
+        with stop_at_once():
+            return main() or 0
+    except (FewShotError, OSError) as error:
+        sys.stderr.write(f"\n{described(error)}\n")
+        return 1
+    except KeyboardInterrupt as stop:
+        sys.stderr.write(f"\n{stop if isinstance(stop, Stopped) else Stopped(number_of(stop))}\n")
+        return 128 + number_of(stop)
+
+
+def end_family(number: int) -> None:
+    """Kill a process and all its descendants, and wait until they are gone."""
+    try:
+        first = psutil.Process(number)
+        family = [first, *first.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return
+    for one in family:
+        try:
+            one.kill()
+        except psutil.NoSuchProcess:  # it ended with its parent
+            continue
+    psutil.wait_procs(family, timeout=WAIT_SECONDS)
+
+
+@contextmanager
+def ending(process: subprocess.Popen) -> Iterator[None]:
+    """After this block the process and its descendants are gone, however the block ends."""
+    try:
+        yield
+    finally:
+        if process.poll() is None:
+            end_family(process.pid)
+            process.wait()
+
+
+@contextmanager
+def ending_workers() -> Iterator[None]:
+    """Kill the processes that multiprocessing started in this block if it ends early: a pool would wait for them."""
+    before = set(multiprocessing.active_children())
+    try:
+        yield
+    except BaseException:
+        for child in set(multiprocessing.active_children()) - before:
+            end_family(child.pid)
+        raise
+
+
+@contextmanager
+def deaf_to_interrupts() -> Iterator[None]:
+    """Processes started in this block never see SIGINT, which a terminal sends to all: their parent ends them. One that
+    comes to this process meanwhile is handled after the block."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
