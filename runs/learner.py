@@ -78,6 +78,11 @@ def nonfinite(losses: dict[str, float], iteration: int, lr: float, videos: str) 
                               "where it happens again and again, the learning rate is likely too high.")
 
 
+def _totals(losses: Sequence[dict[str, Tensor]]) -> list[Tensor]:
+    """The loss of each episode."""
+    return [sum(one.values()) for one in losses]
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where a pass stands, for seeds and messages: number of its first episode, of rank 0; its first iteration; the
@@ -113,7 +118,7 @@ class Learner:
         with compiling(), products_of(self.options.precision):
             numbers = [place.episode + i * self.ranks.world + self.ranks.rank for i in range(len(episodes))]
             losses, correct = self._forward(episodes, numbers)
-            totals = [sum(one.values()) for one in losses]
+            totals = _totals(losses)
             figures = torch.stack([torch.stack([total.detach(), c.float().mean(), *(x.detach() for x in one.values())])
                                    for total, c, one in zip(totals, correct, losses, strict=True)])
             found = self._of_all(figures, len(episodes))  # [iteration][rank] -> [total, accuracy, each loss]
@@ -123,11 +128,13 @@ class Learner:
                     if not (of if self.options.batch_over_ranks else of & {self.ranks.rank})]
             if 0 < len(kept) < len(episodes) and not has_batch_statistics(self.model):
                 # What is not finite went through the same pass, and would spoil gradients where it counts nothing.
-                losses, _ = self._forward([episodes[i] for i in kept], [numbers[i] for i in kept])
-                totals, kept = [sum(one.values()) for one in losses], list(range(len(kept)))
-            if kept:
+                again, _ = self._forward([episodes[i] for i in kept], [numbers[i] for i in kept])
+                counted = _totals(again)
+            else:
+                counted = [totals[i] for i in kept]
+            if counted:
                 with phase("backward"):
-                    self.scaler.scale(sum(totals[i] for i in kept)).backward()
+                    self.scaler.scale(sum(counted)).backward()
         rows = [row for of_ranks in found for row in of_ranks]
         means = [sum(column) / len(rows) for column in zip(*rows, strict=True)]
         return Outcome([row[0] for row in rows if math.isfinite(row[0])], [row[1] for row in rows],

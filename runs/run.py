@@ -8,10 +8,9 @@ from pathlib import Path
 # The generic package names (datasets, models, utils) must resolve to this checkout, whatever else is installed.
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from utils.command import command  # noqa: E402
 from utils.config import resolve_config  # noqa: E402
 from utils.config.show import describe_notes, format_config  # noqa: E402
-from utils.errors import FewShotError, described  # noqa: E402
-from utils.signals import Stopped, number_of, stop_at_once  # noqa: E402
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -35,23 +34,18 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Exit status 0, 1 after a message that says what to do, 130 or 143 after SIGINT or SIGTERM."""
     parsed = parse_arguments(arguments)
-    try:
+
+    def run() -> None:
         resolved = resolve_config(parsed.cfg, parsed.overrides)
         if parsed.print_config:
             sys.stdout.write(format_config(resolved))
             sys.stderr.write(describe_notes(resolved))
-            return 0
-        with stop_at_once():
-            from runs.launching import launch  # torch and the data sets load only when there is something to run
+            return
+        from runs.launching import launch  # torch and the data sets load only when there is something to run
 
-            launch(resolved, parsed.overrides, sys.argv[1:] if arguments is None else arguments, parsed.profile)
-    except (FewShotError, OSError) as error:
-        sys.stderr.write(f"\n{described(error)}\n")
-        return 1
-    except KeyboardInterrupt as stop:
-        sys.stderr.write(f"\n{stop if isinstance(stop, Stopped) else Stopped(number_of(stop))}\n")
-        return 128 + number_of(stop)
-    return 0
+        launch(resolved, parsed.overrides, sys.argv[1:] if arguments is None else arguments, parsed.profile)
+
+    return command(run)
 
 
 if __name__ == "__main__":

@@ -70,7 +70,8 @@ def passes(episodes: Iterable[Episode], options: LoopOptions, progress: Progress
 
 
 def train(learner: Learner, episodes: Iterable[Episode], schedule: Schedule, hooks: Hooks, progress: Progress) -> None:
-    """Train from progress.iteration to options.iterations; `episodes` are this rank's, from the same place on.
+    """Train from progress.iteration to options.iterations; `episodes` are this rank's, on its device, from the same
+    place on.
 
     Gradients of `iterations_a_step` iterations add up to one optimizer step. Raises as Learner.learn.
     """
@@ -82,8 +83,7 @@ def train(learner: Learner, episodes: Iterable[Episode], schedule: Schedule, hoo
         count = len(group)
         lr = schedule(progress.iteration + count - 1)
         set_lr(learner.optimizer, lr)
-        outcome = learner.learn([episode.to(learner.device) for episode in group],
-                                Place(progress.episodes, progress.iteration, lr, progress.skipped))
+        outcome = learner.learn(group, Place(progress.episodes, progress.iteration, lr, progress.skipped))
         progress.iteration += count
         progress.episodes += count * ranks.world
         progress.skipped += outcome.skipped

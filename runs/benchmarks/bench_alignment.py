@@ -18,9 +18,9 @@ from torch import Tensor  # noqa: E402
 
 from models.alignment import otam_distance  # noqa: E402
 from runs.benchmarks.arguments import whole  # noqa: E402
-from runs.benchmarks.ending import command  # noqa: E402
 from runs.benchmarks.rows import LOWER, Done, Row, silent  # noqa: E402
 from runs.benchmarks.timing import Work, least_in_turns  # noqa: E402
+from utils.command import command  # noqa: E402
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 CUDA_FRAMES = (8, 16, 32, 64)

@@ -21,7 +21,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[2])
 import numpy as np  # noqa: E402
 
 from runs.benchmarks.arguments import whole  # noqa: E402
-from runs.benchmarks.ending import command  # noqa: E402
+from utils.command import command  # noqa: E402
 
 T = 8
 Reader = Callable[[int, list[int]], list[bytes]]

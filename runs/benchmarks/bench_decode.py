@@ -24,22 +24,18 @@ from datasets.builder import SplitData, build_split  # noqa: E402
 from datasets.decoding import DECODERS  # noqa: E402
 from datasets.frame_codec import QUALITY  # noqa: E402
 from runs.benchmarks.arguments import whole  # noqa: E402
-from runs.benchmarks.ending import command  # noqa: E402
 from runs.benchmarks.long_clips import render_long_clips  # noqa: E402
 from runs.benchmarks.rows import LOWER, Done, Row, silent  # noqa: E402
 from runs.benchmarks.timing import threads  # noqa: E402
+from runs.benchmarks.towers import small_resnet  # noqa: E402
 from runs.prepare import main as prepare  # noqa: E402
+from utils.command import command  # noqa: E402
 from utils.config import load_config  # noqa: E402
 from utils.config.schema import Config  # noqa: E402
 from utils.errors import BenchmarkError, FewShotError  # noqa: E402
 from utils.seed import numpy_generator  # noqa: E402
 
 CLASSES, CLIPS = 2, 4
-TOWER = {
-    "embed_dim": 128, "quick_gelu": True,
-    "vision_cfg": {"image_size": 224, "layers": [1, 1, 1, 1], "width": 16, "head_width": 64},
-    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2},
-}
 PROJECT = """
 PROTOCOL: upstream
 NUM_GPUS: 0
@@ -57,7 +53,7 @@ def project(data: Path, scratch: Path, episodes: int) -> Path:
     paths = render_long_clips(data, CLASSES * CLIPS)
     lines = [f"test{n % CLASSES}//{path.name}\n" for n, path in enumerate(paths)]
     (data / "test_few_shot.txt").write_text("".join(lines), encoding="utf-8")
-    (scratch / "tower.json").write_text(json.dumps(TOWER))
+    (scratch / "tower.json").write_text(json.dumps(small_resnet(224, 1, 16)))
     path = scratch / "project.yaml"
     path.write_text(PROJECT.format(scratch=scratch, data=data, episodes=episodes))
     return path

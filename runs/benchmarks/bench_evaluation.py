@@ -21,19 +21,16 @@ from datasets.synthetic import SPLITS, class_names, render_demo  # noqa: E402
 from models.builder import build_model  # noqa: E402
 from models.heads.clip_fsar import FewShotModel  # noqa: E402
 from runs.benchmarks.arguments import whole  # noqa: E402
-from runs.benchmarks.ending import command  # noqa: E402
 from runs.benchmarks.rows import LOWER, Done, Row, silent  # noqa: E402
+from runs.benchmarks.towers import small_resnet  # noqa: E402
 from runs.evaluate import Evaluation, Evaluator, Places, score_places  # noqa: E402
 from runs.feature_store import FeatureStore, clip_features  # noqa: E402
+from utils.command import command  # noqa: E402
 from utils.config import load_config  # noqa: E402
 from utils.config.schema import Config  # noqa: E402
 
 CLASSES, CLIPS, WIDTH = 24, 100, 1024
-TOWER = {
-    "embed_dim": 128, "quick_gelu": True,
-    "vision_cfg": {"image_size": 160, "layers": [2, 2, 2, 2], "width": 32, "head_width": 64},
-    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2},
-}
+TOWER = small_resnet(160, 2, 32)
 PROJECT = """
 PROTOCOL: clean
 NUM_GPUS: 0

@@ -22,9 +22,9 @@ from datasets.builder import build_loader, build_split  # noqa: E402
 from models.builder import build_model  # noqa: E402
 from runs.benchmarks.arguments import whole  # noqa: E402
 from runs.benchmarks.bench_decode import caches, decoders, lines, parser, project  # noqa: E402
-from runs.benchmarks.ending import command  # noqa: E402
 from runs.benchmarks.rows import LOWER, Done, Row, silent  # noqa: E402
 from runs.benchmarks.timing import seconds, threads  # noqa: E402
+from utils.command import command  # noqa: E402
 from utils.config.schema import Config  # noqa: E402
 
 PLACES = ("on these cores", "elsewhere")  # of the model; elsewhere (a GPU) is a wait of as long

@@ -24,16 +24,15 @@ import torch  # noqa: E402
 
 from datasets.synthetic import SPLITS, class_names, render_demo  # noqa: E402
 from runs.benchmarks.arguments import whole  # noqa: E402
-from runs.benchmarks.ending import command, ending  # noqa: E402
+from runs.benchmarks.ending import ending  # noqa: E402
 from runs.benchmarks.rows import Done, Row, silent  # noqa: E402
+from runs.benchmarks.towers import SMALL_VIT  # noqa: E402
+from utils.command import command  # noqa: E402
 from utils.cores import cores  # noqa: E402
 from utils.errors import BenchmarkError  # noqa: E402
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-CLASSES, CLIPS, SIZE = 8, 12, 112
-TOWER = {"embed_dim": 128, "quick_gelu": True,
-         "vision_cfg": {"image_size": SIZE, "layers": 4, "width": 192, "head_width": 64, "patch_size": 16},
-         "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 1, "layers": 1}}
+CLASSES, CLIPS, SIZE = 8, 12, SMALL_VIT["vision_cfg"]["image_size"]
 PROJECT = """
 NUM_GPUS: 0
 LOG_PERIOD: {iterations}
@@ -51,7 +50,7 @@ VIDEO: {{HEAD: {{BACKBONE_NAME: {tower}, BACKBONE_WEIGHTS: random}}}}
 def write_project(scratch: Path, data: Path, iterations: int) -> Path:
     """The project file."""
     tower, project = scratch / "tower.json", scratch / "project.yaml"
-    tower.write_text(json.dumps(TOWER))
+    tower.write_text(json.dumps(SMALL_VIT))
     names = {split: json.dumps(class_names(split)[:CLASSES]) for split in SPLITS}
     project.write_text(PROJECT.format(data=data, tower=tower, size=SIZE, iterations=iterations, **names))
     return project

@@ -27,8 +27,7 @@ import torch  # noqa: E402
 
 from models.builder import build_model  # noqa: E402
 from runs.benchmarks.arguments import positive, whole  # noqa: E402
-from runs.benchmarks.ending import command  # noqa: E402
-from runs.benchmarks.hardware import NumberFormats, matmul_rate  # noqa: E402
+from runs.benchmarks.hardware import matmul_rate  # noqa: E402
 from runs.benchmarks.progress import Bar  # noqa: E402
 from runs.benchmarks.rows import LOWER, NEITHER, Done, Row, short, silent, table  # noqa: E402
 from runs.benchmarks.steps import (  # noqa: E402
@@ -47,6 +46,7 @@ from runs.benchmarks.steps import (  # noqa: E402
     written_plainly,
 )
 from runs.benchmarks.timing import seconds, threads  # noqa: E402
+from utils.command import command  # noqa: E402
 from utils.config.schema import Config  # noqa: E402
 from utils.cores import cores  # noqa: E402
 from utils.errors import BenchmarkError  # noqa: E402
@@ -88,17 +88,15 @@ def alignment_of(cfg: Config, options: StepOptions) -> Step:
 class _Timer:
     """A work, and how often a turn calls it: for `least` seconds at least."""
 
-    def __init__(self, work: Step, device: torch.device, least: float, formats: NumberFormats):
-        self.work, self.device, self.formats = work, device, formats
-        with formats.inside():
-            for _ in range(WARM_UP - 1):
-                work()
-            self.calls = max(1, math.ceil(least / seconds(work, device)))
+    def __init__(self, work: Step, device: torch.device, least: float):
+        self.work, self.device = work, device
+        for _ in range(WARM_UP - 1):
+            work()
+        self.calls = max(1, math.ceil(least / seconds(work, device)))
 
     def seconds(self) -> float:
         """Of one call, the mean of a turn."""
-        with self.formats.inside():
-            return seconds(self.work, self.device, self.calls)
+        return seconds(self.work, self.device, self.calls)
 
 
 def turns_of(options: StepOptions, *, repeats: int, least: float, peak_sizes: tuple[int, ...],
@@ -106,13 +104,10 @@ def turns_of(options: StepOptions, *, repeats: int, least: float, peak_sizes: tu
     """(`repeats` turns of `least` seconds of each way, FLOP of a step)."""
     with tempfile.TemporaryDirectory() as scratch:
         cfg, plain_cfg = (configuration(options, pairs, Path(scratch)) for pairs in (overrides(options), PLAIN))
-        device, formats = choose_device(cfg.NUM_GPUS), NumberFormats.now()
-        episodes = random_episodes(options, cfg)
-        with formats.inside():  # what building the run's step sets is the step's, not the plain one's
-            ours = as_it_is(cfg, episodes)
-            own = NumberFormats.now()
-        timers = [_Timer(written_plainly(plain_cfg, episodes), device, least, formats),
-                  _Timer(ours, device, least, own), _Timer(alignment_of(cfg, options), device, least / 10, own)]
+        device, episodes = choose_device(cfg.NUM_GPUS), random_episodes(options, cfg)
+        timers = [_Timer(written_plainly(plain_cfg, episodes), device, least),
+                  _Timer(as_it_is(cfg, episodes), device, least),
+                  _Timer(alignment_of(cfg, options), device, least / 10)]
         turns = []
         for turn in range(repeats):
             found = [timer.seconds() for timer in timers]

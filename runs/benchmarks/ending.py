@@ -1,31 +1,14 @@
-"""How the benchmarks' commands end: a message and an exit status, no process and no file of theirs left."""
+"""How the benchmarks end what they started: no process of theirs is left, whatever ends them."""
 
 import multiprocessing
 import signal
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psutil
 
-from utils.errors import FewShotError, described
-from utils.signals import Stopped, number_of, stop_at_once
-
 WAIT_SECONDS = 10  # for processes that were killed
-
-
-def command(main: Callable[[], int | None]) -> int:
-    """Exit status of a command: main's, 1 after an error's message, 130 or 143 after SIGINT or SIGTERM."""
-    try:
-        with stop_at_once():
-            return main() or 0
-    except (FewShotError, OSError) as error:
-        sys.stderr.write(f"\n{described(error)}\n")
-        return 1
-    except KeyboardInterrupt as stop:
-        sys.stderr.write(f"\n{stop if isinstance(stop, Stopped) else Stopped(number_of(stop))}\n")
-        return 128 + number_of(stop)
 
 
 def end_family(number: int) -> None:

@@ -4,9 +4,7 @@ import math
 import platform
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,37 +13,10 @@ import torch
 
 from runs.benchmarks.timing import seconds
 from utils.cores import cores
+from utils.precision import products_of
 
 TYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 SAMPLE_SECONDS = 0.01
-
-
-@dataclass(frozen=True, slots=True)
-class NumberFormats:
-    """How float32 is multiplied: torch's matmul precision ("highest": float32), and TF32 in convolutions."""
-
-    matmul: str
-    convolutions: bool
-
-    @classmethod
-    def now(cls) -> "NumberFormats":
-        """As torch is set."""
-        return cls(torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32)
-
-    def apply(self) -> None:
-        """Set torch so."""
-        torch.set_float32_matmul_precision(self.matmul)
-        torch.backends.cudnn.allow_tf32 = self.convolutions
-
-    @contextmanager
-    def inside(self) -> Iterator[None]:
-        """torch set so inside, and as before after it."""
-        before = NumberFormats.now()
-        self.apply()
-        try:
-            yield
-        finally:
-            before.apply()
 
 
 def matmul_rate(precision: str, device: torch.device, sizes: tuple[int, ...], least: float = 0.2) -> float:
@@ -54,7 +25,7 @@ def matmul_rate(precision: str, device: torch.device, sizes: tuple[int, ...], le
     Each is multiplied for `least` seconds; tf32: float32 matrices with TF32 allowed.
     """
     best = 0.0
-    with NumberFormats("high" if precision == "tf32" else "highest", False).inside():
+    with products_of(precision):
         for size in sizes:
             a, b = (torch.randn(size, size, device=device).to(TYPES[precision]) for _ in range(2))
             out = torch.empty_like(a)

@@ -33,7 +33,6 @@ from runs.benchmarks import (  # noqa: E402
 )
 from runs.benchmarks.arguments import not_negative  # noqa: E402
 from runs.benchmarks.comparing import THRESHOLD, WORSE, changes, in_words, is_judged  # noqa: E402
-from runs.benchmarks.ending import command  # noqa: E402
 from runs.benchmarks.progress import Bar  # noqa: E402
 from runs.benchmarks.record import (  # noqa: E402
     Finding,
@@ -44,6 +43,7 @@ from runs.benchmarks.record import (  # noqa: E402
     write_record,
 )
 from runs.benchmarks.rows import Done, table  # noqa: E402
+from utils.command import command  # noqa: E402
 from utils.errors import BenchmarkError, FewShotError, described  # noqa: E402
 from utils.signals import Stopped, number_of  # noqa: E402
 

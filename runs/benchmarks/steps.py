@@ -20,6 +20,7 @@ from models.heads.clip_fsar import ClipFsar, FewShotModel
 from runs.benchmarks.bench_alignment import both_directions
 from runs.benchmarks.ending import deaf_to_interrupts, ending_workers
 from runs.benchmarks.hardware import peak_memory
+from runs.benchmarks.towers import SMALL_VIT
 from runs.complexity import module_flops
 from runs.learner import Learner, Place
 from runs.session import loop_options, optimizer_of
@@ -30,10 +31,7 @@ from utils.errors import BenchmarkError
 from utils.launch import choose_device
 from utils.seed import seed_everything
 
-SMALL = "small"  # what a CPU trains in a second: a ViT of 4 layers and 192 channels at 112 pixels
-TOWER = {"embed_dim": 128, "quick_gelu": True,
-         "vision_cfg": {"image_size": 112, "layers": 4, "width": 192, "head_width": 64, "patch_size": 16},
-         "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 1, "layers": 1}}
+SMALL = "small"  # towers.SMALL_VIT
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 CLASSES = 64  # training classes, as in Kinetics-100
 LR = 1e-5
@@ -98,7 +96,7 @@ def configuration(options: StepOptions, pairs: Sequence[str], scratch: Path) -> 
     backbone = options.backbone
     if backbone == SMALL:
         backbone = str(scratch / "small.json")
-        Path(backbone).write_text(json.dumps(TOWER))
+        Path(backbone).write_text(json.dumps(SMALL_VIT))
     size = options.size or tower_config(backbone)["vision_cfg"]["image_size"]
     names = [f"class {n}" for n in range(max(CLASSES, options.way))]
     project = scratch / "project.yaml"

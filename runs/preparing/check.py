@@ -34,6 +34,7 @@ from utils.config.schema import Config
 from utils.cores import cores
 from utils.episode import VideoRecord
 from utils.errors import AnnotationError, LaunchError
+from utils.files import whole_file
 
 FORMAT = 1  # raise it when the same file gives other facts
 LIMIT = 60.0  # seconds a file
@@ -106,9 +107,8 @@ class Progress:
                 entry = json.loads(line)
                 self.known[entry["key"]] = Facts(**entry["facts"])
         lines = [head, *(self._line(key, found) for key, found in self.known.items())]
-        part = path.with_name(f".{path.name}.part")
-        part.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        os.replace(part, path)
+        with whole_file(path) as part:
+            part.write_text("\n".join(lines) + "\n", encoding="utf-8")
         self.file: TextIO = open(path, "a", encoding="utf-8")  # noqa: SIM115 (open as long as the check runs)
 
     @staticmethod
@@ -209,9 +209,8 @@ def run(arguments: argparse.Namespace) -> int:
     facts, speed = _measure(lines, cfg, out, arguments)
     checked = Checked(manifest(lines, facts, cfg.DATA.NUM_INPUT_FRAMES), needs_of(cfg, arguments.splits),
                       cfg.DATA.NUM_INPUT_FRAMES, arguments.drop_short)
-    part = out / ".manifest.parquet.part"
-    checked.table.to_parquet(part, index=False)
-    os.replace(part, out / "manifest.parquet")
+    with whole_file(out / "manifest.parquet") as part:
+        checked.table.to_parquet(part, index=False)
     depth = "every frame" if arguments.every_frame else "one frame near the end (--every-frame: all)"
     text = page(checked, f"{speed}\nof each file {depth} was decoded")
     if arguments.write_lists:

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from runs.sweeps.grid import Combination
 from utils.cores import cores
+from utils.files import whole_file
 from utils.lock import lock_file
 from utils.signals import handling
 
@@ -126,9 +127,8 @@ def _finish(running: _Running) -> Failure | None:
     status = running.process.returncode
     running.lock.close()
     if status == 0:
-        temporary = running.combination.directory / f".{MARKER}.tmp"
-        temporary.write_text(marker_text(running.combination) + "\n", encoding="utf-8")
-        os.replace(temporary, running.combination.directory / MARKER)
+        with whole_file(running.combination.directory / MARKER) as part:
+            part.write_text(marker_text(running.combination) + "\n", encoding="utf-8")
         return None
     reason = f"exit status {status}" if status > 0 else f"killed by {signal.Signals(-status).name}"
     return Failure(running.combination, reason, last_lines(running.log, running.start))

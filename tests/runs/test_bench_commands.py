@@ -13,10 +13,10 @@ import psutil
 import pytest
 
 from runs.benchmarks import bench_ranks, bench_step, run
-from runs.benchmarks.ending import command
 from runs.benchmarks.record import Finding, Record, write_record
 from runs.benchmarks.rows import Row
 from tests.conftest import REPOSITORY, TINY_TOWER
+from utils.command import command
 from utils.errors import BenchmarkError
 from utils.signals import Stopped
 

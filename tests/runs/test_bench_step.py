@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from runs.benchmarks import bench_step, hardware, steps
-from runs.benchmarks.ending import command
 from runs.benchmarks.steps import StepOptions
 from tests.conftest import TINY_TOWER
+from utils.command import command
 from utils.errors import BenchmarkError, ConfigError
 
 CPU = torch.device("cpu")
@@ -133,6 +133,9 @@ def test_the_highest_memory_is_seen():
 
 
 def test_matmul_rate_leaves_the_number_formats_alone():
-    before = hardware.NumberFormats.now()
+    def formats() -> tuple[str, bool]:
+        return torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+
+    before = formats()
     assert hardware.matmul_rate("tf32", CPU, (32, 64), 0.001) > 0
-    assert hardware.NumberFormats.now() == before
+    assert formats() == before

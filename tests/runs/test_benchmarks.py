@@ -18,11 +18,11 @@ from runs.benchmarks import (
     long_clips,
     run,
 )
-from runs.benchmarks.ending import command
 from runs.benchmarks.record import read_record
 from runs.benchmarks.rows import Row
 from runs.benchmarks.steps import StepOptions
 from tests.conftest import TINY_TOWER
+from utils.command import command
 from utils.errors import BenchmarkError
 
 CPU = torch.device("cpu")
