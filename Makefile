@@ -14,7 +14,7 @@ $(VENV)/installed: setup.py pyproject.toml
 	touch $@
 
 demo: $(VENV)/installed
-	$(BIN)/python datasets/synthetic.py --out data/demo
+	$(BIN)/python runs/prepare.py demo --out data/demo
 	$(BIN)/python runs/run.py --cfg configs/projects/demo/CLIPFSAR_Demo_1shot.yaml
 
 test: $(VENV)/installed

@@ -38,7 +38,7 @@ setup(
     description="CLIP-guided prototype modulating for few-shot action recognition: a faithful re-implementation",
     license="Apache-2.0",
     python_requires=">=3.10,<3.14",
-    packages=find_packages(include=["datasets", "models", "models.*", "runs", "runs.*", "utils", "utils.*"]),
+    packages=find_packages(include=["datasets*", "models*", "runs*", "utils*"]),
     install_requires=[
         "torch>=2.4",
         "torchvision>=0.19",

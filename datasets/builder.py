@@ -11,11 +11,11 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from datasets.annotations import check_classes, file_stamp, list_hash, read_split_list, resolve_video
+from datasets.cache.store import FrameCache, Wanted, open_frame_cache
 from datasets.clips import ClipDataset, Clips
 from datasets.decoding import choose_decoder
 from datasets.episodes import EpisodeSampler
 from datasets.few_shot import DATASETS, FewShotDataset
-from datasets.frame_cache import FrameCache, Wanted, open_frame_cache
 from datasets.frame_sampling import frames_are_drawn, sample_frames
 from datasets.raw_episode import RawEpisode
 from datasets.transforms import (

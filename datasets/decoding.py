@@ -6,7 +6,7 @@ decoder). `choose_decoder` turns "auto" into one of them.
 
 The same index is the same frame in decord, torchcodec and pyav, to the last bit where they were compared (H.264 in MP4
 and Matroska, MPEG-4 in AVI, MP4 and Matroska, VP8 and VP9 in WebM, with and without B-frames, variable frame rate,
-rotated); what decord or torchcodec would get wrong is read by PyAV instead (datasets/fast_readers.py). Where not:
+rotated); what decord or torchcodec would get wrong is read by PyAV instead (datasets/readers/fast.py). Where not:
     open groups of pictures   After a jump, decord gives wrong frames right behind a keyframe (it lacks the frames that
                               they refer to). x264 and YouTube close their groups.
     header without a rate     torchcodec then measures one from the frames; pyav and decord guess.
@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.containers import container_problem
-from datasets.fast_readers import require_torchcodec, torchcodec_problem
-from datasets.readers import DECODERS, FOLDER_FPS, Clip, FolderClip
+from datasets.readers.containers import container_problem
+from datasets.readers.fast import require_torchcodec, torchcodec_problem
+from datasets.readers.sure import DECODERS, FOLDER_FPS, Clip, FolderClip
 from utils.errors import RegistryError, VideoDecodeError
 
 __all__ = ["AUTO", "DECODERS", "FOLDER_FPS", "Clip", "choose_decoder", "container_problem", "open_video", "read_frames"]

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from datasets.annotations import file_stamp, resolve_video
+from datasets.cache.store import FrameCache
 from datasets.decoding import Clip, open_video, read_frames
 from datasets.episodes import EpisodeSampler, draw_distinct, rank_indices
-from datasets.frame_cache import FrameCache
 from datasets.raw_episode import RawEpisode
 from datasets.transforms import ClipTransform
 from utils.episode import BadVideo, Episode, EpisodeSpec, VideoRecord

@@ -7,13 +7,13 @@ from functools import partial
 import torch
 from torch import nn
 
-import models.alignment
-import models.clip
+import models.encoders.clip
 import models.heads
-import models.modulator  # noqa: F401  (these imports fill the registries)
-from models.clip import Encoder
-from models.efficiency import checkpoint_blocks, has_batch_statistics
+import models.layers.alignment
+import models.layers.modulator  # noqa: F401  (these imports fill the registries)
+from models.encoders.clip import Encoder
 from models.heads.clip_fsar import FewShotModel, HeadOptions
+from models.layers.efficiency import checkpoint_blocks, has_batch_statistics
 from models.losses import Criterion, clip_fsar_criterion
 from models.registries import ALIGNMENTS, ENCODERS, HEADS, MODULATORS
 from utils.config.class_names import names_by_split

@@ -10,7 +10,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 
-from runs.predictions import FILE, read_predictions  # noqa: E402
+from runs.evaluation.predictions import FILE, read_predictions  # noqa: E402
 from utils.errors import FewShotError, ResultsError, described  # noqa: E402
 from utils.metrics import exact_mcnemar, mean_interval  # noqa: E402
 

@@ -12,6 +12,8 @@ from utils.errors import FewShotError, described  # noqa: E402
 
 # Command to (what it does, an example); its module is runs/preparing/<command>.py.
 COMMANDS: dict[str, tuple[str, str]] = {
+    "demo": ("render the demo's videos and split lists; nothing is downloaded",
+             "python runs/prepare.py demo --out data/demo"),
     "lists": ("make, import or fetch the split lists of a data set, checked",
               "python runs/prepare.py lists ucf101 --videos data/ucf101/videos"),
     "weights": ("fetch CLIP's weights, or take them from a file, checked",

@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
             sys.stdout.write(format_config(resolved))
             sys.stderr.write(describe_notes(resolved))
             return
-        from runs.launching import launch  # torch and the data sets load only when there is something to run
+        from runs.session.launch import launch  # torch and the data sets load only when there is something to run
 
         launch(resolved, parsed.overrides, sys.argv[1:] if arguments is None else arguments, parsed.profile)
 

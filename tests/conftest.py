@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from datasets.synthetic import class_names, render_demo
+from datasets.demo.render import class_names, render_demo
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TINY_TOWER = {

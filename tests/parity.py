@@ -21,13 +21,13 @@ if __name__ == "__main__":
 
 from datasets.frame_sampling import interval_indices
 from datasets.transforms import test_transform as make_test_transform
-from models.alignment import otam_distance
-from models.alignment.otam import soft_alignment
-from models.clip import build_towers
+from models.encoders.clip import build_towers
 from models.heads.clip_fsar import ClipFsar, FewShotModel, HeadOptions
+from models.layers.alignment import otam_distance
+from models.layers.alignment.otam import soft_alignment
+from models.layers.modulator import TemporalTransformer
+from models.layers.similarity import cos_similarity
 from models.losses import clip_fsar_criterion
-from models.modulator import TemporalTransformer
-from models.similarity import cos_similarity
 from utils.checkpoint import atomic_save, load_weights
 from utils.config import load_config
 from utils.episode import Episode
@@ -206,7 +206,7 @@ def schedule_rows(content: dict) -> Iterator[Row]:
 def group_rows(content: dict, name: str) -> Iterator[Row]:
     """Names, order and weight decay of the published parameter groups; state names and shapes."""
     backbone = "RN50" if "RN50" in name else "ViT-B/16"
-    from models.clip import tower_config as named_config
+    from models.encoders.clip import tower_config as named_config
     with torch.device("meta"):
         config = named_config(backbone)
         model = FewShotModel(ClipFsar(backbone=build_towers(config).visual,

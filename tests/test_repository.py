@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from datasets.synthetic import class_names
+from datasets.demo.render import class_names
 from tests.conftest import REPOSITORY
 
 CODE = [p for room in ("datasets", "models", "runs", "utils") for p in sorted((REPOSITORY / room).rglob("*.py"))]

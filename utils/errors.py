@@ -50,6 +50,10 @@ class VideoDecodeError(FewShotError):
         return type(self), (self.path, self.reason)
 
 
+class DemoError(FewShotError, ValueError):
+    """Settings that the demo's videos cannot be rendered with: names the setting, and what was expected."""
+
+
 class WorkerError(FewShotError):
     """A loader worker that was killed, or that found no room in shared memory: names what happened and what to do."""
 

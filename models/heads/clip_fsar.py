@@ -21,10 +21,10 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from models.efficiency import has_batch_statistics
-from models.prototypes import class_means
+from models.layers.efficiency import has_batch_statistics
+from models.layers.prototypes import class_means
+from models.layers.similarity import cos_similarity
 from models.registries import HEADS
-from models.similarity import cos_similarity
 from utils.episode import ClipFeatures, Episode, EpisodeOutput, FeatureBatch
 from utils.errors import EpisodeError
 from utils.phases import phase

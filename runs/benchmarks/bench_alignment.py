@@ -16,7 +16,7 @@ import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 from torch import Tensor  # noqa: E402
 
-from models.alignment import otam_distance  # noqa: E402
+from models.layers.alignment import otam_distance  # noqa: E402
 from runs.benchmarks.arguments import whole  # noqa: E402
 from runs.benchmarks.rows import LOWER, Done, Row, silent  # noqa: E402
 from runs.benchmarks.timing import Work, least_in_turns  # noqa: E402
@@ -27,7 +27,7 @@ CUDA_FRAMES = (8, 16, 32, 64)
 
 
 def cell_by_cell(costs: Tensor, smoothing: float = 0.5) -> Tensor:
-    """The recursion of models/alignment/otam.py, one cell after the other, in one direction. [..., L, M] -> [...]"""
+    """The recursion of layers/alignment/otam.py, one cell after the other, in one direction. [..., L, M] -> [...]"""
     padded = F.pad(costs, (1, 1))
     rows, columns = padded.shape[-2:]
     table = [[torch.zeros_like(padded[..., 0, 0])] * columns for _ in range(rows)]

@@ -19,7 +19,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 import psutil  # noqa: E402
 
-from datasets.synthetic import SPLITS, class_names, render_demo  # noqa: E402
+from datasets.demo.render import SPLITS, class_names, render_demo  # noqa: E402
 from runs.benchmarks.ending import ending  # noqa: E402
 from utils.command import command  # noqa: E402
 

@@ -2,7 +2,7 @@
 
 python runs/benchmarks/bench_container.py    (LMDB and WebDataset are measured where they are installed)
 
-One file read by position (datasets/frame_cache.py), one memory-mapped file, LMDB, WebDataset; JPEG frames of random
+One file read by position (datasets/cache/store.py), one memory-mapped file, LMDB, WebDataset; JPEG frames of random
 bytes, nothing decoded, all in the page cache. WebDataset gives samples in order only: a clip costs reading its video.
 """
 

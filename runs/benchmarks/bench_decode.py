@@ -21,8 +21,8 @@ sys.path[0] = str(Path(__file__).resolve().parents[2])
 import numpy as np  # noqa: E402
 
 from datasets.builder import SplitData, build_split  # noqa: E402
+from datasets.cache.codec import QUALITY  # noqa: E402
 from datasets.decoding import DECODERS  # noqa: E402
-from datasets.frame_codec import QUALITY  # noqa: E402
 from runs.benchmarks.arguments import whole  # noqa: E402
 from runs.benchmarks.long_clips import render_long_clips  # noqa: E402
 from runs.benchmarks.rows import LOWER, Done, Row, silent  # noqa: E402

@@ -17,14 +17,14 @@ sys.path[0] = str(Path(__file__).resolve().parents[2])
 import torch  # noqa: E402
 
 from datasets.builder import build_split  # noqa: E402
-from datasets.synthetic import SPLITS, class_names, render_demo  # noqa: E402
+from datasets.demo.render import SPLITS, class_names, render_demo  # noqa: E402
 from models.builder import build_model  # noqa: E402
 from models.heads.clip_fsar import FewShotModel  # noqa: E402
 from runs.benchmarks.arguments import whole  # noqa: E402
 from runs.benchmarks.rows import LOWER, Done, Row, silent  # noqa: E402
 from runs.benchmarks.towers import small_resnet  # noqa: E402
-from runs.evaluate import Evaluation, Evaluator, Places, score_places  # noqa: E402
-from runs.feature_store import FeatureStore, clip_features  # noqa: E402
+from runs.evaluation.evaluate import Evaluation, Evaluator, Places, score_places  # noqa: E402
+from runs.evaluation.features import FeatureStore, clip_features  # noqa: E402
 from utils.command import command  # noqa: E402
 from utils.config import load_config  # noqa: E402
 from utils.config.schema import Config  # noqa: E402

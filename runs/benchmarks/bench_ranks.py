@@ -22,7 +22,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 import torch  # noqa: E402
 
-from datasets.synthetic import SPLITS, class_names, render_demo  # noqa: E402
+from datasets.demo.render import SPLITS, class_names, render_demo  # noqa: E402
 from runs.benchmarks.arguments import whole  # noqa: E402
 from runs.benchmarks.ending import ending  # noqa: E402
 from runs.benchmarks.rows import Done, Row, silent  # noqa: E402

@@ -11,7 +11,7 @@ from typing import Any
 
 from runs.benchmarks.hardware import machine
 from runs.benchmarks.rows import Row
-from runs.results import git_commit, versions, write_json
+from runs.evaluation.summary import git_commit, versions, write_json
 from utils.errors import BenchmarkError
 
 FORMAT, VERSION = "clip-fsar-benchmarks", 1

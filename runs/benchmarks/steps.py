@@ -15,15 +15,15 @@ from pathlib import Path
 import torch
 
 from models.builder import build_criterion, build_model
-from models.clip import tower_config
+from models.encoders.clip import tower_config
 from models.heads.clip_fsar import ClipFsar, FewShotModel
 from runs.benchmarks.bench_alignment import both_directions
 from runs.benchmarks.ending import deaf_to_interrupts, ending_workers
 from runs.benchmarks.hardware import peak_memory
 from runs.benchmarks.towers import SMALL_VIT
-from runs.complexity import module_flops
-from runs.learner import Learner, Place
-from runs.session import loop_options, optimizer_of
+from runs.session.session import loop_options, optimizer_of
+from runs.training.complexity import module_flops
+from runs.training.step import Learner, Place
 from utils.config import resolve_config
 from utils.config.schema import Config
 from utils.episode import Episode, EpisodeOutput
@@ -130,7 +130,7 @@ def _model(cfg: Config) -> FewShotModel:
 
 
 def as_it_is(cfg: Config, episodes: Sequence[Episode]) -> Step:
-    """A run's step on these episodes: what of runs/learner.py is used here, is used here only."""
+    """A run's step on these episodes: what of runs/training/step.py is used here, is used here only."""
     model = _model(cfg)
     learner = Learner(model, build_criterion(cfg), optimizer_of(cfg, model), loop_options(cfg), lambda episode: "",
                       choose_device(cfg.NUM_GPUS))

@@ -14,11 +14,11 @@ from tqdm import tqdm
 
 from datasets.annotations import list_hash, read_split_list, resolve_video
 from datasets.builder import list_file, split_frame_size
+from datasets.cache.codec import MODES, QUALITY, Codec
+from datasets.cache.index import Entry
+from datasets.cache.store import FrameCache
+from datasets.cache.writer import CacheWriter, Encoded, Job, encode_video, undecodable
 from datasets.decoding import choose_decoder, open_video, read_frames
-from datasets.frame_cache import FrameCache
-from datasets.frame_cache_writer import CacheWriter, Encoded, Job, encode_video, undecodable
-from datasets.frame_codec import MODES, QUALITY, Codec
-from datasets.frame_index import Entry
 from datasets.transforms import resize_frames
 from runs.preparing.pool import Failure, guarded
 from runs.preparing.split_lists import SPLITS

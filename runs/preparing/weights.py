@@ -5,7 +5,7 @@ import difflib
 import sys
 from pathlib import Path
 
-from models.clip_weights import OPENAI, WEIGHTS_DIR, address, cache_path
+from models.encoders.clip_weights import OPENAI, WEIGHTS_DIR, address, cache_path
 from utils.download import fetch, place
 from utils.errors import DownloadError, HashError, WeightsError
 

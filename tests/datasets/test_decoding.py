@@ -8,7 +8,16 @@ import pytest
 from PIL import Image
 
 from datasets.decoding import DECODERS, FOLDER_FPS, container_problem, open_video, read_frames
-from tests.datasets.decoder_files import FILES, FRAMES, RATE, READERS, STEP, write_folder, write_sound, write_video
+from tests.datasets.readers.decoder_files import (
+    FILES,
+    FRAMES,
+    RATE,
+    READERS,
+    STEP,
+    write_folder,
+    write_sound,
+    write_video,
+)
 from utils.errors import RegistryError, VideoDecodeError
 
 

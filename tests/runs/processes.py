@@ -16,9 +16,12 @@ import torch
 from torch.distributed.elastic.multiprocessing.subprocess_handler.subprocess_handler import SubprocessHandler
 
 from datasets.few_shot import FewShotDataset
-from runs import learner, results, train, trainer
-from runs.evaluate import Evaluator
+from runs.evaluation import summary as results
+from runs.evaluation.evaluate import Evaluator
 from runs.run import main
+from runs.training import driver as trainer
+from runs.training import loop as train
+from runs.training import step as learner
 from utils import checkpoint
 from utils.errors import VideoDecodeError
 

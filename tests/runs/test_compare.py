@@ -8,9 +8,9 @@ import pytest
 
 from runs import compare
 from runs.compare import main
-from runs.predictions import FILE, read_predictions
+from runs.evaluation.predictions import FILE, read_predictions
 from runs.run import main as run_main
-from runs.session import run
+from runs.session.session import run
 from utils.config import resolve_config
 from utils.errors import ConfigError, ResultsError
 

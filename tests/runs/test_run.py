@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from runs.session import run
+from runs.session.session import run
 from tests.conftest import REPOSITORY, run_command
 from utils import checkpoint
 from utils.config import resolve_config

@@ -1,0 +1,199 @@
+"""Frames decoded and resized once, in place of video files: `FrameCache` is to FewShotDataset what a decoder is.
+
+Written by datasets/cache/writer.py. Frames are read by their position in one data file, with the operating
+system's positional read: nothing is shared between readers, and a damaged or shortened file is an error with a name,
+never a crash (as a memory map's would be). T frames, H, W picture.
+"""
+
+import os
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datasets.cache.codec import Codec
+from datasets.cache.index import DATA, FORMAT, Entry, FrameIndex
+from utils.errors import FrameCacheError, VideoDecodeError
+
+NAMED = 3  # videos named in a message
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a split needs of a cache.
+
+    Args:
+        split: train, val or test. list_hash: of its list (annotations.list_hash).
+        size: height and width that frames are resized to, pixels.
+        decoder: name of the decoder the frames are to come from.
+        paths: the videos of the list.
+        stamp: path -> (size in bytes, time of change in ns) of its file now; None where there is no file.
+    """
+
+    split: str
+    list_hash: str
+    size: tuple[int, int]
+    decoder: str
+    paths: Sequence[str]
+    stamp: Callable[[str], tuple[int, int] | None]
+
+
+def codec_of(meta: Mapping[str, Any], directory: Path) -> Codec:
+    """How a cache stores its frames. Raises FrameCacheError."""
+    try:
+        return Codec(meta["codec"]["mode"], meta["codec"].get("quality"))
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise FrameCacheError(f"{directory}: expected a frame cache, found one that does not say how its frames are "
+                              f"stored ({error}); make it anew") from error
+
+
+def _settings(meta: Mapping[str, Any], wanted: Wanted) -> list[str]:
+    """In what the settings of a cache differ from those wanted."""
+    found = []
+    for name, there, here in (("format", meta.get("format"), FORMAT), ("decoder", meta.get("decoder"), wanted.decoder)):
+        if there != here:
+            found.append(f"{name}: {there} there, {here} here")
+    lists = meta.get("lists", {})
+    own = lists.get(wanted.split)
+    if own is None:
+        return [*found, f"{wanted.split} list: not in it (it holds {', '.join(sorted(lists)) or 'none'})"]
+    if own["sha256"] != wanted.list_hash:
+        found.append(f"{wanted.split} list: sha256 {own['sha256'][:12]} there, {wanted.list_hash[:12]} here")
+    if tuple(own["size"]) != wanted.size:
+        found.append("{} frame size: {} x {} there, {} x {} here".format(wanted.split, *own["size"], *wanted.size))
+    if not found and not own["complete"]:
+        found.append(f"{wanted.split} list: not finished there; the command that makes it goes on where it stopped")
+    return found
+
+
+def _other_files(entries: Mapping[str, Entry], wanted: Wanted) -> list[str]:
+    """Which videos are missing, or were cached from other files than lie there now."""
+    missing = [path for path in wanted.paths if path not in entries]
+    if missing:
+        return [f"{len(missing)} of {len(wanted.paths)} videos of the {wanted.split} list are not in it "
+                f"({', '.join(missing[:NAMED])})"]
+    stamps = {path: wanted.stamp(path) for path in wanted.paths}
+    changed = [path for path, stamp in stamps.items() if stamp is not None and stamp != entries[path].stamp]
+    texts = ["{} ({} bytes, changed at {} ns there; {} bytes, {} ns here)".format(
+        path, *entries[path].stamp, *stamps[path]) for path in changed[:NAMED]]
+    return [f"{len(changed)} video files are not the ones cached: {', '.join(texts)}"] if changed else []
+
+
+def open_frame_cache(directory: Path, wanted: Wanted) -> "FrameCache":
+    """The cache of one split.
+
+    Raises FrameCacheError: no cache, or one of another format, decoder, list, frame size or of other files; not
+    complete; shorter than its index says. The message lists all that differs.
+    """
+    index = FrameIndex(directory)
+    try:
+        meta, end = index.meta(), index.end()
+        problems = _settings(meta, wanted)
+        entries = {} if problems else {entry.path: entry for entry in index.entries(wanted.size)}
+    finally:
+        index.close()
+    problems = problems or _other_files(entries, wanted)
+    if problems:
+        raise FrameCacheError(f"{directory}: stale frame cache (DATA.FRAME_CACHE), not used. {'; '.join(problems)}. "
+                              "Make it anew or bring it up to date with python runs/prepare.py cache --cfg X.yaml "
+                              f"--out {directory}, or set DATA.FRAME_CACHE null to decode the videos")
+    try:
+        found = (directory / DATA).stat().st_size
+    except OSError as error:
+        raise FrameCacheError(f"{directory / DATA}: cannot be read: {error.strerror or error}") from error
+    if found < end:
+        raise FrameCacheError(f"{directory / DATA}: damaged frame cache: expected at least {end} bytes, found {found}")
+    return FrameCache(directory, codec_of(meta, directory), {path: entries[path] for path in wanted.paths})
+
+
+class FrameCache:
+    """Videos of one split in a cache directory; may be forked into, and sent to, any number of processes.
+
+    Args:
+        directory: of the cache. codec: of its frames. entries: the split's videos by their path in the list.
+    """
+
+    def __init__(self, directory: Path, codec: Codec, entries: Mapping[str, Entry]):
+        self.directory, self.codec, self.entries = directory, codec, entries
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What tells its pixels from those of another cache, or of decoding."""
+        return {"format": FORMAT, **self.codec.facts}
+
+    @cached_property
+    def _file(self) -> int:
+        try:
+            return os.open(self.directory / DATA, os.O_RDONLY)
+        except OSError as error:
+            raise FrameCacheError(f"{self.directory / DATA}: cannot be read: {error.strerror or error}") from error
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "_file"}  # a descriptor is a process's own
+
+    def __del__(self):
+        if "_file" in self.__dict__:
+            os.close(self.__dict__["_file"])
+
+    def read(self, start: int, length: int) -> bytearray:
+        """Bytes of the data file; fewer than asked for at its end. Positional, so processes may share it."""
+        data = bytearray(length)
+        try:
+            count = os.preadv(self._file, [data], start)
+        except OSError as error:
+            raise FrameCacheError(f"{self.directory / DATA}: cannot be read: {error.strerror or error}") from error
+        return data if count == length else data[:count]
+
+    def clip(self, path: str) -> "CachedClip":
+        """A video, as decoding.open_video gives it. Raises VideoDecodeError where it could not be decoded."""
+        entry = self.entries[path]
+        if entry.error is not None:
+            raise VideoDecodeError(path, f"{entry.error} (when {self.directory} was made)")
+        return CachedClip(self, entry)
+
+
+class CachedClip:
+    """A decoding.Clip whose frames are already resized."""
+
+    def __init__(self, cache: FrameCache, entry: Entry):
+        self._cache, self._entry = cache, entry
+        self.num_frames, self.fps = entry.frames, entry.fps
+        table = cache.read(entry.start, entry.table_size)
+        head = entry.head()
+        if zlib.crc32(table) != entry.checksum or table[:len(head)] != head:
+            raise self._damaged("its table does not have the checksum it was written with")
+        self._lengths, self._checksums = np.frombuffer(table, "<u4", offset=len(head)).reshape(-1, 2).T
+        self._ends = entry.start + entry.table_size + np.cumsum(self._lengths, dtype=np.int64)
+
+    def _damaged(self, what: str) -> FrameCacheError:
+        return FrameCacheError(f"{self._cache.directory}: damaged frame cache: video {self._entry.path}: {what}; "
+                               "python runs/prepare.py cache with --verify finds such videos and makes them anew")
+
+    def _frame(self, index: int) -> bytearray:
+        length = int(self._lengths[index])
+        data = self._cache.read(int(self._ends[index]) - length, length)
+        if zlib.crc32(data) != self._checksums[index]:
+            raise self._damaged(f"frame {index} does not have the checksum it was written with")
+        return data
+
+    def frames(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """uint8 RGB [T, H, W, 3] of the frames at `indices`; each is decoded once. Raises FrameCacheError on damage."""
+        order = [int(i) for i in indices]
+        distinct = sorted(set(order))
+        try:
+            pictures = self._cache.codec.decode([self._frame(i) for i in distinct], self._entry.size)
+        except (OSError, ValueError) as error:
+            raise self._damaged(f"a frame cannot be decoded ({error})") from error
+        return pictures if order == distinct else pictures[[distinct.index(i) for i in order]]
+
+    def check(self) -> None:
+        """Read every frame and compare its checksum. Raises FrameCacheError."""
+        for index in range(self.num_frames):
+            self._frame(index)
+
+    def close(self) -> None:
+        """Nothing is held open for a clip."""

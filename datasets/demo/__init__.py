@@ -1,0 +1,1 @@
+"""The rendered videos of the demo."""

@@ -1,0 +1,1 @@
+"""Opened videos: who reads which file, and the decoders themselves."""

@@ -1,0 +1,1 @@
+"""Parts that heads are built from: modulator, alignment, similarity, prototypes."""

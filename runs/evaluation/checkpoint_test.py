@@ -1,0 +1,120 @@
+"""The final test: one checkpoint, the fixed episodes of the test list, results.json and predictions.parquet."""
+
+import hashlib
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from models.heads.clip_fsar import DEFAULT_TEXT_WEIGHT
+from runs.evaluation import summary as results
+from runs.evaluation.evaluate import Evaluation, Evaluator
+from runs.evaluation.predictions import FILE, write_predictions
+from runs.reporting.explain import report
+from runs.session.identity import data_set_name, list_name
+from utils import checkpoint
+from utils.config.schema import Config
+
+_LOGGER = logging.getLogger(__name__)
+UNKNOWN = "not recorded in the checkpoint"
+METHODS = {"CNN_OTAM_CLIPFSAR": "CLIP-FSAR"}
+
+
+def origin(state: dict[str, Any]) -> dict[str, Any]:
+    """What a checkpoint says of itself: iteration, list it was selected on, its validation accuracy, seed, lists."""
+    resume = state.get("resume") or {}
+    return {
+        "iteration": resume.get("iteration", UNKNOWN), "selected_on": resume.get("selected_on", UNKNOWN),
+        "selection_accuracy": resume.get("best", UNKNOWN), "seed": resume.get("seed", UNKNOWN),
+    }
+
+
+def meaning(cfg: Config, evaluator: Evaluator, state: dict[str, Any]) -> dict[str, Any]:
+    """What must stand beside every number: method, protocol, episode, lists, hashes."""
+    split, head = evaluator.split, cfg.VIDEO.HEAD
+    lists = dict((state.get("resume") or {}).get("lists", {}))
+    lists[split.name] = list_name(split.name, split.list_hash)
+    return {
+        "method": METHODS.get(head.NAME, head.NAME), "backbone": head.BACKBONE_NAME, "protocol": cfg.PROTOCOL,
+        "data_set": data_set_name(cfg), "split": split.name, "way": split.sampler.way, "shot": split.sampler.shot,
+        "query": split.sampler.query, "frames": cfg.DATA.NUM_INPUT_FRAMES, "temporal_draws": split.temporal_draws,
+        "episode_seed": cfg.TEST.EPISODE_SEED, "decoder": split.dataset.decoder,
+        "frame_cache": split.pixels.get("frame_cache"),
+        "list": str(split.list_path), "lists": lists, "list_id": lists[split.name],
+        "list_sha256": split.list_hash, "episodes_sha256": evaluator.episodes_hash,
+    }
+
+
+def warn_of_other_text(state: dict[str, Any], cfg: Config, path: Path) -> None:
+    """A checkpoint holds no text tower: say so when it was trained with another one."""
+    trained_with = json.loads(state["cfg"]) if isinstance(state.get("cfg"), str) else {}
+    weights = trained_with.get("VIDEO", {}).get("HEAD", {}).get("BACKBONE_WEIGHTS")
+    if weights and weights != cfg.VIDEO.HEAD.BACKBONE_WEIGHTS:
+        _LOGGER.warning("%s was trained with the text tower of BACKBONE_WEIGHTS %s; this test uses %s", path, weights,
+                        cfg.VIDEO.HEAD.BACKBONE_WEIGHTS)
+
+
+def test_id(cfg: Config, evaluator: Evaluator, path: Path) -> str:
+    """16 hex digits of all that a test's numbers depend on, but for the content of the checkpoint."""
+    train, head, split = cfg.TRAIN, cfg.VIDEO.HEAD, evaluator.split
+    place, run = path.absolute(), Path(cfg.OUTPUT_DIR).absolute()
+    facts = [str(place.relative_to(run) if place.is_relative_to(run) else place), cfg.PROTOCOL,
+             evaluator.episodes_hash, split.list_hash, split.pixels, head.NAME,
+             head.BACKBONE_NAME, head.BACKBONE_WEIGHTS, head.SMOOTHING, cfg.TEST.PROMPT, train.EVAL_TEXT, train.COMBINE,
+             train.TEXT_COFF, train.COMBINE_FRAMES, train.MERGE_BEFORE, train.SINGLE_DIRECT, train.TRANSFORMER_DEPTH]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+
+def results_dir(output_dir: Path, own_id: str, name: str) -> Path:
+    """Where a test that was not trained just now writes: OUTPUT_DIR, or, where OUTPUT_DIR holds the results of another
+    test, a directory of its own in OUTPUT_DIR/tests. Nothing is overwritten but the same test."""
+    earlier = results.read_json(output_dir / "results.json")
+    if earlier is None or earlier.get("test_id") == own_id:
+        return output_dir
+    return output_dir / "tests" / f"{name}_{own_id[:8]}"
+
+
+def replaced_hash(evaluation: Evaluation) -> str:
+    """SHA-256 (hex) of which clips stand in for which, empty when none does: two tests that differ here saw other
+    clips in the same episodes."""
+    lines = [f"{bad.episode}:{bad.path}:{bad.replaced_by}" for bad in evaluation.bad_videos]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest() if lines else ""
+
+
+def test_checkpoint(cfg: Config, model: nn.Module, path: Path, evaluator: Evaluator, output_dir: Path,
+                    facts: dict[str, Any]) -> dict[str, Any]:
+    """Load a checkpoint strictly, score the test episodes, write what was found; returns results.json's content.
+    Ranks other than 0 get the weights, score their share of the episodes, and return nothing.
+
+    `facts` go into results.json: trained_to (iterations of the training that this test ends, if it ends one), ...
+    """
+    ranks, split = evaluator.ranks, evaluator.split
+    state = checkpoint.load_weights(model, path) if ranks.main else {}
+    if ranks.main:
+        warn_of_other_text(state, cfg, path)
+    ranks.copy_weights(model)
+    directory = Path(cfg.TEST.FEATURE_STORE_DIR) if cfg.TEST.FEATURE_STORE_DIR else None
+    evaluation = evaluator.run(model, "test", directory)
+    if not ranks.main:
+        return {}
+    if evaluation.encoded is not None:
+        _LOGGER.info("%d videos decoded and encoded for %d episodes, which show %d clips", evaluation.encoded,
+                     len(evaluator.specs), evaluation.query_EM.size + evaluation.support_EN.size)
+    summary = results.summarise(evaluation, split, {
+        **meaning(cfg, evaluator, state), "checkpoint": str(path), **origin(state), **facts,
+        "feature_store": cfg.TEST.FEATURE_STORE, "test_id": test_id(cfg, evaluator, path)})
+    if "fused" in summary["scorings"]:
+        summary["scorings"]["fused"]["text_weight"] = cfg.TRAIN.TEXT_COFF or DEFAULT_TEXT_WEIGHT
+    results.write_bad_videos(output_dir / "bad_videos.csv", evaluation.bad_videos)
+    results.write_confusion(output_dir / "confusion.csv", results.confusion_of(evaluation, split), split.class_names)
+    write_predictions(output_dir / FILE, evaluation, split, {
+        **{key: str(summary[key]) for key in ("episodes_sha256", "list_sha256", "scoring")},
+        "replaced": replaced_hash(evaluation)})
+    results.write_json(output_dir / "results.json", summary)
+    report(model, evaluator, evaluation, summary, output_dir)
+    return summary
+
+
+test_checkpoint.__test__ = test_id.__test__ = False  # no test cases

@@ -1,0 +1,56 @@
+"""predictions.parquet: every query of a test with its scores, one row each."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from datasets.builder import SplitData
+from runs.evaluation.evaluate import Evaluation
+from utils.errors import ResultsError
+from utils.files import whole_file
+
+FILE = "predictions.parquet"
+
+
+def predictions_table(evaluation: Evaluation, split: SplitData) -> pd.DataFrame:
+    """One row a query.
+
+    Columns: episode, query (its place), query_video, true_class, predicted_class (by the configured scoring), classes
+    (of the episode, in the order of the scores), and the scores of every scoring (logits_<scoring>).
+    """
+    episodes, queries = evaluation.labels_EM.shape
+    names = np.array(split.class_names, dtype=object)
+    paths = np.array([record.path for record in split.records], dtype=object)
+    columns = {
+        "episode": np.repeat(np.arange(episodes), queries), "query": np.tile(np.arange(queries), episodes),
+        "query_video": paths[evaluation.query_EM].ravel(), "true_class": names[evaluation.true_EM].ravel(),
+        "predicted_class": names[evaluation.predicted()].ravel(),
+        "classes": [row for row in names[evaluation.classes_EK] for _ in range(queries)],
+    }
+    for scoring, scores in evaluation.scores.items():
+        columns[f"logits_{scoring}"] = list(scores.reshape(-1, scores.shape[-1]))
+    return pd.DataFrame(columns)
+
+
+def write_predictions(path: Path, evaluation: Evaluation, split: SplitData, facts: dict[str, str]) -> None:
+    """Write the table; `facts` (hashes) go into the file's metadata. The file is never half there."""
+    table = pa.Table.from_pandas(predictions_table(evaluation, split), preserve_index=False)
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), **facts})
+    with whole_file(path) as part:
+        pq.write_table(table, part)
+
+
+def read_predictions(path: Path) -> tuple[pd.DataFrame, dict[str, str]]:
+    """(table, facts). Raises ResultsError naming a file that is missing or damaged."""
+    if not path.is_file():
+        raise ResultsError(f"{path}: no such file; a test writes it (python runs/run.py ...)")
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise ResultsError(f"{path}: expected the predictions of a test, found a file that cannot be read "
+                           f"({error})") from error
+    facts = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items() if key != b"pandas"}
+    return table.to_pandas(), facts

@@ -1,0 +1,1 @@
+"""From numbers to a page: report.html and its parts."""

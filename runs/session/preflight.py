@@ -1,0 +1,125 @@
+"""What can fail before a model is built or a weight downloaded: names, lists, videos. All of it is looked at first."""
+
+import logging
+import posixpath
+import tempfile
+from collections.abc import Mapping
+from itertools import combinations
+from pathlib import Path
+
+import models.builder  # noqa: F401  (fills the registries)
+from datasets.annotations import LIST_FORMATS, missing_videos
+from datasets.builder import SplitData, build_split
+from datasets.cache.store import FrameCache
+from datasets.decoding import AUTO, DECODERS
+from datasets.few_shot import DATASETS
+from models.registries import ALIGNMENTS, ENCODERS, HEADS, MODULATORS
+from runs.session.identity import foreign_names
+from utils.config.loader import Resolved
+from utils.config.schema import Config
+from utils.errors import ConfigError, VideoDecodeError
+
+SHOWN = 5
+_LOGGER = logging.getLogger(__name__)
+
+
+def check_names(resolved: Resolved) -> None:
+    """Raise one ConfigError with every name that no registry knows, its key and the layer that set it."""
+    cfg = resolved.config
+    head, train = cfg.VIDEO.HEAD, cfg.TRAIN
+    decoder = None if cfg.DATA.DECODER == AUTO else cfg.DATA.DECODER
+    named = [
+        ("VIDEO.HEAD.NAME", head.NAME, HEADS), ("VIDEO.HEAD.ENCODER", head.ENCODER, ENCODERS),
+        ("VIDEO.HEAD.MODULATOR", head.MODULATOR, MODULATORS), ("VIDEO.HEAD.ALIGNMENT", head.ALIGNMENT, ALIGNMENTS),
+        ("TRAIN.DATASET", train.DATASET, DATASETS), ("TEST.DATASET", cfg.TEST.DATASET, DATASETS),
+        ("TRAIN.DATASET_FEW", train.DATASET_FEW, LIST_FORMATS), ("DATA.DECODER", decoder, DECODERS),
+    ]
+    problems = [f"{resolved.sources[key]}: {key}: {registry.unknown(name)}" for key, name, registry in named
+                if name is not None and name not in registry]
+    if problems:
+        raise ConfigError(problems)
+
+
+def check_store(cfg: Config) -> None:
+    """Raise ConfigError where features are to be kept in a directory that cannot be written."""
+    if not (cfg.TEST.FEATURE_STORE and cfg.TEST.FEATURE_STORE_DIR):
+        return
+    try:
+        Path(cfg.TEST.FEATURE_STORE_DIR).mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=cfg.TEST.FEATURE_STORE_DIR).close()
+    except OSError as error:
+        raise ConfigError([f"TEST.FEATURE_STORE_DIR: expected a directory that can be written, found "
+                           f"{cfg.TEST.FEATURE_STORE_DIR} ({error.strerror})"]) from error
+
+
+def read_splits(cfg: Config) -> dict[str, SplitData]:
+    """Every split the run needs, read and checked; their videos are looked for, not opened.
+
+    Raises:
+        ConfigError: no DATA_ROOT_DIR. AnnotationError, EpisodeError: a list is wrong.
+        VideoDecodeError: videos are missing (DATA.ON_BAD_VIDEO: stop).
+    """
+    root = Path(cfg.DATA.DATA_ROOT_DIR)
+    if not root.is_dir() and cfg.DATA.FRAME_CACHE is None:
+        where = "" if root.is_absolute() else f" (looked for in the current directory, {Path.cwd()})"
+        raise ConfigError([f"DATA.DATA_ROOT_DIR: expected the directory of the videos, found none at {root}{where}"])
+    names = dict.fromkeys(["train", cfg.TRAIN.EVAL_SPLIT, "test"] if cfg.TRAIN.ENABLE else ["test"])
+    splits = {name: build_split(cfg, name) for name in names}
+    for split in splits.values():
+        if problem := foreign_names(split.name, split.list_hash, split.class_names):
+            raise ConfigError([f"{split.list_path}: {problem}; set DATA.ANNO_DIR or DATA.CLASSES (or the CLASS_NAME "
+                               "keys) to match"])
+        _check_videos(cfg, split)
+        listed = len({record.class_index for record in split.records})
+        if listed < len(split.class_names):
+            _LOGGER.info("note: %s has %d classes for %d class names: the first %d names are taken", split.list_path,
+                         listed, len(split.class_names), listed)
+    return splits
+
+
+def _check_videos(cfg: Config, split: SplitData) -> None:
+    if split.dataset.cache is not None:
+        _check_cached(cfg, split, split.dataset.cache)
+        return
+    missing = missing_videos(Path(cfg.DATA.DATA_ROOT_DIR), split.records, cfg.TRAIN.DATASET_FEW)
+    if not missing:
+        return
+    first = ", ".join(record.path for record in missing[:SHOWN]) + (", ..." if len(missing) > SHOWN else "")
+    text = f"{len(missing)} of {len(split.records)} videos of {split.list_path} are not there: {first}"
+    if cfg.DATA.ON_BAD_VIDEO == "replace":
+        _LOGGER.warning("%s; others of their class are taken where they would be seen", text)
+        return
+    raise VideoDecodeError(
+        Path(cfg.DATA.DATA_ROOT_DIR) / missing[0].path,
+        f"no such video (line {missing[0].line} of the list); {text}. DATA.ON_BAD_VIDEO: replace goes on without them")
+
+
+def _check_cached(cfg: Config, split: SplitData, cache: FrameCache) -> None:
+    """The same for a frame cache, which knows what could not be decoded, and needs no files."""
+    bad = [record for record in split.records if cache.entries[record.path].error is not None]
+    if not bad:
+        return
+    text = f"{len(bad)} of {len(split.records)} videos of {split.list_path} could not be decoded for {cache.directory}"
+    if cfg.DATA.ON_BAD_VIDEO == "replace":
+        _LOGGER.warning("%s; others of their class are taken where they would be seen", text)
+        return
+    raise VideoDecodeError(bad[0].path, f"{cache.entries[bad[0].path].error} (line {bad[0].line} of the list); {text}. "
+                                        "DATA.ON_BAD_VIDEO: replace goes on without them")
+
+
+def shared_videos(splits: Mapping[str, SplitData]) -> int:
+    """How many videos stand in more than one list of a run; each pair of lists is named in a warning.
+
+    What was trained or selected on must not be tested on: published lists share none.
+    """
+    lines = {name: {posixpath.normpath(record.path): record.line for record in split.records}
+             for name, split in splits.items()}
+    found: set[str] = set()
+    for one, other in combinations(lines, 2):
+        both = lines[one].keys() & lines[other].keys()
+        found |= both
+        if both:
+            path = min(both)
+            _LOGGER.warning("%d videos stand in the %s and in the %s list, such as %s (lines %d and %d): the result "
+                            "will say so", len(both), one, other, path, lines[one][path], lines[other][path])
+    return len(found)

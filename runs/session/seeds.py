@@ -1,0 +1,69 @@
+"""RANDOM_SEEDS: the same setting with several seeds, one run each, and what they say together."""
+
+import statistics
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from runs.evaluation import summary as results
+from runs.session.session import run
+from utils.config import resolve_config
+from utils.config.loader import Resolved
+from utils.distributed import ALONE, Ranks
+from utils.lock import output_lock
+
+
+def run_seeds(resolved: Resolved, overrides: Sequence[str], ranks: Ranks = ALONE) -> dict[str, Any]:
+    """Train and test every seed of RANDOM_SEEDS in OUTPUT_DIR/seed_<n>; write and return the joint results.json.
+
+    Args:
+        resolved: the configuration as loaded. overrides: the KEY VALUE pairs it was loaded with.
+        ranks: others than rank 0 return nothing.
+    """
+    with output_lock(Path(resolved.config.OUTPUT_DIR)) if ranks.main else nullcontext():
+        return _run_seeds(resolved, overrides, ranks)
+
+
+def _run_seeds(resolved: Resolved, overrides: Sequence[str], ranks: Ranks) -> dict[str, Any]:
+    seeds, directory = resolved.config.RANDOM_SEEDS, Path(resolved.config.OUTPUT_DIR)
+    found = []
+    for number, seed in enumerate(seeds, start=1):
+        if ranks.main:
+            sys.stdout.write(f"\nSeed {seed} ({number} of {len(seeds)})\n")
+        own = ["RANDOM_SEEDS", "null", "RANDOM_SEED", str(seed), "OUTPUT_DIR", str(directory / f"seed_{seed}")]
+        found.append(run(resolve_config(resolved.path, [*overrides, *own]), ranks))
+    if not ranks.main:
+        return {}
+    joint = join(seeds, found)
+    results.write_json(directory / "results.json", joint)
+    sys.stdout.write("\n" + in_words(joint) + f"\nWritten to {directory}/results.json\n")
+    return joint
+
+
+def _over_seeds(values: Sequence[float]) -> dict[str, Any]:
+    return {"accuracy": statistics.mean(values), "spread": statistics.stdev(values), "per_seed": list(values)}
+
+
+def join(seeds: Sequence[int], found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Mean and spread (sample standard deviation) over seeds; each seed's interval over episodes stands apart."""
+    apart = ("accuracy", "scorings", "per_class", "interval95", "interval95_videos")
+    same = {key: value for key, value in found[0].items()
+            if key not in apart and all(other.get(key) == value for other in found)}
+    return {
+        **_over_seeds([one["accuracy"] for one in found]), "seeds": list(seeds),
+        "interval95_per_seed": [one["interval95"] for one in found],
+        "scorings": {name: _over_seeds([one["scorings"][name]["accuracy"] for one in found])
+                     for name in found[0]["scorings"]},
+        "runs": [f"seed_{seed}" for seed in seeds],
+        **same,
+    }
+
+
+def in_words(joint: dict[str, Any]) -> str:
+    """The joint result as the last lines of the screen."""
+    each = ", ".join(f"{seed}: {value:.2%} +- {half:.2%}" for seed, value, half in zip(
+        joint["seeds"], joint["per_seed"], joint["interval95_per_seed"], strict=True))
+    return (f"Test accuracy {joint['accuracy']:.2%}, spread {joint['spread']:.2%} (sample standard deviation over "
+            f"{len(joint['seeds'])} seeds).\nEach seed with its 95 % interval over episodes: {each}.")

@@ -1,0 +1,234 @@
+"""One run from a resolved configuration: set up, train, test the best, write results."""
+
+import logging
+import shutil
+import sys
+from collections.abc import Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from datasets.builder import SplitData
+from models.builder import build_criterion, build_model
+from models.layers.sync_batch_norm import over_ranks
+from runs.evaluation import summary as results
+from runs.evaluation.checkpoint_test import results_dir, test_checkpoint, test_id
+from runs.evaluation.evaluate import Evaluator
+from runs.session.identity import list_name
+from runs.session.preflight import check_names, check_store, read_splits, shared_videos
+from runs.training.complexity import complexity_line
+from runs.training.driver import Trainer
+from runs.training.state import find_best, keep_best, training_differences, training_finished
+from runs.training.step import LoopOptions
+from utils import checkpoint
+from utils.config.loader import Resolved
+from utils.config.schema import Config
+from utils.config.show import describe_notes
+from utils.distributed import ALONE, Ranks
+from utils.errors import ConfigError
+from utils.launch import choose_device
+from utils.lock import output_lock
+from utils.logging import setup_logging
+from utils.optim import build_optimizer
+from utils.precision import set_tf32
+from utils.schedule import Schedule
+from utils.seed import seed_everything
+from utils.signals import Stopped, number_of
+
+_LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What every part of a run shares."""
+
+    resolved: Resolved
+    cfg: Config
+    device: torch.device
+    output_dir: Path
+    store: checkpoint.CheckpointStore
+    splits: dict[str, SplitData]
+    test: Evaluator
+    ranks: Ranks
+
+
+def schedule_of(cfg: Config) -> Schedule:
+    """SOLVER's learning rates."""
+    s = cfg.SOLVER
+    return Schedule(s.BASE_LR, s.STEPS_ITER, s.STEPS, s.LRS, s.WARMUP_EPOCHS, s.WARMUP_START_LR, s.LR_POLICY,
+                    s.MAX_EPOCH, s.PROGRESS == "double")
+
+
+def optimizer_of(cfg: Config, model: nn.Module) -> torch.optim.Optimizer:
+    """The optimizer of OPTIMIZER over the published groups; SOLVER.WEIGHT_DECAY_FROM says whose decay holds."""
+    o = cfg.OPTIMIZER
+    decay = cfg.SOLVER.WEIGHT_DECAY if cfg.SOLVER.WEIGHT_DECAY_FROM == "SOLVER" else o.WEIGHT_DECAY
+    return build_optimizer(model, method=o.OPTIM_METHOD, weight_decay=decay, norm_weight_decay=cfg.BN.WEIGHT_DECAY,
+                           lr=cfg.SOLVER.BASE_LR, momentum=o.MOMENTUM, dampening=o.DAMPENING, nesterov=o.NESTEROV,
+                           fused=o.FUSED)
+
+
+def loop_options(cfg: Config) -> LoopOptions:
+    """Numbers of the training loop."""
+    t = cfg.TRAIN
+    return LoopOptions(iterations=t.NUM_TRAIN_TASKS, validate_every=t.VAL_FRE_ITER,
+                       iterations_a_step=t.BATCH_SIZE_PER_TASK, log_every=cfg.LOG_PERIOD,
+                       together=t.EPISODES_PER_STEP,
+                       clip_grad_norm=t.CLIP_GRAD_NORM, precision=t.PRECISION,
+                       skip_nonfinite=t.ON_NONFINITE == "skip", seed=cfg.RANDOM_SEED,
+                       mean_over_ranks=t.RANK_GRADIENTS == "mean", batch_over_ranks=cfg.BN.SYNC)
+
+
+def prepare_output(cfg: Config, store: checkpoint.CheckpointStore) -> None:
+    """Refuse to mix two runs in one directory; set old checkpoints aside when AUTO_RESUME is off."""
+    store.sweep()
+    if not cfg.TRAIN.ENABLE or not store.states():
+        return
+    if not cfg.TRAIN.AUTO_RESUME:
+        aside = next(p for n in range(1, 10**6)
+                     if not (p := store.directory.with_name(f"checkpoints_before_{n}")).exists())
+        shutil.move(store.directory, aside)
+        _LOGGER.info("TRAIN.AUTO_RESUME is off: earlier checkpoints moved to %s", aside)
+        return
+    for path, state in store.readable():
+        differences = training_differences(state, cfg)
+        if differences:
+            raise ConfigError([f"OUTPUT_DIR: {cfg.OUTPUT_DIR} holds a run with other settings ({path.name}): "
+                               + "; ".join(differences) + ". Choose another OUTPUT_DIR, or start over with "
+                               "TRAIN.AUTO_RESUME false"])
+        return
+
+
+def open_session(resolved: Resolved, ranks: Ranks = ALONE) -> Session:
+    """Device, log, split lists: everything that can fail early fails here."""
+    cfg = resolved.config
+    check_names(resolved)
+    check_store(cfg)
+    device = choose_device(cfg.NUM_GPUS, ranks.local_rank)
+    set_tf32(False)
+    output_dir = Path(cfg.OUTPUT_DIR)
+    setup_logging(output_dir, cfg.TRAIN.LOG_FILE if cfg.TRAIN.ENABLE else cfg.TEST.LOG_FILE, ranks.rank)
+    notes = describe_notes(resolved).strip()
+    if notes:
+        _LOGGER.info("%s", notes)
+    store = checkpoints_of(cfg)
+    if ranks.main:
+        prepare_output(cfg, store)
+    splits = read_splits(cfg)
+    test = Evaluator(cfg, splits["test"], device, ranks)
+    return Session(resolved, cfg, device, output_dir, store, splits, test, ranks)
+
+
+def write_run(session: Session, directory: Path, model: nn.Module, splits: Iterable[SplitData]) -> None:
+    """run.json, before anything is trained."""
+    lists = {split.name: {"path": str(split.list_path), "sha256": split.list_hash, "videos": len(split.records),
+                          "name": list_name(split.name, split.list_hash), "classes": len(split.class_names),
+                          "frame_cache": split.pixels.get("frame_cache")}
+             for split in splits}
+    results.write_run(directory, session.resolved, {
+        "device": str(session.device), "lists": lists, "test_episodes_sha256": session.test.episodes_hash,
+        "decoder": session.test.split.dataset.decoder,  # what DATA.DECODER auto picked
+        "parameters": sum(p.numel() for p in model.parameters()),
+    })
+
+
+def finished(session: Session) -> int | None:
+    """Iterations of a training in OUTPUT_DIR that has ended with its test and is not to go on; else None."""
+    earlier = results.read_json(session.output_dir / "results.json") or {}
+    if not session.cfg.TRAIN.AUTO_RESUME or earlier.get("trained_to") is None:
+        return None
+    _, state = next(session.store.readable(), (None, {}))
+    if "resume" not in state or not training_finished(state, session.cfg):
+        return None
+    resume = state["resume"]
+    return resume["iteration"] if keep_best(session.store, resume["best_iteration"]) else None
+
+
+def checkpoints_of(cfg: Config) -> checkpoint.CheckpointStore:
+    """The checkpoints in OUTPUT_DIR."""
+    return checkpoint.CheckpointStore(Path(cfg.OUTPUT_DIR) / "checkpoints", cfg.TRAIN.KEEP_CHECKPOINTS)
+
+
+def going_on(cfg: Config) -> str:
+    """What the same command does after an interruption."""
+    if cfg.RANDOM_SEEDS:
+        return "the same command goes on with the seed that was under way"
+    if not cfg.TRAIN.ENABLE:
+        return "the same command starts the test anew"
+    saved = checkpoints_of(cfg).latest()
+    if saved is None:
+        return "nothing saved yet: the same command starts anew"
+    command = "the same command" + ("" if cfg.TRAIN.AUTO_RESUME else " with TRAIN.AUTO_RESUME true")
+    return f"{command} goes on from {saved}"
+
+
+def run(resolved: Resolved, ranks: Ranks = ALONE) -> dict:
+    """Train (TRAIN.ENABLE), test the best checkpoint or TEST.CHECKPOINT_FILE_PATH, return results.json's content
+    (ranks other than 0: nothing).
+
+    Raises OutputDirError when another run is at work in OUTPUT_DIR; Stopped, which says where the run goes on.
+    """
+    with output_lock(Path(resolved.config.OUTPUT_DIR)) if ranks.main else nullcontext():
+        session = open_session(resolved, ranks)
+        try:
+            return train_and_test(session)
+        except KeyboardInterrupt as stop:
+            raise Stopped(number_of(stop), going_on(session.cfg)) from stop
+
+
+def train_and_select(session: Session, model: nn.Module) -> int:
+    """Train to the end, leaving the best checkpoint; returns the iterations done."""
+    cfg, selection = session.cfg, session.test
+    if cfg.TRAIN.EVAL_SPLIT != "test":
+        selection = Evaluator(cfg, session.splits[cfg.TRAIN.EVAL_SPLIT], session.device, session.ranks)
+    if session.ranks.main:
+        write_run(session, session.output_dir, model, session.splits.values())
+    _LOGGER.info("%s", complexity_line(model, cfg.DATA.NUM_INPUT_FRAMES, cfg.DATA.TEST_CROP_SIZE))
+    trainer = Trainer(cfg=cfg, model=model, criterion=build_criterion(cfg), optimizer=optimizer_of(cfg, model),
+                      schedule=schedule_of(cfg), options=loop_options(cfg), store=session.store,
+                      output_dir=session.output_dir, device=session.device, train_split=session.splits["train"],
+                      evaluator=selection, ranks=session.ranks)
+    return trainer.run().iteration
+
+
+def test_place(session: Session, model: nn.Module, path: Path) -> Path:
+    """Directory of a test without training before it, with its run.json."""
+    sampler = session.test.split.sampler
+    directory = results_dir(session.output_dir, test_id(session.cfg, session.test, path),
+                            f"{sampler.way}way_{sampler.shot}shot_{path.stem}")
+    if directory != session.output_dir:
+        _LOGGER.info("%s holds the results of another test: this one goes to %s", session.output_dir, directory)
+        directory.mkdir(parents=True, exist_ok=True)
+    if directory != session.output_dir or not (directory / "run.json").is_file():
+        write_run(session, directory, model, [session.test.split])
+    return directory
+
+
+def train_and_test(session: Session) -> dict:
+    """What `run` does once OUTPUT_DIR is its own."""
+    cfg, directory, path, ranks = session.cfg, session.output_dir, session.store.best, session.ranks
+    seed_everything(cfg.RANDOM_SEED)
+    model = build_model(cfg).to(session.device)
+    if cfg.BN.SYNC and ranks.world > 1 and not cfg.BN.FREEZE:
+        over_ranks(model, ranks.group)
+    trained_to = ranks.broadcast(finished(session) if ranks.main else None)
+    if cfg.TRAIN.ENABLE and trained_to is None:
+        trained_to = train_and_select(session, model)
+    else:
+        if cfg.TRAIN.ENABLE:
+            _LOGGER.info("training is complete (iteration %d)", trained_to)
+        elif cfg.TEST.CHECKPOINT_FILE_PATH:
+            path, trained_to = Path(cfg.TEST.CHECKPOINT_FILE_PATH), None
+        directory = test_place(session, model, path) if ranks.main else directory
+    if path == session.store.best and ranks.main:
+        find_best(session.store)
+    _LOGGER.info("testing %s on %d episodes of %s", path, len(session.test.specs), session.test.split.name)
+    found = test_checkpoint(cfg, model, path, session.test, directory, {
+        "trained_to": trained_to, "shared_videos": shared_videos(session.splits)})
+    if ranks.main:
+        sys.stdout.write("\n" + results.in_words(found) + f"\nWritten to {directory}/results.json; look at "
+                         f"{directory}/report.html\n")
+    return found

@@ -1,0 +1,1 @@
+"""From episodes to weights: the loop, a step, its state and records."""

@@ -1,0 +1,155 @@
+"""What an exact restart needs: the state of a training run as a checkpoint, and back."""
+
+import json
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from datasets.builder import SplitData
+from runs.session.identity import list_name
+from runs.training.loop import Progress
+from utils import checkpoint
+from utils.config.schema import Config
+from utils.config.show import to_dict
+from utils.distributed import ALONE, Ranks
+from utils.errors import CheckpointError
+
+_LOGGER = logging.getLogger(__name__)
+
+# Settings that may change between a run and its continuation: where things lie, how fast they go, the final test.
+# AUGMENTATION.USE_GPU changes no bit on the CPU; on a GPU it rounds pixels otherwise, as NUM_GPUS does all else.
+MAY_CHANGE = {
+    "OUTPUT_DIR", "LOG_PERIOD", "NUM_GPUS", "NUM_PROCESSES", "DATA.DATA_ROOT_DIR", "DATA.ANNO_DIR", "DATA.DECODER",
+    "DATA_LOADER", "TRAIN.ENABLE", "TRAIN.NUM_TEST_TASKS", "TRAIN.NUM_TRAIN_TASKS", "TRAIN.KEEP_CHECKPOINTS",
+    "TRAIN.LOG_FILE", "TRAIN.AUTO_RESUME", "TEST.ENABLE", "TEST.CHECKPOINT_FILE_PATH", "TEST.LOG_FILE",
+    "TRAIN.COMPILE", "TRAIN.CHANNELS_LAST", "TRAIN.GRAD_CHECKPOINT", "TRAIN.EPISODES_PER_STEP", "OPTIMIZER.FUSED",
+    "TEST.FEATURE_STORE", "TEST.FEATURE_STORE_DIR", "TEST.ENCODE_BATCH", "VIDEO.HEAD.WEIGHTS_DIR", "RANDOM_SEEDS",
+    "AUGMENTATION.USE_GPU",
+}
+# They decide what a validation measures, so they may change only when no validation is to come: for the final test.
+SCORING = {"TRAIN.EVAL_TEXT", "TRAIN.COMBINE", "TRAIN.TEXT_COFF", "TRAIN.COMBINE_FRAMES"}
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            out.update(_flat(value, f"{prefix}{name}."))
+        else:
+            out[prefix + name] = value
+    return out
+
+
+def training_differences(state: dict[str, Any], cfg: Config) -> list[str]:
+    """Settings in which a checkpoint's run differs from this one, beyond those that may change."""
+    saved = state.get("cfg")  # a file of other code may hold something else
+    then, now = _flat(json.loads(saved) if isinstance(saved, str) else {}), _flat(to_dict(cfg))
+    may_change = MAY_CHANGE | (SCORING if training_finished(state, cfg) else set())
+    return [f"{key}: {then[key]!r} there, {value!r} here" for key, value in now.items()
+            if key in then and then[key] != value and not {key, key.split(".")[0]} & may_change]
+
+
+def training_finished(state: dict[str, Any], cfg: Config) -> bool:
+    """Whether a state is that of a training that is done and validated."""
+    resume = state.get("resume", {"iteration": 0})
+    return resume["iteration"] >= cfg.TRAIN.NUM_TRAIN_TASKS and _validated(resume) == resume["iteration"]
+
+
+def _validated(resume: dict[str, Any]) -> int:
+    """The iteration of the last validation; where a file does not say so, it was saved after one."""
+    return resume.get("validated", resume["iteration"])
+
+
+def pack(cfg: Config, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, selected_on: str,
+         splits: Iterable[SplitData], scaler: torch.amp.GradScaler, ranks: Ranks = ALONE) -> dict[str, Any]:
+    """Everything a restart needs, in the published layout. An exchange: all ranks call it."""
+    gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+    if ranks.world > 1:
+        gradients = {name: gradient.cpu() for name, gradient in gradients.items()}
+    of_ranks = ranks.gather(gradients, everywhere=False)
+    return {
+        "epoch": progress.epoch, "model_state": model.state_dict(), "optimizer_state": optimizer.state_dict(),
+        "cfg": json.dumps(to_dict(cfg)),
+        "resume": {
+            "iteration": progress.iteration, "best": progress.best, "best_iteration": progress.best_iteration,
+            "skipped": progress.skipped, "validated": progress.validated, "window": progress.window,
+            "episodes": progress.episodes, "rank_gradients": of_ranks[1:] if any(of_ranks) else [],
+            "selected_on": selected_on, "gradients": of_ranks[0], "random": checkpoint.random_state(),
+            "seed": cfg.RANDOM_SEED, "scaler": scaler.state_dict(),
+            "lists": {split.name: list_name(split.name, split.list_hash) for split in splits},
+        },
+    }
+
+
+def unpack(state: dict[str, Any], path: Path, model: nn.Module, optimizer: torch.optim.Optimizer,
+           scaler: torch.amp.GradScaler, ranks: Ranks = ALONE) -> Progress:
+    """Fit a state to model and optimizer; the random generators are left to the caller."""
+    checkpoint.load_model_state(model, state["model_state"], path)
+    checkpoint.load_optimizer_state(optimizer, state["optimizer_state"], path)
+    resume = state["resume"]
+    if scaler.is_enabled() and resume.get("scaler"):
+        scaler.load_state_dict(resume["scaler"])
+    mean = json.loads(state["cfg"])["TRAIN"].get("RANK_GRADIENTS", "mean") == "mean"
+    checkpoint.load_gradients(model, _own_gradients(resume, ranks, mean), path)
+    return Progress(resume["iteration"], resume["best"], resume["best_iteration"], resume["skipped"], state["epoch"],
+                    _validated(resume), dict(resume.get("window", {})),
+                    episodes=resume.get("episodes", resume["iteration"]))
+
+
+def _own_gradients(resume: Mapping[str, Any], ranks: Ranks, mean: bool) -> dict[str, Tensor]:
+    """The gradients that were adding up on this rank; with another number of ranks than before rank 0 goes on with
+    all of them, scaled where a step takes the mean, and the others start from none."""
+    of_ranks = [resume["gradients"], *resume.get("rank_gradients", [])]
+    if len(of_ranks) == ranks.world:
+        return of_ranks[ranks.rank]
+    if not ranks.main:
+        return {}
+    scale, together = ranks.world / len(of_ranks) if mean else 1.0, {}
+    for gradients in of_ranks:
+        for name, gradient in gradients.items():
+            together[name] = together.get(name, 0) + gradient * scale
+    return together
+
+
+def _iteration(path: Path) -> int | None:
+    """The iteration of a checkpoint of ours; None where it is missing or cannot be read."""
+    if not path.is_file():
+        return None
+    try:
+        return checkpoint.read(path).get("resume", {}).get("iteration")
+    except CheckpointError as error:
+        _LOGGER.warning("%s", error)
+        return None
+
+
+def keep_best(store: checkpoint.CheckpointStore, iteration: int) -> bool:
+    """See to it that checkpoint_best.pyth is that of `iteration`: if it is not, put the numbered checkpoint of that
+    iteration in its place. Returns whether it is."""
+    if _iteration(store.best) == iteration:
+        return True
+    source = next((path for path in store.numbered() if _iteration(path) == iteration), None)
+    if source is None:
+        return False
+    checkpoint.atomic_save(checkpoint.read(source), store.best)
+    _LOGGER.warning("%s was missing or not that of the best iteration, %d; restored from %s", store.best, iteration,
+                    source.name)
+    return True
+
+
+def find_best(store: checkpoint.CheckpointStore) -> None:
+    """Before a test of a run's best checkpoint: restore it if it is lost. Raises CheckpointError saying what to do."""
+    if store.best.is_file():
+        return
+    for _, state in store.readable():
+        if "resume" in state and keep_best(store, state["resume"]["best_iteration"]):
+            return
+        break
+    raise CheckpointError(
+        f"{store.best}: no such checkpoint" + (
+            ", and the numbered checkpoint it was a copy of is gone, too: TRAIN.ENABLE true makes the last state the "
+            "best, or name a file in TEST.CHECKPOINT_FILE_PATH" if store.states() else
+            ": nothing was trained in this OUTPUT_DIR; name a file in TEST.CHECKPOINT_FILE_PATH"))

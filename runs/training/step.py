@@ -1,0 +1,191 @@
+"""From episodes to gradients to steps of the optimizer. It knows no method."""
+
+import logging
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from models.layers.efficiency import compiling, has_batch_statistics
+from models.losses import Criterion
+from utils.distributed import ALONE, Ranks
+from utils.episode import Episode, EpisodeOutput
+from utils.errors import LostRankError, NonFiniteLossError
+from utils.metrics import correct_queries
+from utils.phases import phase
+from utils.precision import autocast, gradient_scaler, products_of
+from utils.seed import derive_seed
+
+_LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LoopOptions:
+    """Numbers of the loop: see the TRAIN section of the configuration.
+
+    `together`: iterations that share a forward and backward pass; it divides `iterations_a_step`.
+    `batch_over_ranks`: batch statistics are (BN.SYNC), so an episode counts on all ranks or on none.
+    """
+
+    iterations: int
+    validate_every: int
+    iterations_a_step: int
+    log_every: int
+    together: int = 1
+    clip_grad_norm: float | None = None
+    precision: str = "fp32"
+    skip_nonfinite: bool = False
+    seed: int = 0
+    mean_over_ranks: bool = True
+    batch_over_ranks: bool = False
+
+    def together_from(self, iteration: int) -> int:
+        """How many iterations the next pass takes: it ends where `together` divides, at a validation, or at the end."""
+        ends = (self.together, self.validate_every)
+        return min(*(n - iteration % n for n in ends), max(self.iterations - iteration, 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A pass's figures, of all ranks.
+
+    Args:
+        loss, accuracy: one an episode, in their order; of the loss only what is finite.
+        losses: mean of each loss. skipped: episodes that are left out.
+    """
+
+    loss: list[float]
+    accuracy: list[float]
+    losses: dict[str, float]
+    skipped: int
+
+
+def step_losses(outputs: Iterator[EpisodeOutput], criterion: Criterion, episode: Episode,
+                precision: str) -> tuple[dict[str, Tensor], Tensor]:
+    """({name: loss}, correct queries [M]) of an episode in training mode, whose output is the next of `outputs`."""
+    with autocast(precision, episode.support_NTCHW.device):
+        output = next(outputs)
+    return criterion(output, episode), correct_queries(output.logits_MK.detach(), episode.query_labels_M)
+
+
+def nonfinite(losses: dict[str, float], iteration: int, lr: float, videos: str) -> NonFiniteLossError:
+    """The error of a NaN or infinite loss."""
+    values = ", ".join(f"{name} {value:g}" for name, value in losses.items())
+    return NonFiniteLossError(f"iteration {iteration}: the loss is not finite ({values}) at learning rate {lr:.3g}. "
+                              f"Videos of the episode:\n{videos}\nTRAIN.ON_NONFINITE: skip leaves such episodes out; "
+                              "where it happens again and again, the learning rate is likely too high.")
+
+
+def _totals(losses: Sequence[dict[str, Tensor]]) -> list[Tensor]:
+    """The loss of each episode."""
+    return [sum(one.values()) for one in losses]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a pass stands, for seeds and messages: number of its first episode, of rank 0; its first iteration; the
+    learning rate; episodes skipped before."""
+
+    episode: int
+    iteration: int
+    lr: float
+    skipped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Learner:
+    """Turns episodes into gradients, and gradients into steps. `videos` names an episode's videos in messages."""
+
+    model: nn.Module
+    criterion: Criterion
+    optimizer: torch.optim.Optimizer
+    options: LoopOptions
+    videos: Callable[[Episode], str]
+    device: torch.device
+    ranks: Ranks = ALONE
+    scaler: torch.amp.GradScaler = field(init=False)
+
+    def __post_init__(self):
+        object.__setattr__(self, "scaler", gradient_scaler(self.options.precision, self.device))
+
+    def learn(self, episodes: Sequence[Episode], place: Place) -> Outcome:
+        """Add the gradients of this rank's next episodes, those of every iteration as if it came alone.
+
+        Raises NonFiniteLossError; LostRankError: the loss of another rank is not finite; CompileError.
+        """
+        with compiling(), products_of(self.options.precision):
+            numbers = [place.episode + i * self.ranks.world + self.ranks.rank for i in range(len(episodes))]
+            losses, correct = self._forward(episodes, numbers)
+            totals = _totals(losses)
+            figures = torch.stack([torch.stack([total.detach(), c.float().mean(), *(x.detach() for x in one.values())])
+                                   for total, c, one in zip(totals, correct, losses, strict=True)])
+            found = self._of_all(figures, len(episodes))  # [iteration][rank] -> [total, accuracy, each loss]
+            bad = [{rank for rank, row in enumerate(rows) if not math.isfinite(row[0])} for rows in found]
+            self._tell(episodes, place, list(losses[0]), found, bad)
+            kept = [i for i, of in enumerate(bad)
+                    if not (of if self.options.batch_over_ranks else of & {self.ranks.rank})]
+            if 0 < len(kept) < len(episodes) and not has_batch_statistics(self.model):
+                # What is not finite went through the same pass, and would spoil gradients where it counts nothing.
+                again, _ = self._forward([episodes[i] for i in kept], [numbers[i] for i in kept])
+                counted = _totals(again)
+            else:
+                counted = [totals[i] for i in kept]
+            if counted:
+                with phase("backward"):
+                    self.scaler.scale(sum(counted)).backward()
+        rows = [row for of_ranks in found for row in of_ranks]
+        means = [sum(column) / len(rows) for column in zip(*rows, strict=True)]
+        return Outcome([row[0] for row in rows if math.isfinite(row[0])], [row[1] for row in rows],
+                       dict(zip(losses[0], means[2:], strict=True)), sum(map(len, bad)))
+
+    def _forward(self, episodes: Sequence[Episode], numbers: Sequence[int]
+                 ) -> tuple[list[dict[str, Tensor]], list[Tensor]]:
+        """(losses of each episode, correct queries of each)"""
+        outputs, found = self.model.outputs(episodes, "train"), []
+        for episode, number in zip(episodes, numbers, strict=True):
+            torch.manual_seed(derive_seed(self.options.seed, "dropout", number))  # whatever rank draws it, and when
+            found.append(step_losses(outputs, self.criterion, episode, self.options.precision))
+        return [losses for losses, _ in found], [correct for _, correct in found]
+
+    def _of_all(self, figures: Tensor, count: int) -> list[list[list[float]]]:
+        """Every rank's figures: [iteration][rank]. One copy from the device, one exchange."""
+        of_ranks = self.ranks.table(figures.flatten().tolist())
+        width = figures.shape[1]
+        return [[flat[i * width:(i + 1) * width] for flat in of_ranks] for i in range(count)]
+
+    def _tell(self, episodes: Sequence[Episode], place: Place, names: list[str], found: list[list[list[float]]],
+              bad: list[set[int]]) -> None:
+        """Say which losses are not finite, or raise (ON_NONFINITE: stop)."""
+        skipped = place.skipped
+        for i, (episode, of) in enumerate(zip(episodes, bad, strict=True)):
+            skipped += len(of)
+            if self.ranks.rank in of:
+                values = dict(zip(names, found[i][self.ranks.rank][2:], strict=True))
+                error = nonfinite(values, place.iteration + i, place.lr, self.videos(episode))
+                if not self.options.skip_nonfinite:
+                    raise error
+                _LOGGER.warning("%s Skipped (%d so far).", error, skipped)
+            elif of and not self.options.skip_nonfinite:
+                raise LostRankError(f"the loss of rank {min(of)} is not finite")
+
+    def step(self) -> None:
+        """One step of the optimizer with what has added up on all ranks, which exchange gradients here and nowhere
+        before. A step whose fp16 gradients overflow is left out, and the next ones are scaled less."""
+        with phase("optimizer"):
+            self._step()
+
+    def _step(self) -> None:
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.ranks.reduce_gradients(parameters, self.options.mean_over_ranks)
+        self.scaler.unscale_(self.optimizer)
+        if self.options.clip_grad_norm:
+            nn.utils.clip_grad_norm_(parameters, self.options.clip_grad_norm)
+        before = self.scaler.get_scale()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.scaler.get_scale() < before:
+            _LOGGER.warning("TRAIN.PRECISION fp16: the gradients overflowed; a step is left out, and gradients are "
+                            "scaled by %g instead of %g from here on", self.scaler.get_scale(), before)
+        self.optimizer.zero_grad(set_to_none=True)

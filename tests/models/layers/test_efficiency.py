@@ -1,0 +1,169 @@
+"""Passes that cost less compute the same: one pass for all clips, channels-last, checkpointed blocks, compiled code."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from models.encoders.clip import build_towers
+from models.heads.clip_fsar import ClipFsar, FewShotModel
+from models.layers.alignment import otam_distance
+from models.layers.efficiency import CheckpointedBottleneck, checkpoint_blocks, compiling, has_batch_statistics
+from models.layers.modulator import TemporalTransformer
+from tests.conftest import TINY_TOWER
+from tests.models.episodes import random_episode
+from utils.errors import CompileError, ConfigError
+
+TINY_RESNET = {**TINY_TOWER, "vision_cfg": {"image_size": 32, "layers": [1, 2, 1, 1], "width": 8, "head_width": 64}}
+
+DEEPER_TOWER = {**TINY_TOWER, "vision_cfg": {**TINY_TOWER["vision_cfg"], "layers": 3}}
+
+
+def model_of(tower: dict, dropout: float = 0.0) -> FewShotModel:
+    """A model in training mode."""
+    torch.manual_seed(0)
+    visual = build_towers(tower).visual
+    model = FewShotModel(ClipFsar(backbone=visual, modulator=TemporalTransformer(32), distance=otam_distance,
+                                  text_features={"train": torch.randn(5, 32)}))
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = dropout
+    return model.train()
+
+
+def learned(model: FewShotModel, count: int = 2) -> tuple[list[torch.Tensor], dict[str, torch.Tensor]]:
+    """Logits of `count` episodes, and the gradients of their sum."""
+    outputs = list(model.outputs([random_episode(i) for i in range(count)], "train"))
+    sum(o.logits_MK.square().sum() + o.class_logits_PG.square().mean() for o in outputs).backward()
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    return [o.logits_MK.detach() for o in outputs], gradients
+
+
+def calls_of(model: FewShotModel) -> list[int]:
+    """Sizes of the passes through the tower, filled as they happen."""
+    sizes: list[int] = []
+    model.head.backbone.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    return sizes
+
+
+def test_clips_pass_together_unless_a_batch_norm_would_mix_them():
+    frozen = model_of(TINY_RESNET)
+    for module in frozen.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+    for model, expected in ((model_of(TINY_TOWER), [40]), (model_of(TINY_RESNET), [12, 8, 12, 8]), (frozen, [40])):
+        assert has_batch_statistics(model.head.backbone) == (len(expected) > 1)
+        sizes = calls_of(model)
+        learned(model)
+        assert sizes == expected
+
+
+def test_one_pass_gives_what_passes_apart_give():
+    together, apart = model_of(TINY_TOWER), model_of(TINY_TOWER)
+    found = learned(together, 1)
+    head, episode = apart.head, random_episode(0)
+    output = head.output(episode, head.encode(episode.support_NTCHW), head.encode(episode.query_MTCHW), "train")
+    (output.logits_MK.square().sum() + output.class_logits_PG.square().mean()).backward()
+    torch.testing.assert_close(found[0][0], output.logits_MK.detach(), rtol=1e-5, atol=1e-6)
+    for name, parameter in apart.named_parameters():
+        if parameter.grad is not None:
+            torch.testing.assert_close(found[1][name], parameter.grad, rtol=1e-3, atol=2e-5)
+
+
+@pytest.mark.parametrize("tower", [TINY_TOWER, TINY_RESNET], ids=["vit", "resnet"])
+def test_episodes_of_a_pass_are_as_if_each_came_alone(tower):
+    together, apart = model_of(tower), model_of(tower)
+    logits, gradients = learned(together, 3)
+    for i in range(3):
+        output = apart(random_episode(i), "train")
+        torch.testing.assert_close(logits[i], output.logits_MK.detach(), rtol=1e-5, atol=1e-6)
+        (output.logits_MK.square().sum() + output.class_logits_PG.square().mean()).backward()
+    for name, parameter in apart.named_parameters():
+        if parameter.grad is not None:
+            torch.testing.assert_close(gradients[name], parameter.grad, rtol=1e-3, atol=5e-5)
+
+
+@pytest.mark.parametrize("tower", [TINY_TOWER, TINY_RESNET], ids=["vit", "resnet"])
+def test_channels_last_is_the_same_but_for_rounding(tower):
+    plain, last = model_of(tower), model_of(tower)
+    last.head.backbone.to(memory_format=torch.channels_last)
+    assert plain.state_dict().keys() == last.state_dict().keys()
+    (a, gradients_a), (b, gradients_b) = learned(plain), learned(last)
+    torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(gradients_a, gradients_b, rtol=1e-2, atol=1e-3)
+
+
+def saved_bytes(model: FewShotModel) -> tuple[int, tuple]:
+    """Bytes that the forward pass leaves for the backward pass, parameters aside; and what `learned` gives."""
+    own, seen = {p.data_ptr() for p in model.parameters()}, {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.data_ptr() not in own:
+            seen[tensor.data_ptr()] = max(tensor.nbytes, seen.get(tensor.data_ptr(), 0))
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        features = model.head.encode(random_episode(0).support_NTCHW)
+    features.sum().backward()
+    model.zero_grad()
+    return sum(seen.values()), learned(model)
+
+
+@pytest.mark.parametrize("tower", [DEEPER_TOWER, TINY_RESNET], ids=["vit", "resnet"])
+def test_checkpointed_blocks_save_less_and_give_the_same_bits(tower):
+    plain, saving = model_of(tower), model_of(tower)
+    checkpoint_blocks(saving.head.backbone)
+    (bytes_plain, found_plain), (bytes_saving, found_saving) = saved_bytes(plain), saved_bytes(saving)
+    assert bytes_saving < 0.6 * bytes_plain
+    torch.testing.assert_close(found_plain, found_saving, rtol=0, atol=0)
+    torch.testing.assert_close(plain.state_dict(), saving.state_dict(), rtol=0, atol=0)  # statistics, too
+    saving.eval()
+    with torch.inference_mode():
+        saving.head.encode(random_episode(0).support_NTCHW)
+    assert copy.deepcopy(saving).state_dict().keys() == plain.state_dict().keys()
+
+
+def test_batch_norms_of_other_towers_are_not_counted_twice():
+    blocks = [module for module in model_of(TINY_RESNET).modules() if type(module) is CheckpointedBottleneck]
+    assert not blocks
+    tower = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+    with pytest.raises(ConfigError, match="GRAD_CHECKPOINT: expected CLIP's ResNets or a tower without batch norms, "
+                                          "found Sequential"):
+        checkpoint_blocks(tower)
+
+
+def test_compiled_code_trains_the_same_and_leaves_evaluation_alone(monkeypatch):
+    """With dropout: the same draws."""
+    plain, compiled = model_of(TINY_TOWER, 0.3), model_of(TINY_TOWER, 0.3)
+    compiled.head.compile_training()
+    assert plain.state_dict().keys() == compiled.state_dict().keys()
+    found = []
+    for model in (plain, compiled):
+        torch.manual_seed(1)
+        found.append(learned(model, 1))
+    (a, gradients_a), (b, gradients_b) = found
+    torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(gradients_a, gradients_b, rtol=1e-2, atol=1e-3)
+
+    def never(_: torch.Tensor) -> torch.Tensor:
+        raise AssertionError
+
+    monkeypatch.setattr(compiled.head, "_compiled", {"backbone": never, "context2": never})
+    compiled.eval()
+    compiled(random_episode(0), "train")
+    with pytest.raises(AssertionError):
+        compiled.train()(random_episode(0), "train")
+
+
+def test_a_machine_without_a_compiler_is_told_so(monkeypatch):
+    from torch._inductor import config, cpp_builder
+
+    monkeypatch.setattr(config.cpp, "cxx", (None, "no-such-compiler"))
+    cpp_builder.cpp_compiler_search.cache_clear()
+    model = model_of({**TINY_TOWER, "embed_dim": 64})
+    model.head.backbone = torch.compile(nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 32), nn.Tanh()))
+    with pytest.raises(CompileError, match="^TRAIN.COMPILE: torch.compile fails on this machine .*no-such-compiler.*"
+                                           "TRAIN.COMPILE false trains without it$"), compiling():
+        model(random_episode(0), "train")
+    cpp_builder.cpp_compiler_search.cache_clear()

@@ -1,0 +1,92 @@
+"""What a test writes: the same for any number of workers, never over another test, and honest about what is broken."""
+
+import json
+
+import pytest
+import torch
+
+from runs import table
+from runs.session.session import run
+from utils import checkpoint
+from utils.config import resolve_config
+from utils.errors import NonFiniteLossError
+
+TEST_ONLY = ["TRAIN.ENABLE", "false", "TEST.ENABLE", "true"]
+
+
+@pytest.fixture
+def trained(tiny_project):
+    """(project file, its OUTPUT_DIR, results)."""
+    project = tiny_project("trained", NUM_TRAIN_TASKS=2, NUM_TEST_TASKS=8)
+    return project, project.parent / "trained", run(resolve_config(project))
+
+
+def test_results_are_the_same_bytes_for_any_number_of_workers(trained):
+    project, out, _ = trained
+    first = (out / "results.json").read_bytes()
+    for workers in ("2", "1"):
+        run(resolve_config(project, [*TEST_ONLY, "DATA_LOADER.NUM_WORKERS", workers]))
+        assert (out / "results.json").read_bytes() == first
+
+
+def test_another_test_gets_a_directory_of_its_own(trained, capsys):
+    project, out, results = trained
+    kept = {name: (out / name).read_bytes() for name in ("results.json", "run.json", "predictions.parquet")}
+    other = run(resolve_config(project, [*TEST_ONLY, "TRAIN.SHOT_TEST", "2"]))
+    text = run(resolve_config(project, ["TRAIN.EVAL_TEXT", "true"]))  # a finished training: a test, too
+    assert {name: (out / name).read_bytes() for name in kept} == kept
+    assert (other["shot"], text["scoring"], results["shot"]) == (2, "text", 1)
+    places = sorted((out / "tests").iterdir())
+    assert [place.name.rsplit("_", 1)[0] for place in places] == ["3way_1shot_checkpoint_best",
+                                                                 "3way_2shot_checkpoint_best"]
+    for place, expected in zip(places, (text, other), strict=True):
+        assert json.loads((place / "results.json").read_text()) == expected
+        assert {"run.json", "report.html", "predictions.parquet"} <= {p.name for p in place.iterdir()}
+        assert f"Written to {place}/results.json" in capsys.readouterr().out or place == places[1]
+
+
+def test_a_run_that_goes_on_replaces_its_own_results(trained):
+    project, out, results = trained
+    longer = run(resolve_config(project, ["TRAIN.NUM_TRAIN_TASKS", "4"]))
+    assert json.loads((out / "results.json").read_text()) == longer
+    assert (results["trained_to"], longer["trained_to"]) == (2, 4)
+
+
+def test_a_broken_model_gets_no_accuracy(trained, capsys):
+    project, out, _ = trained
+    state = checkpoint.read(out / "checkpoints" / "checkpoint_best.pyth")
+    state["model_state"] = {name: value * torch.nan if value.is_floating_point() else value
+                            for name, value in state["model_state"].items()}
+    path = out / "nan.pyth"
+    checkpoint.atomic_save(state, path)
+    pairs = [*TEST_ONLY, "TEST.CHECKPOINT_FILE_PATH", str(path)]
+    for stored in ("true", "false"):
+        with pytest.raises(NonFiniteLossError, match="test: 24 of 24 queries have scores that are no numbers: the"):
+            run(resolve_config(project, [*pairs, "TEST.FEATURE_STORE", stored]))
+    found = run(resolve_config(project, [*pairs, "TRAIN.ON_NONFINITE", "skip"]))
+    assert found["accuracy"] == 0 and found["nonfinite_queries"] == 24 and found["scorings"]["fused"]["ece"] is None
+    assert "24 queries have scores that are no numbers and count as wrong." in capsys.readouterr().out
+
+
+def test_the_last_lines_say_what_was_scored(trained, capsys):
+    project, _, _ = trained
+    capsys.readouterr()
+    run(resolve_config(project, [*TEST_ONLY, "TRAIN.COMBINE", "true"]))
+    told = capsys.readouterr().out
+    assert "Scored by prototypes fused with text; all scorings: prototypes " in told and "text only " in told
+    assert "as episodes share videos" in told and "test list custom-" in told
+
+
+def test_a_checkpoint_of_the_published_layout(trained, capsys, tmp_path):
+    """epoch, model_state, optimizer_state and cfg alone: tested, tabled, and honest about what it does not say."""
+    project, out, results = trained
+    state = checkpoint.read(out / "checkpoints" / "checkpoint_best.pyth")
+    path = tmp_path / "checkpoint_epoch_00001.pyth"
+    checkpoint.atomic_save({key: state[key] for key in ("epoch", "model_state", "optimizer_state", "cfg")}, path)
+    found = run(resolve_config(project, [*TEST_ONLY, "TEST.CHECKPOINT_FILE_PATH", str(path), "OUTPUT_DIR",
+                                         str(tmp_path / "foreign"), "TRAIN.WAT_TEST", "3"]))
+    assert found["accuracy"] == results["accuracy"] and found["selected_on"] == "not recorded in the checkpoint"
+    assert f"checkpoint {path} (it does not say how it was selected)" in capsys.readouterr().out
+    assert table.main([str(tmp_path / "foreign"), "--format", "markdown"]) == 0
+    told = capsys.readouterr().out
+    assert f"{100 * found['accuracy']:.1f}" in told and "not recorded in the checkpoint" in told

@@ -1,0 +1,76 @@
+"""What befalls a run in tests/runs/training/test_bounded.py: `prepare` of processes.run_until, in the run's process."""
+
+import json
+import os
+import resource
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+from datasets.few_shot import FewShotDataset
+from runs.evaluation import checkpoint_test as test
+from runs.evaluation import summary as results
+from runs.training import loop as train
+from tests.runs.processes import before
+from utils import checkpoint
+from utils.logging import RecordLog
+
+SHARED = Path("/dev/shm")
+
+
+def _usage() -> dict[str, int]:
+    """What this process and its workers hold."""
+    process = psutil.Process()
+    workers = process.children(recursive=True)
+    maps = Path("/proc/self/maps").read_text()
+    return {"bytes": process.memory_info().rss + sum(w.memory_full_info().uss for w in workers),
+            "workers": len(workers), "files": process.num_fds(), "threads": process.num_threads(),
+            "shared": sum(str(SHARED) in line for line in maps.splitlines())}
+
+
+def watch(path: Path, iterations: tuple[int, ...], leak: int = 0) -> None:
+    """Note what the run holds at some iterations, and what it leaves in /dev/shm; perhaps keep bytes each iteration."""
+    calls, kept = iter(range(1, 10**6)), []
+
+    def note() -> None:
+        with path.open("a") as file:
+            file.write(json.dumps({"process": os.getpid(), **_usage()}) + "\n")
+
+    def due(*_) -> bool:
+        kept.append(b"x" * leak)
+        return next(calls) in iterations
+
+    before(train, "set_lr", due, note)
+
+
+def _in_worker(index: int, act: Callable[[], None]) -> None:
+    """Do something in the worker that is to make training episode `index`."""
+    before(FewShotDataset, "__getitem__", lambda dataset, i: i == index and dataset.sampler.split == "train", act)
+
+
+def kill(number: int) -> None:
+    """Kill a worker."""
+    _in_worker(4, lambda: os.kill(os.getpid(), number))
+
+
+def small_shared_memory() -> None:
+    """ulimit -f holds for shared memory, too."""
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
+
+    _in_worker(4, limit)
+
+
+def full_disk(name: str, count: int, limit: int) -> None:
+    """From the count-th call of a function on, no file may grow beyond `limit` bytes: ulimit -f for a full disk."""
+    def full() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        os.ftruncate(1, 0)  # it holds for the screen's file, too
+
+    calls = iter(range(1, 10**6))
+    owner = {"atomic_save": checkpoint, "plot_curves": results, "write": RecordLog, "write_predictions": test}[name]
+    before(owner, name, lambda *_: next(calls) == count, full)
