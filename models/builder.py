@@ -1,24 +1,23 @@
-"""Config -> model and losses: the one place under models/ that knows the configuration."""
+"""Config -> model: the one place under models/ that knows the configuration."""
 
 import logging
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-import models.encoders.clip
+import models.encoders
 import models.heads
 import models.layers.alignment
 import models.layers.modulator  # noqa: F401  (these imports fill the registries)
-from models.encoders.clip import Encoder
-from models.heads.clip_fsar import FewShotModel, HeadOptions
+from models.encoders.base import Encoder
+from models.heads.base import Head, Setting
 from models.layers.efficiency import checkpoint_blocks, has_batch_statistics
-from models.losses import Criterion, clip_fsar_criterion
-from models.registries import ALIGNMENTS, ENCODERS, HEADS, MODULATORS
+from models.registries import ENCODERS, HEADS
 from utils.config.class_names import names_by_split
 from utils.config.schema import Config
-from utils.errors import ConfigError
+from utils.episode import Episode, EpisodeOutput
+from utils.errors import ConfigError, EpisodeError
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -40,23 +39,47 @@ def build_encoder(cfg: Config, names: Mapping[str, Sequence[str]]) -> Encoder:
     return encoder
 
 
-def head_options(cfg: Config) -> HeadOptions:
-    """The method's switches from TRAIN."""
-    train = cfg.TRAIN
-    return HeadOptions(merge_before=train.MERGE_BEFORE, eval_text=train.EVAL_TEXT, combine=train.COMBINE,
-                       text_weight=train.TEXT_COFF, combine_frames=train.COMBINE_FRAMES)
+class FewShotModel(nn.Module):
+    """A head, under whose name `head.` everything lies in a checkpoint, and the text features of each split's classes.
+
+    Args:
+        head: the method. text_features: split name to [G, D]; empty where the head reads no text.
+    """
+
+    head: Head
+
+    def __init__(self, head: Head, text_features: Mapping[str, Tensor] | None = None):
+        super().__init__()
+        self.head = head
+        for split, features in (text_features or {}).items():
+            self.register_buffer(f"text_{split}", features.detach().clone().float(), persistent=False)
+
+    def text(self, split: str) -> Tensor | None:
+        """[G, D] text features of a split's classes; None for a head that reads no text.
+
+        Raises EpisodeError for a split without class names.
+        """
+        if not self.head.reads_text:
+            return None
+        known = sorted(name.removeprefix("text_") for name, _ in self.named_buffers(recurse=False))
+        if split not in known:
+            raise EpisodeError(f"no class names were given for the {split} split (given: {', '.join(known)})")
+        return self.get_buffer(f"text_{split}")
+
+    def forward(self, episode: Episode, text_GD: Tensor | None) -> EpisodeOutput:
+        """The head's output of one episode."""
+        return self.head(episode, text_GD)
 
 
 def build_model(cfg: Config) -> FewShotModel:
-    """The model of a configuration on the CPU, with its backbone's weights loaded."""
-    encoder = build_encoder(cfg, names_by_split(cfg))
-    head = cfg.VIDEO.HEAD
-    distance = partial(ALIGNMENTS[head.ALIGNMENT], smoothing=head.SMOOTHING,
-                       single_direction=cfg.TRAIN.SINGLE_DIRECT)
-    model = FewShotModel(HEADS[head.NAME](
-        backbone=encoder.visual, modulator=MODULATORS[head.MODULATOR](encoder.dim, cfg.TRAIN.TRANSFORMER_DEPTH),
-        text_features=encoder.text_features, distance=distance, options=head_options(cfg),
-    ))
+    """The model of a configuration on the CPU, with its tower's weights loaded."""
+    kind = HEADS[cfg.VIDEO.HEAD.NAME]
+    encoder = build_encoder(cfg, kind.reads_text)
+    names = names_by_split(cfg)
+    text = {split: encoder.text(own, cfg.TEST.PROMPT) for split, own in names.items()} if kind.reads_text else {}
+    setting = Setting(frames=cfg.DATA.NUM_INPUT_FRAMES, train_classes=len(names.get("train", ())),
+                      loss_divisor=cfg.TRAIN.BATCH_SIZE)
+    model = FewShotModel(kind(encoder, setting, head_options(cfg)), text)
     if cfg.BN.FREEZE:
         freeze_batch_norm(model)
     _make_efficient(model, cfg)
@@ -87,12 +110,3 @@ def freeze_batch_norm(model: FewShotModel) -> None:
             module.requires_grad_(False)
             module.eval()
             module.train = lambda mode=True, module=module: module
-
-
-def build_criterion(cfg: Config) -> Criterion:
-    """The losses of TRAIN.USE_CLASSIFICATION*, divided by TRAIN.BATCH_SIZE."""
-    train = cfg.TRAIN
-    return clip_fsar_criterion(
-        use_classification=train.USE_CLASSIFICATION, classification_weight=train.USE_CLASSIFICATION_VALUE,
-        classification_only=train.USE_CLASSIFICATION_ONLY, divisor=train.BATCH_SIZE,
-    )

@@ -74,6 +74,10 @@ class HashError(DownloadError):
     """A file that came whole and is not the one expected."""
 
 
+class HeadError(FewShotError):
+    """A few-shot head that does not keep the contract of models/heads/base.py: names the head and what it broke."""
+
+
 class CheckpointError(FewShotError):
     """A checkpoint that is damaged or does not fit the model."""
 

@@ -2,11 +2,15 @@
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 from torch import Tensor
 
+from utils.errors import ResultsError
+
+Kind = Literal["distance", "logits", "probabilities"]
 REPLICATES = 2000  # of the bootstrap
 BINS = 15  # of the calibration error
 
@@ -29,6 +33,25 @@ def mean_interval(values_E: Sequence[float]) -> tuple[float, float]:
         return mean, 1.0
     variance = math.fsum((v - mean) ** 2 for v in values_E) / (count - 1)
     return mean, min(float(stats.t.ppf(0.975, count - 1)) * math.sqrt(variance / count), 1.0)
+
+
+def probabilities(scores: np.ndarray, kind: Kind) -> np.ndarray:
+    """The scores of each query as probabilities of the ways. float64 [..., K]
+
+    Args:
+        scores: [..., K], higher is nearer. kind: "distance" (minus a distance) and "logits" take a softmax over the
+            ways; "probabilities" are divided by their sum.
+
+    Raises ResultsError where scores that are called probabilities are negative or all zero.
+    """
+    values = np.asarray(scores, np.float64)
+    if kind != "probabilities":
+        return special.softmax(values, axis=-1)
+    totals = values.sum(axis=-1, keepdims=True)
+    if (values < 0).any() or (totals == 0).any():
+        raise ResultsError(f"expected probabilities, up to a factor, found scores from {np.nanmin(values):g} to "
+                           f"{np.nanmax(values):g} that are none")
+    return values / totals
 
 
 def wilson(correct: int, total: int) -> tuple[float, float]:

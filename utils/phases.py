@@ -1,6 +1,6 @@
 """Where the time of a training step goes: named phases, which cost nothing unless somebody records them.
 
-The phases of a step: data wait, encoder, modulator, alignment, backward, optimizer. None lies within another.
+The loop has data wait, backward and optimizer; a head adds its parts, such as encoder. None lies within another.
 """
 
 import time
@@ -11,8 +11,6 @@ from contextvars import ContextVar
 
 import torch
 from torch.profiler import record_function
-
-PHASES = ("data wait", "encoder", "modulator", "alignment", "backward", "optimizer")
 
 
 class Recorder:
@@ -53,7 +51,7 @@ def recording(recorder: Recorder) -> Iterator[None]:
 
 @contextmanager
 def phase(name: str) -> Iterator[None]:
-    """A part of a step, by one of PHASES."""
+    """Time the block as a part of a step, while somebody records."""
     recorder = _RECORDER.get()
     if recorder is None:
         yield

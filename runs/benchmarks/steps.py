@@ -21,8 +21,8 @@ from runs.benchmarks.bench_alignment import both_directions
 from runs.benchmarks.ending import deaf_to_interrupts, ending_workers
 from runs.benchmarks.hardware import peak_memory
 from runs.benchmarks.towers import SMALL_VIT
-from runs.session.session import loop_options, optimizer_of
 from runs.training.complexity import module_flops
+from runs.training.setup import loop_options, optimizer_of
 from runs.training.step import Learner, Place
 from utils.config import resolve_config
 from utils.config.schema import Config

@@ -28,7 +28,7 @@ from runs.preparing.examine import Facts, Job, examine
 from runs.preparing.locate import Located, locate
 from runs.preparing.pool import Failure, guarded
 from runs.preparing.split_lists import SPLITS
-from runs.session.identity import foreign_names
+from runs.evaluation.identity import foreign_names
 from utils.config import load_config
 from utils.config.schema import Config
 from utils.cores import cores

@@ -14,7 +14,7 @@ from datasets.cache.store import FrameCache
 from datasets.decoding import AUTO, DECODERS
 from datasets.few_shot import DATASETS
 from models.registries import ALIGNMENTS, ENCODERS, HEADS, MODULATORS
-from runs.session.identity import foreign_names
+from runs.evaluation.identity import foreign_names
 from utils.config.loader import Resolved
 from utils.config.schema import Config
 from utils.errors import ConfigError, VideoDecodeError

@@ -4,7 +4,11 @@
 become the default once a GPU has shown them to be faster.
 """
 
+from collections.abc import Callable
 from functools import partial
+
+import torch
+from torch import Tensor
 
 from models.layers.alignment.otam import otam_distance
 from models.registries import ALIGNMENTS
@@ -12,4 +16,22 @@ from models.registries import ALIGNMENTS
 ALIGNMENTS.register("otam")(partial(otam_distance, backend="plain"))
 ALIGNMENTS.register("otam_triton")(otam_distance)
 
-__all__ = ["ALIGNMENTS", "otam_distance"]
+__all__ = ["ALIGNMENTS", "otam_distance", "visiting_probabilities"]
+
+
+def visiting_probabilities(costs_KTT: Tensor, distance: Callable[..., Tensor]) -> Tensor:
+    """How probably the alignment of a query to a class visits each cell: the gradient of the distance.
+
+    For OTAM with a soft minimum the gradient with respect to the costs is that probability (otam.py), so what is drawn
+    is what was scored.
+
+    Args:
+        costs_KTT: costs of query frames (rows) against class frames (columns).
+        distance: an entry of ALIGNMENTS, perhaps with its settings bound; it is asked for one direction only.
+
+    Returns:
+        float64 [K, T, T]. It may be called where gradients are off, inside inference mode, too.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        costs = costs_KTT.detach().clone().double().requires_grad_()  # the clone is no inference tensor
+        return torch.autograd.grad(distance(costs, single_direction=True).sum(), costs)[0]
