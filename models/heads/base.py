@@ -1,11 +1,11 @@
 """The contract of a head: everything that runs/ may ask of a few-shot method stands in this file.
 
-A method is a subclass of `Head` in a file of its own, registered in HEADS (models/README.md: add a method). What it must
-say is how queries meet supports (`match`); all else has a default.
+A method is a subclass of `Head` in a file of its own, registered in HEADS (models/README.md: add a method). What it
+must say is how queries meet supports (`match`); all else has a default.
 
 A clip goes through three functions. `encode` is the tower alone, so that several episodes can share a pass.
-`clip_features` is what a feature store keeps of the clip: it sees no label, no episode, no text. `in_role` makes of it a
-support (which gets the text of its own class) or a query (which gets none, so labels cannot leak).
+`clip_features` is what a feature store keeps of the clip: it sees no label, no episode, no text. `in_role` makes of it
+a support (which gets the text of its own class) or a query (which gets none, so labels cannot leak).
 
 P clips, N supports, M queries, B episodes, K ways, S shots, T frames, D features, G classes of a split, C/H/W image.
 """

@@ -27,7 +27,7 @@ from models.heads.base import Alignment, FeatureBatch, Features, Head, Role, Sco
 from models.layers.alignment import visiting_probabilities
 from models.layers.similarity import cos_similarity
 from models.registries import ALIGNMENTS, HEADS, MODULATORS
-from utils.config.fields import Effect, key
+from utils.config.fields import NUMBERS, SCORING, TRAINING, key
 from utils.episode import Episode, EpisodeOutput
 from utils.phases import phase
 
@@ -39,26 +39,26 @@ class ClipFsarOptions:
     """The switches of the method, VIDEO.HEAD.OPTIONS."""
 
     MERGE_BEFORE: bool = key("average the supports of a class before modulating, not after", default=False,
-                             affects=Effect.NUMBERS)
-    SINGLE_DIRECT: bool = key("OTAM in one direction (query to support) only", default=False, affects=Effect.NUMBERS)
-    TRANSFORMER_DEPTH: int = key("layers of the modulator", default=1, minimum=1, affects=Effect.NUMBERS)
+                             affects=NUMBERS)
+    SINGLE_DIRECT: bool = key("OTAM in one direction (query to support) only", default=False, affects=NUMBERS)
+    TRANSFORMER_DEPTH: int = key("layers of the modulator", default=1, minimum=1, affects=NUMBERS)
     MODULATOR: str = key("prototype modulator, from the modulators registry", default="transformer",
-                         registry=MODULATORS, affects=Effect.NUMBERS)
+                         registry=MODULATORS, affects=NUMBERS)
     ALIGNMENT: str = key("distance of two frame sequences, from the alignments registry", default="otam",
-                         registry=ALIGNMENTS, affects=Effect.NUMBERS)
-    SMOOTHING: float = key("lambda of the soft minimum in OTAM", default=0.5, above=0.0, affects=Effect.NUMBERS)
-    USE_CLASSIFICATION: bool = key("add the video-text contrast to the loss", default=True, affects=Effect.NUMBERS)
+                         registry=ALIGNMENTS, affects=NUMBERS)
+    SMOOTHING: float = key("lambda of the soft minimum in OTAM", default=0.5, above=0.0, affects=NUMBERS)
+    USE_CLASSIFICATION: bool = key("add the video-text contrast to the loss", default=True, affects=TRAINING)
     USE_CLASSIFICATION_VALUE: float = key("weight of the video-text contrast", default=1.5, minimum=0.0,
-                                          affects=Effect.NUMBERS)
+                                          affects=TRAINING)
     USE_CLASSIFICATION_ONLY: bool = key("the video-text contrast is the whole loss", default=False,
-                                        affects=Effect.NUMBERS)
-    EVAL_TEXT: bool = key("evaluation: classify by text alone", default=False, affects=Effect.SCORING)
+                                        affects=TRAINING)
+    EVAL_TEXT: bool = key("evaluation: classify by text alone", default=False, affects=SCORING)
     COMBINE: bool = key("evaluation: fuse text and prototypes, p_text^a * p_vis^(1-a)", default=False,
-                        affects=Effect.SCORING)
+                        affects=SCORING)
     TEXT_COFF: float | None = key("weight a of the text in COMBINE; null or 0: 0.9, as published", default=None,
-                                  minimum=0.0, maximum=1.0, affects=Effect.SCORING)
+                                  minimum=0.0, maximum=1.0, affects=SCORING)
     COMBINE_FRAMES: int | None = key("T of COMBINE's p_vis = softmax((T - distance) / T); null: the clip's frames",
-                                     default=8, minimum=1, affects=Effect.SCORING)
+                                     default=8, minimum=1, affects=SCORING)
 
     @property
     def text_weight(self) -> float:

@@ -6,7 +6,7 @@ import types
 import typing
 from collections.abc import Mapping
 from enum import Enum
-from typing import Any, Union
+from typing import Any, Protocol, Union
 
 
 class Effect(Enum):
@@ -27,21 +27,30 @@ class Effect(Enum):
 NUMBERS, TRAINING, SCORING, SPEED, PLACE = Effect
 
 
-def key(doc: str, *, affects: Effect, may_change: bool = False, choices: tuple[str, ...] = (),
-        minimum: float | None = None, aliases: Mapping[str | None, str] = types.MappingProxyType({})) -> Any:
+class Names(Protocol):
+    """A table whose names are the values of a key: utils.registry.Registry."""
+
+    def __contains__(self, name: object) -> bool: ...
+
+    def unknown(self, name: str) -> str:
+        """Say that a name is not in the table."""
+
+
+def key(doc: str, *, affects: Effect, default: Any = dataclasses.MISSING, **limits: Any) -> Any:
     """Declare one configuration key: the value of a field of a section's dataclass.
 
     Args:
         doc: one line: meaning and unit.
         affects: what changes with the key's value.
-        may_change: whether a run may go on with another value although numbers depend on it: it decides only about
-            what is still to come (more iterations, other ranks), and what was done stays as it was.
-        choices: the values allowed, when they are few.
-        minimum: the smallest number allowed.
-        aliases: other spellings of a value, to the one that stands in a Config and is compared.
+        default: the value where nobody sets one. Keys of the schema have theirs in configs/pool/base.yaml instead.
+        limits: what else a `Key` says: may_change, choices, minimum, maximum, above, registry, aliases.
     """
-    return dataclasses.field(metadata={"doc": doc, "affects": affects, "may_change": may_change, "choices": choices,
-                                       "minimum": minimum, "aliases": aliases})
+    return dataclasses.field(default=default, metadata={"doc": doc, "affects": affects, **limits})
+
+
+def free_section(doc: str) -> Any:
+    """Declare a field that holds keys which the schema does not know: a dict by name."""
+    return dataclasses.field(metadata={"doc": doc, "free": True})
 
 
 def section(doc: str) -> Any:
@@ -62,15 +71,29 @@ def hints(section: type) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Key:
-    """One key of the schema, by its dotted name: what `key` declared, and the type."""
+    """One key by its dotted name: what `key` declared, and the type.
+
+    Args:
+        doc: one line: meaning and unit.
+        affects: what changes with the key's value.
+        may_change: whether a run may go on with another value although numbers depend on it: it decides only about
+            what is still to come (more iterations, other ranks), and what was done stays as it was.
+        choices: the values allowed, when they are few.
+        minimum, maximum: the smallest and the largest number allowed. above: numbers must be larger than it.
+        registry: the table that has a text's allowed values.
+        aliases: other spellings of a value, to the one that stands in a Config and is compared.
+    """
 
     hint: Any
     doc: str
     affects: Effect
-    may_change: bool
-    choices: tuple[str, ...]
-    minimum: float | None
-    aliases: Mapping[str | None, str]
+    may_change: bool = False
+    choices: tuple[str, ...] = ()
+    minimum: float | None = None
+    maximum: float | None = None
+    above: float | None = None
+    registry: Names | None = None
+    aliases: Mapping[str | None, str] = dataclasses.field(default_factory=dict)
 
     @property
     def is_text(self) -> bool:
@@ -98,6 +121,8 @@ def keys_of(section: type, prefix: str = "") -> dict[str, Key]:
         hint = hints(section)[field.name]
         if is_section(hint):
             found.update(keys_of(hint, f"{prefix}{field.name}."))
+        elif field.metadata.get("free"):
+            continue
         elif isinstance(field.metadata.get("affects"), Effect):
             found[prefix + field.name] = Key(hint, **field.metadata)
         else:

@@ -1,6 +1,6 @@
 """From a project file and KEY VALUE pairs to a frozen Config: layers, types, class names, checks, one ConfigError."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from utils.config.checks import Finding, impossible, remarks
 from utils.config.fields import hints, is_section, keys_of
 from utils.config.inert import ignored_names
 from utils.config.layers import POOL, Layer, foreign_base, layer_files, parse_yaml, read_layer
-from utils.config.reading import Reading, typed
+from utils.config.reading import OPTIONS, Entry, Reading, typed
 from utils.config.schema import Config
 from utils.errors import ConfigError
 
@@ -29,6 +29,7 @@ class Resolved:
         ignored: keys and sections found that belong to the public project's other tasks.
         notes: what a user should know: keys that were set and have no effect, class names taken from the pool.
         path: the project file.
+        options: the head's options as they were written, by name; utils/config/options.py gives them their types.
     """
 
     config: Config
@@ -36,6 +37,7 @@ class Resolved:
     ignored: tuple[str, ...]
     notes: tuple[str, ...]
     path: Path
+    options: Mapping[str, Entry]
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -54,10 +56,14 @@ def resolve_config(path: str | Path, overrides: Sequence[str] = ()) -> Resolved:
     reading = Reading(ignored_names(), foreign.resolve().parent if foreign else None)
     defaults = _defaults(bases[0], reading)
     pairs = _pairs(overrides, reading.problems)
-    for layer in [*bases[1:], *_protocol([*bases, *project, *pairs]), *project, *pairs]:
+    every = [*bases, *project, *pairs]
+    for layer in [*_of_head(every), *bases[1:], *_protocol(every), *project, *pairs]:
         reading.add(layer)
     values, bad = _values(reading, defaults)
-    sources = {key: reading.entries[key].layer for key in keys_of(Config)}
+    options = {key.removeprefix(f"{OPTIONS}."): entry for key, entry in reading.entries.items()
+               if key.startswith(f"{OPTIONS}.")}
+    values[OPTIONS] = {name: entry.value for name, entry in options.items()}
+    sources = {key: entry.layer for key, entry in reading.entries.items()}
     notes: list[str] = []
     try:
         filled, notes = class_names.fill(values, path)
@@ -72,7 +78,7 @@ def resolve_config(path: str | Path, overrides: Sequence[str] = ()) -> Resolved:
         raise ConfigError(list(dict.fromkeys(reading.problems)))
     notes += [layer.remark for layer in [*bases, *project] if layer.remark]
     notes += [*reading.without_effect(), *_worded(remarks(config, sources), bad, sources)]
-    return Resolved(config, sources, tuple(reading.ignored), tuple(notes), path)
+    return Resolved(config, sources, tuple(reading.ignored), tuple(notes), path, options)
 
 
 def _defaults(base: Layer, reading: Reading) -> dict[str, Any]:
@@ -114,6 +120,14 @@ def _pair(key: str, text: str, problems: list[str]) -> Layer:
     for name in reversed(key.split(".")):
         value = {name: value}
     return Layer(COMMAND_LINE, value, key=key, text=text)
+
+
+def _of_head(layers: list[Layer]) -> list[Layer]:
+    """The layer with the options of the last head named; none where the pool has no file of its name."""
+    names = [head["NAME"] for layer in layers if isinstance(video := layer.values.get("VIDEO"), dict)
+             and isinstance(head := video.get("HEAD"), dict) and isinstance(head.get("NAME"), str)]
+    path = POOL / "model" / f"{names[-1]}.yaml" if names and "/" not in names[-1] else None
+    return [read_layer(path)] if path and path.is_file() else []
 
 
 def _protocol(layers: list[Layer]) -> list[Layer]:

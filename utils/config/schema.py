@@ -4,8 +4,9 @@ Keys that published files set and nothing reads stand in configs/pool/inert_keys
 """
 
 from dataclasses import dataclass
+from typing import Any
 
-from utils.config.fields import NUMBERS, PLACE, SPEED, TRAINING, key, section
+from utils.config.fields import NUMBERS, PLACE, SPEED, TRAINING, free_section, key, section
 from utils.config.sections import AugmentationConfig, DataConfig, TestConfig, TrainConfig
 
 
@@ -19,9 +20,7 @@ class HeadConfig:
     BACKBONE_WEIGHTS: str = key("openai (downloaded, SHA-256 checked), random, or a weights file", affects=NUMBERS)
     WEIGHTS_DIR: str | None = key("cache directory of downloaded weights; null: ~/.cache/clip", affects=PLACE)
     ENCODER: str = key("visual and text encoder, from the encoders registry", affects=NUMBERS)
-    MODULATOR: str = key("prototype modulator, from the modulators registry", affects=NUMBERS)
-    ALIGNMENT: str = key("distance of two frame sequences, from the alignments registry", affects=NUMBERS)
-    SMOOTHING: float = key("lambda of the soft minimum in OTAM", affects=NUMBERS, minimum=0.0)
+    OPTIONS: dict[str, Any] = free_section("the head's own options, typed by its Options class (models/heads)")
 
 
 @dataclass(frozen=True, slots=True)
