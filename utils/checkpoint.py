@@ -6,13 +6,11 @@ loader ignores `resume`.
 """
 
 import logging
-import os
 import pickle
 import random
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from utils.checkpoint_content import check_content
-from utils.errors import CheckpointError
-from utils.files import free_text, sync
+from utils.errors import CheckpointError, DiskError
+from utils.files import free_text, whole_file
 
 _NAME = re.compile(r"^checkpoint_epoch_(\d{5,})\.pyth$")
 _FORBIDDEN = re.compile(r"GLOBAL ([\w.]*\w)")
@@ -35,19 +33,12 @@ def atomic_save(state: dict[str, Any], path: Path) -> None:
 
     Raises CheckpointError when the disk refuses (the file of that name, if any, is left as it was).
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
+        with whole_file(path) as part, part.open("wb") as file:
             torch.save(state, file)
-        sync(temporary)
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, DiskError) as error:
         raise CheckpointError(f"{path}: {_refusal(state, path.parent, error)}") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-    sync(path.parent)
 
 
 def state_bytes(value: Any) -> int:

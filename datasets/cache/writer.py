@@ -5,7 +5,6 @@ for the disk, and then makes it part of the index. Killed at any moment, the cac
 """
 
 import dataclasses
-import fcntl
 import os
 import shutil
 import zlib
@@ -23,6 +22,7 @@ from datasets.cache.store import FrameCache, codec_of
 from datasets.decoding import Clip, open_video, read_frames
 from datasets.transforms import resize_frames
 from utils.errors import FrameCacheError, VideoDecodeError
+from utils.lock import lock_file
 
 CHUNK_BYTES = 64 << 20  # of decoded frames in memory at once
 LOCK, SPOOL = "writer.lock", "spool"
@@ -139,10 +139,8 @@ class CacheWriter:
         self.directory, self.codec, self.decoder, self._repair = directory, codec, decoder, repair
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            self._lock = (directory / LOCK).open("w")
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock = lock_file(directory / LOCK)
         except BlockingIOError:
-            self._lock.close()
             raise FrameCacheError(f"{directory}: another command is writing this frame cache; wait for it to end"
                                   ) from None
         except OSError as error:
