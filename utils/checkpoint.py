@@ -1,13 +1,13 @@
 """Checkpoints: written whole or not at all, under the published names and keys, read strictly and without running code.
 
 A file is {epoch, model_state, optimizer_state, cfg (JSON text)} as published, plus `resume`: what an exact restart
-needs (iteration, best so far, random states, gradients under way, figures of the last iterations). The published
-loader ignores `resume`.
+needs (iteration, best so far, gradients under way, figures of the last iterations). The published loader ignores
+`resume`. No state of a random generator is kept: every draw of a run is derived from (seed, purpose, index). Files of
+earlier versions hold one, `random`, which is ignored.
 """
 
 import logging
 import pickle
-import random
 import re
 import shutil
 from collections.abc import Iterator
@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -137,29 +136,6 @@ def load_gradients(model: nn.Module, gradients: dict[str, Tensor], origin: str |
                                   f"found shape {list(gradient.shape)}")
     for name, parameter in parameters.items():
         parameter.grad = torch.empty_like(parameter).copy_(gradients[name]) if name in gradients else None
-
-
-def random_state() -> dict[str, Any]:
-    """State of the global generators, as tensors and numbers only."""
-    version, keys, gauss = random.getstate()
-    kind, words, position, has_gauss, cached = np.random.get_state()
-    return {
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "python": [version, list(keys), gauss],
-        "numpy": [kind, torch.from_numpy(words.astype(np.int64)), position, has_gauss, cached],
-    }
-
-
-def set_random_state(state: dict[str, Any]) -> None:
-    """Put the global generators where `random_state` found them."""
-    torch.set_rng_state(state["torch"])
-    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(state["cuda"])
-    version, keys, gauss = state["python"]
-    random.setstate((version, tuple(keys), gauss))
-    kind, words, position, has_gauss, cached = state["numpy"]
-    np.random.set_state((kind, words.numpy().astype(np.uint32), position, has_gauss, cached))
 
 
 @dataclass(frozen=True, slots=True)
