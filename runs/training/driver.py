@@ -84,9 +84,7 @@ class Trainer:
     def _train(self, progress: Progress) -> None:
         ranks, left = self.ranks, self.options.iterations - progress.iteration
         loader = build_loader(self.cfg, self.train_split, start=progress.episodes, rank=ranks.rank, world=ranks.world,
-                              stop=progress.episodes + left * ranks.world)
-        if loader.num_workers:
-            loader.worker_init_fn = signals.shielded(loader.worker_init_fn)
+                              stop=progress.episodes + left * ranks.world, shield=True)
         hooks = Hooks(validate=self.validate, stop=self.stop, record=self.record)
         try:
             train(self.learner, on_device(loader, self.device), self.schedule, hooks, progress)
