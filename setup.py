@@ -63,7 +63,6 @@ setup(
         "pyarrow",
         "jinja2>=3.1",
         "urllib3>=2.2",
-        "filelock>=3.12",
     ],
     extras_require={"torchcodec": ["torchcodec"],  # needs FFmpeg's shared libraries, too
                     "dev": ["torchcodec", "pytest>=8", "pytest-timeout", "hypothesis", "ruff", "pylint",

@@ -20,7 +20,7 @@ from utils.registry import Registry
 
 DEFAULT_FORMAT = "Ssv2_few_shot"
 JPEG_SUFFIXES = (".jpg", ".jpeg")
-LIST_FORMATS: "Registry[ListFormat]" = Registry("list format")
+LIST_FORMATS: "Registry[ListFormat]" = Registry("list format", "datasets/annotations.py")
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from models.heads.base import Head, Setting
 from models.layers.efficiency import checkpoint_blocks, has_batch_statistics
 from models.registries import ENCODERS, HEADS
 from utils.config.class_names import names_by_split
+from utils.config.options import head_options
 from utils.config.schema import Config
 from utils.episode import Episode, EpisodeOutput
 from utils.errors import ConfigError, EpisodeError
@@ -79,7 +80,7 @@ def build_model(cfg: Config) -> FewShotModel:
     text = {split: encoder.text(own, cfg.TEST.PROMPT) for split, own in names.items()} if kind.reads_text else {}
     setting = Setting(frames=cfg.DATA.NUM_INPUT_FRAMES, train_classes=len(names.get("train", ())),
                       loss_divisor=cfg.TRAIN.BATCH_SIZE)
-    model = FewShotModel(kind(encoder, setting, head_options(cfg)), text)
+    model = FewShotModel(kind(encoder, setting, head_options(kind.Options, cfg.VIDEO.HEAD.OPTIONS)), text)
     if cfg.BN.FREEZE:
         freeze_batch_norm(model)
     _make_efficient(model, cfg)

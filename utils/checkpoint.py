@@ -1,29 +1,26 @@
 """Checkpoints: written whole or not at all, under the published names and keys, read strictly and without running code.
 
 A file is {epoch, model_state, optimizer_state, cfg (JSON text)} as published, plus `resume`: what an exact restart
-needs (iteration, best so far, random states, gradients under way, figures of the last iterations). The published
-loader ignores `resume`.
+needs (iteration, best so far, gradients under way, figures of the last iterations). The published loader ignores
+`resume`. No state of a random generator is kept: every draw of a run is derived from (seed, purpose, index). Files of
+earlier versions hold one, `random`, which is ignored.
 """
 
 import logging
-import os
 import pickle
-import random
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from utils.checkpoint_content import check_content
-from utils.errors import CheckpointError
-from utils.files import free_text, sync
+from utils.errors import CheckpointError, DiskError
+from utils.files import free_text, whole_file
 
 _NAME = re.compile(r"^checkpoint_epoch_(\d{5,})\.pyth$")
 _FORBIDDEN = re.compile(r"GLOBAL ([\w.]*\w)")
@@ -35,19 +32,12 @@ def atomic_save(state: dict[str, Any], path: Path) -> None:
 
     Raises CheckpointError when the disk refuses (the file of that name, if any, is left as it was).
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
+        with whole_file(path) as part, part.open("wb") as file:
             torch.save(state, file)
-        sync(temporary)
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, DiskError) as error:
         raise CheckpointError(f"{path}: {_refusal(state, path.parent, error)}") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-    sync(path.parent)
 
 
 def state_bytes(value: Any) -> int:
@@ -146,29 +136,6 @@ def load_gradients(model: nn.Module, gradients: dict[str, Tensor], origin: str |
                                   f"found shape {list(gradient.shape)}")
     for name, parameter in parameters.items():
         parameter.grad = torch.empty_like(parameter).copy_(gradients[name]) if name in gradients else None
-
-
-def random_state() -> dict[str, Any]:
-    """State of the global generators, as tensors and numbers only."""
-    version, keys, gauss = random.getstate()
-    kind, words, position, has_gauss, cached = np.random.get_state()
-    return {
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "python": [version, list(keys), gauss],
-        "numpy": [kind, torch.from_numpy(words.astype(np.int64)), position, has_gauss, cached],
-    }
-
-
-def set_random_state(state: dict[str, Any]) -> None:
-    """Put the global generators where `random_state` found them."""
-    torch.set_rng_state(state["torch"])
-    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(state["cuda"])
-    version, keys, gauss = state["python"]
-    random.setstate((version, tuple(keys), gauss))
-    kind, words, position, has_gauss, cached = state["numpy"]
-    np.random.set_state((kind, words.numpy().astype(np.uint32), position, has_gauss, cached))
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ class Codec:
                              f"with {self.mode}")
 
     @property
-    def facts(self) -> dict[str, str | int]:
+    def settings(self) -> dict[str, str | int]:
         """What decides the stored pixels, beyond the decoder and the size."""
         return {"mode": self.mode} if self.quality is None else {
             "mode": self.mode, "quality": self.quality, "subsampling": SUBSAMPLING}

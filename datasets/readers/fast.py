@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from datasets.readers.containers import container_kind
-from datasets.readers.sure import DECODERS, SHORTFALL, Clip, Header, PyavClip, first_line, header_facts
+from datasets.readers.protocol import DECODERS, Clip, first_line
+from datasets.readers.pyav import SHORTFALL, Header, PyavClip, read_header
 from utils.errors import LaunchError, VideoDecodeError
 
 REORDERED_RIGHT = ("h264", "hevc", "vp8", "vp9", "av1")  # codecs whose B-frames both jump over rightly in MP4, Matroska
@@ -27,7 +28,7 @@ def _look(path: Path) -> tuple[bool, Header | None]:
     kind = container_kind(head)
     if kind == "matroska" and b"webm" in head:  # VP8, VP9, AV1 only
         return False, None
-    found = header_facts(path)
+    found = read_header(path)
     if not found.codec:  # the decoder is to say what is wrong with it
         return False, found
     if kind == "avi":
@@ -113,7 +114,7 @@ def open_torchcodec(path: Path) -> Clip:
     """The file as TorchcodecClip; as PyavClip where torchcodec would give wrong frames."""
     require_torchcodec()
     wrong, header = _look(path)
-    return PyavClip(path) if wrong else TorchcodecClip(path, header or header_facts(path))
+    return PyavClip(path) if wrong else TorchcodecClip(path, header or read_header(path))
 
 
 class TorchcodecClip:

@@ -104,7 +104,7 @@ def write_run(session: Session, directory: Path, model: FewShotModel, splits: It
              for split in splits}
     write_run_record(directory, session.resolved, {
         "device": str(session.device), "lists": lists, "test_episodes_sha256": session.test.episodes_hash,
-        "decoder": session.test.split.dataset.decoder,  # what DATA.DECODER auto picked
+        "decoder": session.test.split.dataset.videos.decoder,  # what DATA.DECODER auto picked
         "parameters": sum(p.numel() for p in model.parameters()),
     })
 

@@ -61,7 +61,7 @@ class Checkpoints:
         kept = not progress.best_iteration or (
             self.ranks.main and state.keep_best(self.store, progress.best_iteration))
         if not self.ranks.broadcast(kept):
-            _LOGGER.warning("%s is not that of the best iteration, %d, and no numbered checkpoint is: the next "
+            _LOGGER.warning("%s of iteration %d is lost, and so is the numbered checkpoint it was a copy of: the next "
                             "validation decides the best anew", self.store.best, progress.best_iteration)
             progress.best, progress.best_iteration = -1.0, 0
         return progress

@@ -73,9 +73,7 @@ class Trainer:
     def _train(self, progress: Progress, records: Records) -> None:
         ranks, left = self.parts.ranks, self.options.iterations - progress.iteration
         loader = build_loader(self.parts.cfg, self.parts.train_split, start=progress.episodes, rank=ranks.rank,
-                              world=ranks.world, stop=progress.episodes + left * ranks.world)
-        if loader.num_workers:
-            loader.worker_init_fn = signals.shielded(loader.worker_init_fn)
+                              world=ranks.world, stop=progress.episodes + left * ranks.world, shield=True)
         hooks = Hooks(validate=partial(self.validate, records=records),
                       after_pass=partial(self.stop_if_asked, records=records), record=records.write)
         try:

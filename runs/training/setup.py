@@ -5,7 +5,7 @@ import torch
 from models.builder import FewShotModel
 from runs.training.step import LoopOptions
 from utils.config.schema import Config
-from utils.optim import build_optimizer
+from utils.optim import OptimizerSettings, build_optimizer
 from utils.schedule import Schedule
 
 
@@ -19,10 +19,13 @@ def schedule_of(cfg: Config) -> Schedule:
 def optimizer_of(cfg: Config, model: FewShotModel) -> torch.optim.Optimizer:
     """The optimizer of OPTIMIZER over the published groups; SOLVER.WEIGHT_DECAY_FROM says whose decay holds."""
     o = cfg.OPTIMIZER
+    groups = model.head.parameter_groups()
+    own = None if groups is None else [{"params": list(group.parameters), "weight_decay": group.weight_decay,
+                                        "lr_scale": group.lr_scale} for group in groups]
     decay = cfg.SOLVER.WEIGHT_DECAY if cfg.SOLVER.WEIGHT_DECAY_FROM == "SOLVER" else o.WEIGHT_DECAY
-    return build_optimizer(model, method=o.OPTIM_METHOD, weight_decay=decay, norm_weight_decay=cfg.BN.WEIGHT_DECAY,
-                           lr=cfg.SOLVER.BASE_LR, momentum=o.MOMENTUM, dampening=o.DAMPENING, nesterov=o.NESTEROV,
-                           fused=o.FUSED)
+    return build_optimizer(model, OptimizerSettings(
+        method=o.OPTIM_METHOD, lr=cfg.SOLVER.BASE_LR, weight_decay=decay, norm_weight_decay=cfg.BN.WEIGHT_DECAY,
+        momentum=o.MOMENTUM, dampening=o.DAMPENING, nesterov=o.NESTEROV, fused=o.FUSED), own)
 
 
 def loop_options(cfg: Config) -> LoopOptions:
