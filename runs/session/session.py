@@ -78,8 +78,8 @@ def prepare_output(cfg: Config, store: checkpoint.CheckpointStore) -> None:
 
 def open_session(resolved: Resolved, ranks: Ranks = ALONE) -> Session:
     """Device, log, split lists: everything that can fail early fails here."""
+    resolved = check_names(resolved)
     cfg = resolved.config
-    check_names(resolved)
     check_store(cfg)
     device = choose_device(cfg.NUM_GPUS, ranks.local_rank)
     set_tf32(False)

@@ -101,6 +101,7 @@ def profile(resolved: Resolved, steps: int) -> Profile:
 
     Raises LaunchError: under a launcher, or fewer than one step; and what reading and training raise.
     """
+    resolved = check_names(resolved)
     cfg = resolved.config
     if steps < 1:
         raise LaunchError(f"--profile: expected one step or more, found {steps}")
@@ -108,7 +109,6 @@ def profile(resolved: Resolved, steps: int) -> Profile:
         raise LaunchError("--profile: expected TRAIN.ENABLE true, as steps of a training are looked at, found false")
     if under_launcher():
         raise LaunchError("--profile looks at one process: start it without torchrun")
-    check_names(resolved)
     device = choose_device(min(cfg.NUM_GPUS, 1))
     set_tf32(False)
     directory = Path(cfg.OUTPUT_DIR) / "profile"
