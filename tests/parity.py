@@ -29,6 +29,7 @@ from models.layers.alignment.otam import soft_alignment
 from models.layers.modulator import TemporalTransformer
 from models.layers.similarity import cos_similarity
 from models.losses import clip_fsar_criterion
+from tests.golden.arrays import GoldenFile
 from utils.checkpoint import atomic_save, load_weights
 from utils.config import load_config
 from utils.episode import Episode
@@ -231,7 +232,7 @@ def replay(path: Path) -> list[Row]:
         if "groups" in content:
             return list(group_rows(content, path.name))
         return list(schedule_rows(content))
-    data = np.load(path)
+    data = GoldenFile(path)
     if "tower" in data.files:
         return list(head_rows(data))
     if any(k.endswith("/clip") for k in data.files):

@@ -8,8 +8,9 @@ import torch
 
 from datasets import transforms
 from datasets.transforms import Erasing, Jitter
+from tests.golden.arrays import GoldenFile
 
-GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "test_transform.npz")
+GOLDEN = GoldenFile(Path(__file__).parents[1] / "golden" / "test_transform.npz")
 CLIP = {"mean": [0.48145466, 0.4578275, 0.40821073], "std": [0.26862954, 0.26130258, 0.27577711]}
 PLAIN = {"mean": [0.0] * 3, "std": [1.0] * 3}
 JITTER = Jitter(0.5, 0.5, 0.5, 0.25, 0.3)
