@@ -39,6 +39,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10,<3.14",
     packages=find_packages(include=["datasets*", "models*", "runs*", "utils*"]),
+    entry_points={"console_scripts": ["clip-fsar = runs.clip_fsar:start"]},
     install_requires=[
         "torch>=2.4",
         "torchvision>=0.19",
@@ -62,6 +63,7 @@ setup(
         "scipy",
         "pyarrow",
         "jinja2>=3.1",
+        "markupsafe",
         "urllib3>=2.2",
         "filelock>=3.12",
     ],

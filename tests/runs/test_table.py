@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from runs.table import build_table, main
 from runs.tables.formats import FORMATS
 from runs.tables.published import published_cells
-from tests.conftest import REPOSITORY
+from runs.tables.table import build_table
+from tests.conftest import REPOSITORY, called
 from tests.runs.result_files import RESULT, result, write_result
 from utils.errors import ResultsError
+
+main = called("table")
 
 
 def _markdown(*runs, **options) -> str:

@@ -13,12 +13,13 @@ import pandas as pd
 import pytest
 
 from datasets.builder import build_split
-from runs.prepare import main
 from runs.preparing import check
 from runs.preparing.examine import Facts
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, called
 from tests.datasets.readers.decoder_files import ramp, write_pictures
 from utils.config import load_config
+
+main = called("prepare")
 
 
 @pytest.fixture
