@@ -66,7 +66,7 @@ class SideStream:
     """Work on a CUDA device beside that of its current stream."""
 
     def __init__(self, device: torch.device):
-        self.device, self.stream = device, torch.cuda.Stream(device)
+        self.device, self.stream = device, torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch
 
     def start(self, source: Iterator[Item]) -> tuple[Item, torch.cuda.Event] | None:
         """The next item, its work queued, with the event of its being ready; None: there is none."""
