@@ -107,9 +107,10 @@ def _transforms(cfg: Config, split: str) -> tuple[ClipTransform, ClipTransform]:
     pixels, aug, erase = pixel_settings(cfg, split), cfg.AUGMENTATION, cfg.AUGMENTATION.RANDOM_ERASING
     if split != "train":
         return (test_transform(pixels),) * 2
-    erasing = Erasing(erase.PROB, erase.MODE, (erase.AREA_RANGE[0], erase.AREA_RANGE[1]), erase.MIN_ASPECT) if erase.ENABLE else None
+    least, most = erase.AREA_RANGE
     return train_transforms(pixels, Augmentation(
-        Jitter(aug.BRIGHTNESS, aug.CONTRAST, aug.SATURATION, aug.HUE, aug.GRAYSCALE), erasing,
+        Jitter(aug.BRIGHTNESS, aug.CONTRAST, aug.SATURATION, aug.HUE, aug.GRAYSCALE),
+        Erasing(erase.PROB, erase.MODE, (least, most), erase.MIN_ASPECT) if erase.ENABLE else None,
         random_flip=aug.RANDOM_FLIP, color_aug=aug.COLOR_AUG, support_query_diff=aug.SUPPORT_QUERY_DIFF,
         support_query_diff_support=aug.SUPPORT_QUERY_DIFF_SUPPORT))
 
