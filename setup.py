@@ -65,10 +65,10 @@ setup(
         "jinja2>=3.1",
         "markupsafe",
         "urllib3>=2.2",
-        "filelock>=3.12",
     ],
     extras_require={"torchcodec": ["torchcodec"],  # needs FFmpeg's shared libraries, too
-                    "dev": ["torchcodec", "pytest>=8", "pytest-timeout", "hypothesis", "ruff", "pylint",
+                    "dev": ["torchcodec", "pytest>=8", "pytest-timeout", "hypothesis", "ruff", "pylint", "mypy>=1.14",
+                            "pandas-stubs", "types-psutil", "types-PyYAML", "types-simplejson", "types-tqdm",
                             "selenium>=4.6", "setuptools>=64", "wheel"]},
     cmdclass={"install": Refuse, "sdist": Refuse},
 )

@@ -20,7 +20,7 @@ from utils.registry import Registry
 
 DEFAULT_FORMAT = "Ssv2_few_shot"
 JPEG_SUFFIXES = (".jpg", ".jpeg")
-LIST_FORMATS: "Registry[ListFormat]" = Registry("list format")
+LIST_FORMATS: "Registry[ListFormat]" = Registry("list format", "datasets/annotations.py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +54,11 @@ def read_lines(path: Path) -> list[str]:
     except FileNotFoundError:
         folder = path.parent
         if folder.is_dir():
-            here = sorted(entry.name for entry in folder.iterdir() if entry.suffix == ".txt")
-            state = f"which holds {', '.join(here[:6])}" if here else "which holds no .txt file"
+            names = sorted(entry.name for entry in folder.iterdir() if entry.suffix == ".txt")
+            state = f"which holds {', '.join(names[:6]) or 'no .txt file'}"
         else:
-            here = "" if folder.is_absolute() else f" in the current directory, {Path.cwd()}"
-            state = f"which does not exist{here}"
+            start = "" if folder.is_absolute() else f" in the current directory, {Path.cwd()}"
+            state = f"which does not exist{start}"
         raise AnnotationError(
             f"{path}: split list not found: expected {path.name} in directory {folder}, {state} (DATA.ANNO_DIR)"
         ) from None

@@ -18,12 +18,11 @@ import numpy as np
 
 from datasets.readers.containers import container_problem
 from datasets.readers.fast import require_torchcodec, torchcodec_problem
-from datasets.readers.sure import DECODERS, FOLDER_FPS, Clip, FolderClip
+from datasets.readers.folder import FOLDER_FPS, FolderClip
+from datasets.readers.protocol import AUTO, DECODERS, Clip
 from utils.errors import RegistryError, VideoDecodeError
 
 __all__ = ["AUTO", "DECODERS", "FOLDER_FPS", "Clip", "choose_decoder", "container_problem", "open_video", "read_frames"]
-
-AUTO = "auto"
 
 
 def choose_decoder(name: str) -> str:
@@ -35,7 +34,7 @@ def choose_decoder(name: str) -> str:
     if name == AUTO:
         return "decord" if torchcodec_problem() else "torchcodec"
     if name not in DECODERS:
-        raise RegistryError(f"{DECODERS.unknown(name)}, {AUTO}")
+        raise RegistryError(DECODERS.unknown(name))
     if name == "torchcodec":
         require_torchcodec()
     return name

@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -10,20 +9,18 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from datasets.annotations import file_stamp, resolve_video
-from datasets.cache.store import FrameCache
-from datasets.decoding import Clip, open_video, read_frames
+from datasets.decoding import read_frames
 from datasets.episodes import EpisodeSampler, draw_distinct, rank_indices
 from datasets.raw_episode import RawEpisode
 from datasets.transforms import ClipTransform
-from utils.episode import BadVideo, Episode, EpisodeSpec, VideoRecord
+from datasets.videos import Videos
+from utils.episode import BadVideo, Episode, EpisodeSpec
 from utils.errors import VideoDecodeError
 from utils.registry import Registry
 from utils.seed import derive_seed, numpy_generator
 
 MAX_REPLACEMENTS = 20  # clips tried in place of one that cannot be read
-DATASETS: Registry[type[Dataset]] = Registry("data set")
-Found = TypeVar("Found")
+Value = TypeVar("Value")
 
 
 def _stack(clips: Sequence[Tensor]) -> Tensor:
@@ -42,30 +39,23 @@ def _episode(clips: Sequence[Tensor], spec: EpisodeSpec, bad: Sequence[BadVideo]
         query_classes_M=classes[query_labels], classes_K=classes, spec=spec, bad_videos=tuple(bad))
 
 
-@DATASETS.register("Ssv2_few_shot", "few_shot")
-class FewShotDataset(Dataset):
+class FewShotDataset(Dataset[Episode]):
     """Episodes of one split; item i is the same for any number of workers, and for any order of asking.
 
     Args:
-        records: the split's videos.
-        root: DATA_ROOT_DIR.
-        list_format: a name of annotations.LIST_FORMATS.
-        sampler: draws the episodes from `records`; its seed and split are the seed and split of all draws here.
-        decoder: a name of decoding.DECODERS.
+        videos: the split's videos.
+        sampler: draws the episodes; its seed and split are the seed and split of all draws here.
         frames: (num_frames, fps, *, generator) -> int64 [T]: frame_sampling.sample_frames with its settings bound.
         support_transform, query_transform: uint8 [T,H,W,3] and a seed -> float32 [T,C,H,W].
         length: number of episodes, over all ranks; `part` gives those of one process.
-        draws: how many choices of frames a clip has; each place of an episode takes one of them. None: any number.
+        draws: how many choices of frames a clip has; each clip of an episode takes one of them. None: any number.
         on_bad_video: "stop": VideoDecodeError; "replace": another clip of the class, recorded in Episode.bad_videos.
-        cache: frames that were decoded and resized before, in place of the files; None: decode the files.
     """
 
-    def __init__(self, *, records: Sequence[VideoRecord], root: Path, list_format: str | None, sampler: EpisodeSampler,
-                 decoder: str, frames: Callable[..., np.ndarray], support_transform: ClipTransform,
-                 query_transform: ClipTransform, length: int, draws: int | None = None,
-                 on_bad_video: str = "stop", cache: FrameCache | None = None):
-        self.records, self.root, self.list_format, self.sampler = records, Path(root), list_format, sampler
-        self.decoder, self.frames, self.on_bad_video, self.cache = decoder, frames, on_bad_video, cache
+    def __init__(self, *, videos: Videos, sampler: EpisodeSampler, frames: Callable[..., np.ndarray],
+                 support_transform: ClipTransform, query_transform: ClipTransform, length: int,
+                 draws: int | None = None, on_bad_video: str = "stop"):
+        self.videos, self.sampler, self.frames, self.on_bad_video = videos, sampler, frames, on_bad_video
         self.support_transform, self.query_transform = support_transform, query_transform
         self.length, self.episodes, self.draws = length, rank_indices(length, 0, 1), draws
 
@@ -81,14 +71,14 @@ class FewShotDataset(Dataset):
     def __getitem__(self, index: int) -> Episode:
         """Episode number `self.episodes[index]`, decoded; IndexError behind the last."""
         spec = self.sampler.spec(self.episodes[index])
-        clips, bad = self.place(spec, lambda position, video: self._transformed(
+        clips, bad = self.read_clips(spec, lambda position, video: self._transformed(
             spec, position, *self._read(spec, position, video)))
         return _episode(clips, spec, bad)
 
     def raw(self, index: int) -> RawEpisode:
         """The same, not yet transformed."""
         spec = self.sampler.spec(self.episodes[index])
-        clips, bad = self.place(spec, lambda position, video: self._read(spec, position, video))
+        clips, bad = self.read_clips(spec, lambda position, video: self._read(spec, position, video))
         return RawEpisode.of(clips, spec, bad)
 
     def finish(self, raw: RawEpisode) -> Episode:
@@ -96,18 +86,18 @@ class FewShotDataset(Dataset):
         clips = [self._transformed(raw.spec, position, *clip) for position, clip in enumerate(raw.clips())]
         return _episode(clips, raw.spec, raw.bad_videos).to(raw.pixels.device)
 
-    def place(self, spec: EpisodeSpec, read: Callable[[int, int], Found]) -> tuple[list[Found], list[BadVideo]]:
-        """What `read(position, video)` gives for every place of an episode, supports first.
+    def read_clips(self, spec: EpisodeSpec, read: Callable[[int, int], Value]) -> tuple[list[Value], list[BadVideo]]:
+        """Call `read(position, video)` for every clip of an episode, supports first; return what it gave.
 
-        A video for which it raises VideoDecodeError is replaced as on_bad_video says; the list names the replaced.
+        A video for which it raises VideoDecodeError is replaced as on_bad_video says; the second list names those.
         """
         videos = [*spec.support_N, *spec.query_M]
         bad: list[BadVideo] = []
         taken = set(videos)
         return [self._clip(spec, position, video, read, taken, bad) for position, video in enumerate(videos)], bad
 
-    def _clip(self, spec: EpisodeSpec, position: int, video: int, read: Callable[[int, int], Found], taken: set[int],
-              bad: list[BadVideo]) -> Found:
+    def _clip(self, spec: EpisodeSpec, position: int, video: int, read: Callable[[int, int], Value], taken: set[int],
+              bad: list[BadVideo]) -> Value:
         """What is read at `position`; replacements join `taken`, what they replace joins `bad`."""
         try:
             return read(position, video)
@@ -118,27 +108,28 @@ class FewShotDataset(Dataset):
         for candidate in self._stand_ins(spec, position, video, taken):
             taken.add(candidate)
             try:
-                found = read(position, candidate)
+                value = read(position, candidate)
             except VideoDecodeError as error:
                 failures.append((candidate, error))
                 continue
-            bad += [BadVideo(self.records[failed].path, error.reason, self.records[candidate].path, spec.split,
-                             spec.index) for failed, error in failures]
-            return found
+            records = self.videos.records
+            bad += [BadVideo(records[failed].path, error.reason, records[candidate].path, spec.split, spec.index)
+                    for failed, error in failures]
+            return value
         original = failures[0][1]
         raise VideoDecodeError(original.path, f"{original.reason}; {len(failures) - 1} other clips of the class were "
                                               "tried in its place, none can be read") from original
 
     def _stand_ins(self, spec: EpisodeSpec, position: int, video: int, taken: set[int]) -> list[int]:
         """Clips of the class that are not in the episode, in an order that the seed fixes."""
-        members = self.sampler.members[self.records[video].class_index]
+        members = self.sampler.members[self.videos.records[video].class_index]
         free = [int(member) for member in members if int(member) not in taken]
         generator = numpy_generator(self.sampler.seed, "replace:" + spec.split, spec.index, position)
         return [free[i] for i in draw_distinct(generator, len(free), min(MAX_REPLACEMENTS, len(free)))]
 
     def draw(self, spec: EpisodeSpec, position: int) -> int:
-        """Which of its `draws` choices of frames the clip at `position` takes."""
-        if self.draws == 1:
+        """Return which of its `draws` choices of frames the clip at `position` takes."""
+        if self.draws is None or self.draws == 1:
             return 0
         return derive_seed(self.sampler.seed, "draw:" + spec.split, spec.index, position) % self.draws
 
@@ -146,33 +137,12 @@ class FewShotDataset(Dataset):
         """Source of a video's `draw`-th choice of frames."""
         return numpy_generator(self.sampler.seed, "drawn frames:" + self.sampler.split, video, draw)
 
-    def path(self, video: int) -> Path:
-        """File or folder of a video. Raises as annotations.resolve_video."""
-        return resolve_video(self.root, self.records[video], self.list_format, prefer_folder=self.decoder == "frames")
-
-    def stamp(self, video: int) -> tuple[int, int]:
-        """Size and time (ns) of the file that a video's pixels are, or (cache) were, decoded from.
-
-        Raises as `path`, and OSError.
-        """
-        if self.cache is not None:
-            return self.cache.entries[self.records[video].path].stamp
-        return file_stamp(self.path(video))
-
-    def _open(self, video: int) -> tuple[Path, Clip]:
-        """A video and where it is listed; with a cache its file need not be there."""
-        if self.cache is not None:
-            path = self.records[video].path
-            return self.root / path, self.cache.clip(path)
-        path = self.path(video)
-        return path, open_video(path, self.decoder)
-
     def decode(self, video: int, generators: Sequence[np.random.Generator]) -> list[np.ndarray]:
         """The frames of a video, uint8 [T,H,W,3], once for each generator; the file is opened once.
 
         Raises VideoDecodeError; FrameCacheError where a cache is damaged.
         """
-        path, clip = self._open(video)
+        path, clip = self.videos.open(video)
         try:
             indices = [self.frames(clip.num_frames, clip.fps, generator=generator) for generator in generators]
             pixels = read_frames(clip, np.concatenate(indices), path)
@@ -192,3 +162,7 @@ class FewShotDataset(Dataset):
     def _transformed(self, spec: EpisodeSpec, position: int, clip: np.ndarray | Tensor, seed: int) -> Tensor:
         transform = self.support_transform if position < len(spec.support_N) else self.query_transform
         return transform(clip, seed=seed)
+
+
+DATASETS: Registry[type[FewShotDataset]] = Registry("data set", "datasets/few_shot.py")
+DATASETS.register("Ssv2_few_shot", "few_shot")(FewShotDataset)

@@ -6,11 +6,35 @@ A clip shorter than T repeats frames, in order.
 """
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 SEGMENT_ABOVE = 40  # SAMPLING_RATE above which segments are sampled, as published
+
+
+@dataclass(frozen=True, slots=True)
+class FrameSampling:
+    """Settings that decide which frames of a clip are seen.
+
+    Args:
+        T: NUM_INPUT_FRAMES, frames wanted.
+        sampling_rate, target_fps: SAMPLING_RATE, TARGET_FPS.
+        test_sampling: outside training, segments give a "random" frame or their "center".
+        interval_tail: "drop" or "keep"; see `interval_indices`.
+    """
+
+    T: int
+    sampling_rate: float
+    target_fps: float
+    test_sampling: str
+    interval_tail: str
+
+    @property
+    def drawn_in_test(self) -> bool:
+        """Whether `sample_frames` draws outside training: then a clip has other frames each time it is seen."""
+        return self.test_sampling != "center" and (self.T == 1 or self.sampling_rate > SEGMENT_ABOVE)
 
 
 def _check(num_frames: int, T: int) -> None:
@@ -88,22 +112,13 @@ def interval_indices(num_frames: int, fps: float, T: int, rate: float, target_fp
     return spaced.clamp(0, num_frames - 1).long().numpy()
 
 
-def frames_are_drawn(*, T: int, sampling_rate: float, test_sampling: str) -> bool:
-    """Whether `sample_frames` draws outside training: then a clip has other frames each time it is seen."""
-    return test_sampling != "center" and (T == 1 or sampling_rate > SEGMENT_ABOVE)
-
-
-def sample_frames(num_frames: int, fps: float, *, T: int, sampling_rate: float, target_fps: float, training: bool,
-                  test_sampling: str, interval_tail: str, generator: np.random.Generator) -> np.ndarray:
-    """The frames of one clip, as the configuration says.
+def sample_frames(num_frames: int, fps: float, sampling: FrameSampling, *, training: bool,
+                  generator: np.random.Generator) -> np.ndarray:
+    """Choose the frames of one clip as the configuration says.
 
     Args:
         num_frames, fps: length of the video in frames, and its frames a second.
-        T: NUM_INPUT_FRAMES.
-        sampling_rate, target_fps: SAMPLING_RATE, TARGET_FPS.
-        training: whether the clip is for training.
-        test_sampling: outside training, segments give a "random" frame or their "center".
-        interval_tail: "drop" or "keep"; see `interval_indices`.
+        sampling: the settings. training: whether the clip is for training.
         generator: source of all draws of this clip.
 
     Returns:
@@ -112,11 +127,12 @@ def sample_frames(num_frames: int, fps: float, *, T: int, sampling_rate: float, 
     Raises:
         ValueError: no frames, or interval sampling of a video without a frame rate.
     """
+    T, rate = sampling.T, sampling.sampling_rate
     _check(num_frames, T)
-    center = not training and test_sampling == "center"
+    center = not training and sampling.test_sampling == "center"
     if T == 1:
         return _one_frame(num_frames, None if center else generator)
-    if sampling_rate > SEGMENT_ABOVE:
+    if rate > SEGMENT_ABOVE:
         return segment_indices(num_frames, T, generator, center)
-    return interval_indices(num_frames, fps, T, sampling_rate, target_fps, generator if training else None,
-                            keep_tail=interval_tail == "keep")
+    return interval_indices(num_frames, fps, T, rate, sampling.target_fps, generator if training else None,
+                            keep_tail=sampling.interval_tail == "keep")

@@ -46,6 +46,52 @@ class Erasing:
     min_aspect: float
 
 
+@dataclass(frozen=True, slots=True)
+class Augmentation:
+    """What training changes about its clips.
+
+    Args:
+        jitter: strengths, used where colour jitter is on.
+        erasing: part of the query recipe; None: no erasing.
+        random_flip: flip all training clips with p = 0.5.
+        color_aug: colour jitter of all training clips.
+        support_query_diff: queries get the query recipe: flip, colour jitter and (if configured) erasing.
+        support_query_diff_support: with support_query_diff, supports get that recipe, too.
+    """
+
+    jitter: Jitter
+    erasing: Erasing | None
+    random_flip: bool
+    color_aug: bool
+    support_query_diff: bool
+    support_query_diff_support: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PixelSettings:
+    """How frames become a model's input, whatever is augmented.
+
+    Args:
+        scale: height and width after resizing, pixels; one number for a square.
+        crop: side of the crop, pixels.
+        mean, std: of R, G, B in 0..1.
+    """
+
+    scale: int | Sequence[int]
+    crop: int
+    mean: Sequence[float]
+    std: Sequence[float]
+
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        """Height and width of the resized frame; ValueError when `crop` does not fit into it."""
+        sizes = (self.scale, self.scale) if isinstance(self.scale, int) else tuple(self.scale)
+        if len(sizes) != 2 or not 1 <= self.crop <= min(sizes):
+            raise ValueError(f"expected a scale of height and width that a crop of {self.crop} fits into, found "
+                             f"{self.scale}")
+        return sizes
+
+
 @contextmanager
 def _one_thread() -> Iterator[None]:
     """The last bits of a resize, and of means, depend on the number of threads; loader workers have one."""
@@ -73,7 +119,8 @@ def resize_frames(frames_THWC: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """
     with _one_thread():
         resized = _resize(size)(_to_float(torch.from_numpy(frames_THWC).permute(0, 3, 1, 2)))
-    return resized.mul_(255).round_().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+    found: np.ndarray = resized.mul_(255).round_().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+    return found
 
 
 class ClipTransform:
@@ -114,66 +161,34 @@ class ClipTransform:
         if tuple(frames_TCHW.shape[-2:]) == self.size:
             # Nothing to resize (a frame cache): moving bytes, then converting what is left, gives the same floats; laid
             # out by channel, they are normalised in half the time.
-            return self.steps(_to_float(self.geometry(frames_TCHW).contiguous()))
-        return self.steps(self.geometry(self.resize(_to_float(frames_TCHW))))
+            clip: Tensor = self.steps(_to_float(self.geometry(frames_TCHW).contiguous()))
+        else:
+            clip = self.steps(self.geometry(self.resize(_to_float(frames_TCHW))))
+        return clip
 
 
-def frame_size(scale: int | Sequence[int], crop: int) -> tuple[int, int]:
-    """Height and width of the resized frame; ValueError when `crop` does not fit into it."""
-    sizes = (scale, scale) if isinstance(scale, int) else tuple(scale)
-    if len(sizes) != 2 or not 1 <= crop <= min(sizes):
-        raise ValueError(f"expected a scale of height and width that a crop of {crop} fits into, found {scale}")
-    return sizes
-
-
-def _train_transform(*, scale: int | Sequence[int], crop: int, mean: Sequence[float], std: Sequence[float],
-                     flip: bool, jitter: Jitter | None, erasing: Erasing | None) -> ClipTransform:
-    geometry = [v2.RandomHorizontalFlip(0.5)] if flip else []
-    geometry.append(v2.RandomCrop(crop))
-    steps: list[torch.nn.Module] = []
-    if jitter is not None:
-        steps += [v2.RandomGrayscale(jitter.grayscale),
-                  v2.ColorJitter(jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue)]
-    steps.append(v2.Normalize(list(mean), list(std)))
-    if erasing is not None:
+def _train_transform(pixels: PixelSettings, augmentation: Augmentation, query_recipe: bool) -> ClipTransform:
+    geometry = [v2.RandomHorizontalFlip(0.5)] if query_recipe or augmentation.random_flip else []
+    steps: list[torch.nn.Module] = [v2.Normalize(list(pixels.mean), list(pixels.std))]
+    if query_recipe or augmentation.color_aug:
+        jitter = augmentation.jitter
+        steps = [v2.RandomGrayscale(jitter.grayscale),
+                 v2.ColorJitter(jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue), *steps]
+    if query_recipe and (erasing := augmentation.erasing):
         aspects = sorted((erasing.min_aspect, 1 / erasing.min_aspect))
-        steps.append(v2.RandomErasing(erasing.probability, tuple(erasing.area), tuple(aspects),
+        steps.append(v2.RandomErasing(erasing.probability, erasing.area, tuple(aspects),
                                       value="random" if erasing.mode == "pixel" else 0.0))
-    return ClipTransform(frame_size(scale, crop), geometry, steps, random=True)
+    return ClipTransform(pixels.frame_size, [*geometry, v2.RandomCrop(pixels.crop)], steps, random=True)
 
 
-def train_support_transform(*, scale: int | Sequence[int], crop: int, mean: Sequence[float], std: Sequence[float],
-                            jitter: Jitter, erasing: Erasing | None, random_flip: bool, color_aug: bool,
-                            support_query_diff: bool, support_query_diff_support: bool) -> ClipTransform:
-    """Pixels of a training support.
-
-    Args:
-        scale: height and width after resizing, pixels; one number for a square.
-        crop: side of the random crop, pixels.
-        mean, std: of R, G, B in 0..1.
-        jitter: strengths, used where colour jitter is on.
-        erasing: used where the query recipe is on; None: no erasing.
-        random_flip: flip all training clips with p = 0.5.
-        color_aug: colour jitter of all training clips.
-        support_query_diff: queries get the query recipe: flip, colour jitter and (if configured) erasing.
-        support_query_diff_support: with support_query_diff, supports get that recipe, too.
-    """
-    recipe = support_query_diff and support_query_diff_support
-    return _train_transform(scale=scale, crop=crop, mean=mean, std=std, flip=recipe or random_flip,
-                            jitter=jitter if recipe or color_aug else None, erasing=erasing if recipe else None)
+def train_transforms(pixels: PixelSettings, augmentation: Augmentation) -> tuple[ClipTransform, ClipTransform]:
+    """Return the transforms of a training episode's supports and queries; the crop is random."""
+    queries = augmentation.support_query_diff
+    return (_train_transform(pixels, augmentation, queries and augmentation.support_query_diff_support),
+            _train_transform(pixels, augmentation, queries))
 
 
-def train_query_transform(*, scale: int | Sequence[int], crop: int, mean: Sequence[float], std: Sequence[float],
-                          jitter: Jitter, erasing: Erasing | None, random_flip: bool, color_aug: bool,
-                          support_query_diff: bool) -> ClipTransform:
-    """Pixels of a training query; arguments as in `train_support_transform`. Erasing needs support_query_diff."""
-    recipe = support_query_diff
-    return _train_transform(scale=scale, crop=crop, mean=mean, std=std, flip=recipe or random_flip,
-                            jitter=jitter if recipe or color_aug else None, erasing=erasing if recipe else None)
-
-
-def test_transform(*, scale: int | Sequence[int], crop: int, mean: Sequence[float],
-                   std: Sequence[float]) -> ClipTransform:
-    """Pixels of a validation or test clip: resize, central crop, normalise; nothing random."""
-    return ClipTransform(frame_size(scale, crop), [v2.CenterCrop(crop)], [v2.Normalize(list(mean), list(std))],
-                         random=False)
+def test_transform(pixels: PixelSettings) -> ClipTransform:
+    """Return the transform of validation and test: resize, central crop, normalise; nothing random."""
+    return ClipTransform(pixels.frame_size, [v2.CenterCrop(pixels.crop)],
+                         [v2.Normalize(list(pixels.mean), list(pixels.std))], random=False)

@@ -16,12 +16,12 @@ class Site:
         manners: path to how it is answered: cut (the connection ends after `cut_at` bytes), stall (silence after
             `cut_at` bytes), drip (a byte every 50 ms), 302:<path>, any other status; absent: properly.
         times: how many requests of a path are answered so; absent: all.
-        ranges: whether Range is understood. tag: ETag header, if any.
+        ranges: whether Range is understood. length: whether the body's length is told.
     """
 
     def __init__(self):
         self.bodies, self.asked, self.manners, self.times = {}, [], {}, {}
-        self.ranges, self.tag, self.cut_at, self.address, self.length = True, None, 1000, "", True
+        self.ranges, self.cut_at, self.address, self.length = True, 1000, "", True
 
     def manner(self, path: str) -> str | None:
         """How the next request of `path` is answered."""
@@ -61,7 +61,6 @@ class _Handler(BaseHTTPRequestHandler):
         if start and first >= len(body):
             return self._head(416, {"Content-Length": "0"})
         headers = {"Content-Length": str(len(body) - first)} if site.length else {"Connection": "close"}
-        headers |= {"ETag": site.tag} if site.tag else {}
         headers |= {"Content-Range": f"bytes {first}-{len(body) - 1}/{len(body)}"} if start else {}
         self._head(206 if start else 200, headers)
         self._send(site, body[first:], manner)

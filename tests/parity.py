@@ -20,6 +20,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from datasets.frame_sampling import interval_indices
+from datasets.transforms import PixelSettings
 from datasets.transforms import test_transform as make_test_transform
 from models.encoders.clip import build_towers
 from models.heads.clip_fsar import ClipFsar, FewShotModel, HeadOptions
@@ -175,7 +176,7 @@ def transform_rows(data) -> Iterator[Row]:
     for case in [k.removesuffix("/clip") for k in data.files if k.endswith("/clip")]:
         scale = int(case.rsplit("/", 1)[1])
         crop = {256: 224, 64: 56}[scale]
-        transform = make_test_transform(scale=scale, crop=crop, mean=CLIP_MEAN, std=CLIP_STD)
+        transform = make_test_transform(PixelSettings(scale, crop, CLIP_MEAN, CLIP_STD))
         found = transform(torch.from_numpy(data[f"{case}/clip"])).transpose(0, 1)
         if scale == 256:
             found = found[:, :1, ::4, ::4]

@@ -1,31 +1,28 @@
 """Checkpoints: written whole or not at all, under the published names and keys, read strictly and without running code.
 
 A file is {epoch, model_state, optimizer_state, cfg (JSON text)} as published, plus `resume`: what an exact restart
-needs (iteration, best so far, random states, gradients under way, figures of the last iterations). The published
-loader ignores `resume`.
+needs (iteration, best so far, gradients under way, figures of the last iterations). The published loader ignores
+`resume`. No state of a random generator is kept: every draw of a run is derived from (seed, purpose, index). Files of
+earlier versions hold one, `random`, which is ignored.
 """
 
 import logging
-import os
 import pickle
-import random
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from utils.checkpoint_content import check_content
-from utils.errors import CheckpointError
-from utils.files import free_text, sync
+from utils.errors import CheckpointError, DiskError
+from utils.files import free_text, whole_file
 
-_NAME = re.compile(r"^checkpoint_epoch_(\d{5,})\.pyth$")
+_NAME = re.compile(r"^checkpoint_epoch_\d{5,}\.pyth$")
 _FORBIDDEN = re.compile(r"GLOBAL ([\w.]*\w)")
 _LOGGER = logging.getLogger(__name__)
 
@@ -35,19 +32,12 @@ def atomic_save(state: dict[str, Any], path: Path) -> None:
 
     Raises CheckpointError when the disk refuses (the file of that name, if any, is left as it was).
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
+        with whole_file(path) as part, part.open("wb") as file:
             torch.save(state, file)
-        sync(temporary)
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, DiskError) as error:
         raise CheckpointError(f"{path}: {_refusal(state, path.parent, error)}") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-    sync(path.parent)
 
 
 def state_bytes(value: Any) -> int:
@@ -75,7 +65,7 @@ def read(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError,
             AttributeError) as error:  # damaged pickles fail in any of these ways
         raise CheckpointError(f"{path}: {_unreadable(error)}") from error
@@ -128,9 +118,9 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]
             raise CheckpointError(f"{origin}: optimizer state {number}: expected shape {list(parameter.shape)}, "
                                   f"found {list(moments[bad[0]].shape)}")
     # How the update is computed is this run's choice, not the file's.
-    own = [{name: group[name] for name in ("fused", "foreach") if name in group} for group in optimizer.param_groups]
+    chosen = [{name: group[name] for name in ("fused", "foreach") if name in group} for group in optimizer.param_groups]
     optimizer.load_state_dict(
-        {**state, "param_groups": [{**group, **how} for group, how in zip(state["param_groups"], own, strict=True)]})
+        {**state, "param_groups": [{**group, **how} for group, how in zip(state["param_groups"], chosen, strict=True)]})
     for parameter, moments in optimizer.state.items():  # the file may be of a run with another memory format
         moments.update({name: torch.empty_like(parameter, dtype=value.dtype).copy_(value)
                         for name, value in moments.items() if isinstance(value, Tensor) and value.ndim})
@@ -148,27 +138,9 @@ def load_gradients(model: nn.Module, gradients: dict[str, Tensor], origin: str |
         parameter.grad = torch.empty_like(parameter).copy_(gradients[name]) if name in gradients else None
 
 
-def random_state() -> dict[str, Any]:
-    """State of the global generators, as tensors and numbers only."""
-    version, keys, gauss = random.getstate()
-    kind, words, position, has_gauss, cached = np.random.get_state()
-    return {
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "python": [version, list(keys), gauss],
-        "numpy": [kind, torch.from_numpy(words.astype(np.int64)), position, has_gauss, cached],
-    }
-
-
-def set_random_state(state: dict[str, Any]) -> None:
-    """Put the global generators where `random_state` found them."""
-    torch.set_rng_state(state["torch"])
-    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(state["cuda"])
-    version, keys, gauss = state["python"]
-    random.setstate((version, tuple(keys), gauss))
-    kind, words, position, has_gauss, cached = state["numpy"]
-    np.random.set_state((kind, words.numpy().astype(np.uint32), position, has_gauss, cached))
+def _number(path: Path) -> int:
+    """Return the number in a numbered checkpoint's name."""
+    return int(path.stem.rpartition("_")[2])
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +177,7 @@ class CheckpointStore:
         if not self.directory.is_dir():
             return []
         found = (p for p in self.directory.iterdir() if _NAME.match(p.name))
-        return sorted(found, key=lambda p: int(_NAME.match(p.name).group(1)), reverse=True)
+        return sorted(found, key=_number, reverse=True)
 
     def states(self) -> list[Path]:
         """Every file a run can go on from, the numbered ones latest first."""
@@ -252,7 +224,7 @@ class CheckpointStore:
         """(file, content) of the states that can be read, furthest along first; damaged ones are named."""
         last = self._try(self.last) if self.last.is_file() else None
         for path in self.numbered():
-            if last and last.get("epoch", 0) >= int(_NAME.match(path.name).group(1)):
+            if last and last.get("epoch", 0) >= _number(path):
                 yield self.last, last
                 last = None
             state = self._try(path)

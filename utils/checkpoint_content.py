@@ -43,22 +43,6 @@ def _windows(value: Any) -> bool:
         for k, v in value.items())
 
 
-def _python_state(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 3 and isinstance(value[1], list) and len(value[1]) == 625 and all(
-        _count(word) for word in (value[0], *value[1]))
-
-
-def _numpy_state(value: Any) -> bool:
-    return (isinstance(value, list) and len(value) == 5 and value[0] == "MT19937" and isinstance(value[1], Tensor)
-            and value[1].shape == (624,))
-
-
-def _random(value: Any) -> bool:
-    return (isinstance(value, Mapping) and isinstance(value.get("torch"), Tensor)
-            and isinstance(value.get("cuda"), list) and _python_state(value.get("python"))
-            and _numpy_state(value.get("numpy")))
-
-
 # Part of `resume`: (what it must be, in words; the check; whether files of earlier versions lack it).
 _RESUME: dict[str, tuple[str, _Check, bool]] = {
     "iteration": ("a count", _count, False), "best": ("a number", _number, False),
@@ -66,7 +50,6 @@ _RESUME: dict[str, tuple[str, _Check, bool]] = {
     "selected_on": ("text", lambda value: isinstance(value, str), False),
     "seed": ("an integer", lambda value: type(value) is int, False),
     "gradients": ("tensors by name", _tensors, False), "lists": ("texts by split", _texts, False),
-    "random": ("states of the random generators", _random, False),
     "episodes": ("a count", _count, True), "rank_gradients": ("tensors by name, by rank", _gradients_by_rank, True),
     "scaler": ("numbers by name", _numbers, True), "validated": ("a count", _count, True),
     "window": ("lists of numbers by name", _windows, True),
@@ -120,8 +103,10 @@ def check_content(state: Any, path: Path) -> None:
 
 def _check_training(state: dict[str, Any], path: Path) -> None:
     """The parts that a restart needs."""
-    for name, words, check in (("epoch", "a count", _count), ("optimizer_state", "state and param_groups", _optimizer),
-                               ("resume", "named parts", lambda value: isinstance(value, dict))):
+    parts: list[tuple[str, str, _Check]] = [
+        ("epoch", "a count", _count), ("optimizer_state", "state and param_groups", _optimizer),
+        ("resume", "named parts", lambda value: isinstance(value, dict))]
+    for name, words, check in parts:
         if not check(state.get(name)):
             raise CheckpointError(f"{path}: {name}: expected {words}, found {_kind(state.get(name))}")
     resume = state["resume"]

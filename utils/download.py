@@ -5,7 +5,6 @@ within a bounded time.
 """
 
 import hashlib
-import os
 import time
 import urllib.parse
 import urllib.request
@@ -13,12 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import filelock
 import urllib3
 from tqdm import tqdm
 
 from utils.errors import DownloadError, HashError
+from utils.files import give_name, whole_file
+from utils.lock import lock_file
 
 _BLOCK = 1 << 16
 _PROGRESS = 1 << 20  # bytes that count as progress: the tries start again from the first
@@ -53,7 +54,7 @@ class _Broken(Exception):
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 (hex) of a file."""
+    """Return the SHA-256 (hex) of a file."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -62,19 +63,16 @@ def sha256(path: Path) -> str:
 
 
 def fetch(url: str, path: Path, expected: str | None = None, *, patience: Patience | None = None) -> Path:
-    """Fetch `url` to `path`, with a progress bar on a terminal.
+    """Fetch `url` to `path`, with a progress bar on a terminal, and return `path`.
 
-    What has arrived stays in `<name>.part` beside it: the next attempt, or the next call, asks for the rest only. Two
-    processes that want the same file take turns.
+    With `expected`, what has arrived stays in `<name>.part` beside it: the next attempt, or the next call, asks for the
+    rest only. Two processes that want the same file take turns.
 
     Args:
         url: http or https; redirects are followed, the proxies of the environment used.
         path: the file; its directory is made. With `expected`, a file already there and right is kept.
-        expected: SHA-256 (hex) the file must have; None: any, and nothing is resumed across calls.
+        expected: SHA-256 (hex) the file must have; None: any, and every attempt starts from the first byte.
         patience: None: the defaults.
-
-    Returns:
-        `path`.
 
     Raises:
         HashError: the whole file came, and is another.
@@ -83,57 +81,52 @@ def fetch(url: str, path: Path, expected: str | None = None, *, patience: Patien
     if not url.startswith(("http://", "https://")):
         raise DownloadError(f"{url}: expected an address that starts with http:// or https://")
     patience, part = patience or Patience(), path.with_name(f"{path.name}.part")
-    with _turn(path, patience):
+    with _one_writer(path, patience.lock_s):
         if expected is None or not _is(path, expected):
             _fetch_part(url, part, expected, patience)
-            os.replace(part, path)
+            give_name(part, path)
     return path
 
 
-def place(source: Path, path: Path, expected: str) -> Path:
-    """Copy a file that is here to `path`, with a progress bar on a terminal; it appears there only when it is right.
+def copy_checked(source: Path, path: Path, expected: str) -> Path:
+    """Copy a local file to `path`, with a progress bar on a terminal, and return `path`.
+
+    It appears there only when it is right; a file already there and right is kept.
 
     Args:
-        source: the file. path: where it goes; its directory is made. A file already there and right is kept.
-        expected: SHA-256 (hex) it must have.
-
-    Returns:
-        `path`.
+        source: the file. path: where it goes; its directory is made. expected: SHA-256 (hex) it must have.
 
     Raises:
         HashError: `source` is another file.
         DownloadError: `source` cannot be read, or `path` cannot be written.
     """
-    new, digest = path.with_name(f"{path.name}.new"), hashlib.sha256()
+    digest = hashlib.sha256()
     try:
         size, file = source.stat().st_size, source.open("rb")
     except OSError as error:
         raise DownloadError(f"{source}: cannot be read: {error.strerror or error}") from error
-    with file, _turn(path, Patience()):
+    with file, _one_writer(path, Patience().lock_s):
         if _is(path, expected):
             return path
-        with new.open("wb") as copy, _bar(path.name, size) as bar:
+        with whole_file(path) as part, part.open("wb") as copy, _bar(path.name, size) as bar:
             while block := file.read(1 << 20):
                 copy.write(block)
                 digest.update(block)
                 bar.update(len(block))
-        if digest.hexdigest() != expected:
-            new.unlink()
-            raise HashError(f"{source}: damaged or another file: expected SHA-256 {expected}, found "
-                            f"{digest.hexdigest()} ({size} bytes)")
-        os.replace(new, path)
+            if digest.hexdigest() != expected:
+                raise HashError(_other_file(source, expected, digest.hexdigest(), size))
     return path
 
 
 @contextmanager
-def _turn(path: Path, patience: Patience) -> Iterator[None]:
-    """One process at a time writes `path`; what the system refuses becomes a DownloadError."""
+def _one_writer(path: Path, wait_s: float) -> Iterator[None]:
+    """Let one process at a time write `path`; what the system refuses becomes a DownloadError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(path.with_name(f"{path.name}.lock"), timeout=patience.lock_s):
+        with lock_file(path.with_name(f"{path.name}.lock"), wait_s):
             yield
-    except filelock.Timeout:
-        raise DownloadError(f"{path}: another process has been fetching it for over {patience.lock_s:g} s") from None
+    except BlockingIOError:
+        raise DownloadError(f"{path}: another process has been fetching it for over {wait_s:g} s") from None
     except OSError as error:
         raise DownloadError(f"{path}: cannot be written: {error.strerror or error}") from error
 
@@ -142,53 +135,46 @@ def _is(path: Path, expected: str) -> bool:
     return path.is_file() and sha256(path) == expected
 
 
-def _bar(name: str, total: int | None, have: int = 0) -> tqdm:
-    """Bytes, rate and time left; on a terminal only."""
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
+def _other_file(origin: str | Path, expected: str, found: str, size: int) -> str:
+    return f"{origin}: damaged or another file: expected SHA-256 {expected}, found {found} ({size} bytes)"
+
+
+def _bar(name: str, total: int | None, have: int = 0) -> "tqdm[Any]":
+    """Return a bar of bytes, rate and time left, shown on a terminal only."""
     return tqdm(total=total, initial=have, unit="B", unit_scale=True, disable=None, leave=False, desc=name)
 
 
 def _fetch_part(url: str, part: Path, expected: str | None, patience: Patience) -> None:
     """Fill `part`, and check it; a resumed file of the wrong hash is fetched once more from its first byte."""
-    if expected is None:
-        part.unlink(missing_ok=True)  # nothing says it is of the same file
-    resumed = part.is_file() and part.stat().st_size > 0
-    if resumed and expected is not None and _is(part, expected):
-        return  # whole already; only its name was missing
-    _attempts(url, part, patience, pinned=expected is not None)
-    if expected is None:
+    resumed = expected is not None and _size(part) > 0
+    if expected is None or not _is(part, expected):  # else it is whole already, and only its name was missing
+        _attempts(url, part, patience, resume=expected is not None)
+    if expected is None or (found := sha256(part)) == expected:
         return
-    found = sha256(part)
-    if found != expected and resumed:
-        part.unlink()
-        _attempts(url, part, patience, pinned=True)
-        found = sha256(part)
-    if found != expected:
-        size = part.stat().st_size
-        part.unlink()
-        raise HashError(f"{url}: damaged or another file: expected SHA-256 {expected}, found {found} ({size} bytes)")
+    size = _size(part)
+    part.unlink()
+    if not resumed:
+        raise HashError(_other_file(url, expected, found, size))
+    _fetch_part(url, part, expected, patience)
 
 
-def _attempts(url: str, part: Path, patience: Patience, *, pinned: bool) -> None:
-    """Attempts until the body is whole; the count starts again whenever one brought the file a good bit further.
-
-    Where no hash is `pinned`, only a server that names the version it sends (ETag) is asked for the rest.
-    """
-    furthest, failed, tag = part.stat().st_size if part.is_file() else 0, 0, ""
+def _attempts(url: str, part: Path, patience: Patience, *, resume: bool) -> None:
+    """Try until the body is whole; the count starts again whenever an attempt brought the file a good bit further."""
+    furthest, failed = _size(part), 0
     with _pool(url, patience) as pool:
         while True:
+            if not resume:  # nothing says that what is there is of the same file
+                part.unlink(missing_ok=True)
             try:
-                if not (pinned or tag):
-                    part.unlink(missing_ok=True)
-                response = _ask(pool, url, part, tag)
-                tag = response.headers.get("ETag", "")
-                tag = "" if tag.startswith("W/") else tag  # a weak one does not promise the same bytes
-                with response:
+                with _ask(pool, url, part) as response:
                     return _read(response, url, part, patience)
-            except _Broken as error:
+            except (_Broken, urllib3.exceptions.HTTPError) as error:
                 reason = error
-            except urllib3.exceptions.HTTPError as error:
-                reason = error
-            size = part.stat().st_size if part.is_file() else 0
+            size = _size(part)
             failed = 0 if size >= furthest + _PROGRESS else failed + 1
             furthest = max(furthest, size)
             if failed >= patience.tries:
@@ -198,16 +184,16 @@ def _attempts(url: str, part: Path, patience: Patience, *, pinned: bool) -> None
 
 
 def _plain(error: BaseException) -> str:
-    """The innermost reason of a chain of urllib3 errors."""
-    while isinstance(getattr(error, "reason", None), BaseException):
-        error = error.reason
+    """Return the innermost reason of a chain of urllib3 errors."""
+    while isinstance(reason := getattr(error, "reason", None), BaseException):
+        error = reason
     return str(error) or type(error).__name__
 
 
 def _pool(url: str, patience: Patience) -> urllib3.PoolManager:
-    """Connections with time limits; through the proxy that the environment names for this address."""
-    limits = {"timeout": urllib3.Timeout(connect=patience.connect_s, read=patience.stall_s),
-              "retries": urllib3.Retry(total=None, connect=0, read=0, status=0, other=0, redirect=5)}
+    """Return connections with time limits, through the proxy that the environment names for this address."""
+    limits: dict[str, Any] = {"timeout": urllib3.Timeout(connect=patience.connect_s, read=patience.stall_s),
+                              "retries": urllib3.Retry(total=None, connect=0, read=0, status=0, other=0, redirect=5)}
     try:
         parts, proxies = urllib3.util.parse_url(url), urllib.request.getproxies()
         proxy = proxies.get(parts.scheme or "", proxies.get("all"))
@@ -221,14 +207,10 @@ def _pool(url: str, patience: Patience) -> urllib3.PoolManager:
         raise DownloadError(f"{url}: cannot be downloaded: {error}") from error
 
 
-def _ask(pool: urllib3.PoolManager, url: str, part: Path, tag: str) -> urllib3.BaseHTTPResponse:
-    """The response whose body continues `part`, which is emptied where the server starts from the first byte."""
-    have = part.stat().st_size if part.is_file() else 0
-    headers = {"Accept-Encoding": "identity", "User-Agent": "clip-fsar"}
-    if have:
-        headers["Range"] = f"bytes={have}-"
-        if tag:
-            headers["If-Range"] = tag
+def _ask(pool: urllib3.PoolManager, url: str, part: Path) -> urllib3.BaseHTTPResponse:
+    """Return the response whose body continues `part`, which is removed if the server starts from the first byte."""
+    have = _size(part)
+    headers = {"Accept-Encoding": "identity", "User-Agent": "clip-fsar"} | ({"Range": f"bytes={have}-"} if have else {})
     response = pool.request("GET", url, headers=headers, preload_content=False, decode_content=False,
                             enforce_content_length=False)  # _read counts, and says so in words
     continues = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
@@ -239,20 +221,16 @@ def _ask(pool: urllib3.PoolManager, url: str, part: Path, tag: str) -> urllib3.B
     response.close()
     if response.status in (206, 416):
         raise _Broken(f"the server's answer to a request for bytes from {have} does not fit (HTTP {response.status})")
-    if response.status in _AGAIN:
-        raise _Broken(f"HTTP {response.status} {response.reason or ''}".rstrip())
-    raise DownloadError(f"{url}: cannot be downloaded: HTTP {response.status} {response.reason or ''}".rstrip())
+    text = f"HTTP {response.status} {response.reason or ''}".rstrip()
+    raise _Broken(text) if response.status in _AGAIN else DownloadError(f"{url}: cannot be downloaded: {text}")
 
 
 def _read(response: urllib3.BaseHTTPResponse, url: str, part: Path, patience: Patience) -> None:
-    """Append the body to `part`; _Broken when it ends early or comes too slowly."""
-    have = part.stat().st_size if part.is_file() else 0
+    """Append the body to `part`. Raises _Broken when it ends early or comes too slowly."""
+    have = _size(part)
     length = response.headers.get("Content-Length", "")
     total = have + int(length) if length.isdigit() else None
     since, got = time.monotonic(), 0
-    if max(have, total or 0) > patience.limit:
-        part.unlink(missing_ok=True)
-        raise DownloadError(f"{url}: expected at most {patience.limit} bytes, found {max(have, total or 0)}")
     with part.open("ab") as file, _bar(part.name.removesuffix(".part"), total, have) as bar:
         while block := response.read1(_BLOCK):  # read1: what one receive brought, so a trickle is seen as one
             file.write(block)

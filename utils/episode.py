@@ -22,7 +22,7 @@ class VideoRecord:
     class_index: int
     line: int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.class_index < 0 or not self.path:
             raise EpisodeError(f"line {self.line}: class {self.class_index} and path {self.path!r} make no record")
 
@@ -47,7 +47,7 @@ class EpisodeSpec:
     query_M: tuple[int, ...]
     query_labels_M: tuple[int, ...]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if len(self.support_N) != len(self.support_labels_N) or len(self.query_M) != len(self.query_labels_M):
             raise EpisodeError(f"episode {self.split} {self.index}: videos and labels differ in number")
         if len(set(self.support_N) | set(self.query_M)) != len(self.support_N) + len(self.query_M):
@@ -101,7 +101,7 @@ class Episode:
     spec: EpisodeSpec | None = None
     bad_videos: tuple[BadVideo, ...] = field(default=())
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         support, query = self.support_NTCHW, self.query_MTCHW
         if support.ndim != 5 or query.ndim != 5:
             raise EpisodeError(f"expected clips of shape [clips, T, C, H, W], found {list(support.shape)} "
@@ -143,7 +143,7 @@ class EpisodeOutput:
     class_logits_PG: Tensor | None = None
     scores: Mapping[str, Tensor] = field(default_factory=dict)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.logits_MK.ndim != 2:
             raise EpisodeError(f"expected logits of shape [queries, ways], found {list(self.logits_MK.shape)}")
 
@@ -177,7 +177,7 @@ class FeatureBatch:
     pooled_BMD: Tensor
     classes_BK: Tensor
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.support_BKSTD.ndim != 5 or self.query_BMTD.ndim != 4:
             raise EpisodeError(f"expected supports [B, K, S, T, D] and queries [B, M, T, D], found "
                                f"{list(self.support_BKSTD.shape)} and {list(self.query_BMTD.shape)}")

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from utils.errors import FeatureStoreError
-from utils.files import refusals
+from utils.files import give_name, refusals
 
 RAM_SHARE = 0.25  # of the memory that is free; a larger array is a memory map on disk
 PAGE = 4096
@@ -60,7 +60,7 @@ class FeatureFile:
     def __enter__(self) -> "FeatureFile":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self._part.unlink(missing_ok=True)
 
     def _header(self, more: dict[str, Any]) -> bytes:
@@ -89,9 +89,7 @@ class FeatureFile:
         try:
             with self._part.open("r+b") as file:
                 file.write(struct.pack("<Q", room) + head.ljust(room))
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(self._part, self.path)
+            give_name(self._part, self.path)
         except OSError as error:
             raise FeatureStoreError(f"{self.path}: cannot be written ({error})") from error
 

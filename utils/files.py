@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and what a disk that refuses is told as."""
+"""Write files whole or not at all, and say in words why a disk refuses one."""
 
 import errno
 import os
@@ -13,7 +13,7 @@ _REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 
 
 def free_text(directory: Path) -> str:
-    """The free space beside a file, in words; empty where there is no such directory."""
+    """Return the free space of a directory's disk in words, to end a message with; "" if there is no such directory."""
     if not directory.is_dir():
         return ""
     free = shutil.disk_usage(directory).free / 2**20
@@ -25,7 +25,7 @@ def refusals(path: Path, size: int | None = None) -> Iterator[None]:
     """Turn the system's refusal to write a file (disk full, quota, limit, read-only) into a DiskError that names it.
 
     Args:
-        size: what the file takes, bytes, where that is known.
+        path: the file. size: the bytes it takes, if they are known.
     """
     try:
         yield
@@ -37,8 +37,8 @@ def refusals(path: Path, size: int | None = None) -> Iterator[None]:
                         "What was saved before is untouched: make room, and give the same command again") from error
 
 
-def sync(path: Path) -> None:
-    """See to it that a file's content, or a directory's names, outlive a power cut."""
+def _sync(path: Path) -> None:
+    """Make a file's content, or a directory's names, outlive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -46,17 +46,24 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def give_name(part: Path, path: Path) -> None:
+    """Rename a complete file to `path` in one step that outlives a power cut; a file of that name is replaced."""
+    _sync(part)
+    os.replace(part, path)
+    _sync(path.parent)
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Another name to write to in this block; at its end that file takes the name `path`. Whatever happens, `path` has
-    the old or the new whole content, and nothing else is left. Raises DiskError."""
+    """Yield another name to write to; at the end of the block that file gets the name `path`.
+
+    Whatever happens, `path` has its old or its new content, whole, and nothing else is left. Raises DiskError.
+    """
     part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with refusals(path):
             yield part
-            sync(part)
-            os.replace(part, path)
-            sync(path.parent)
+            give_name(part, path)
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)

@@ -1,37 +1,30 @@
-"""One process at a time in a directory: a lock that the kernel releases when its holder ends, however it ends."""
+"""Locks that the kernel releases when their holder ends, however it ends: one run at a time in a directory."""
 
+import errno
 import fcntl
 import logging
 import os
 import socket
+import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO
 
 from utils.errors import OutputDirError
 
 LOCK = ".run.lock"
 _LOGGER = logging.getLogger(__name__)
-_HELD: set[IO[bytes]] = set()
-
-
-def lock_file(path: Path) -> IO[bytes]:
-    """The file, open and locked until it is closed. Raises BlockingIOError when another process holds it, another
-    OSError where it cannot be opened or the file system knows no locks."""
-    file = path.open("a+b")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        raise
-    return file
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}  # some network file systems
+_POLL_SECONDS = 0.05
+_HELD: "weakref.WeakSet[BinaryIO]" = weakref.WeakSet()
 
 
 def _close_in_child() -> None:
-    """A forked DataLoader worker shares the lock; it outlives a killed run by seconds, and would keep it as long."""
-    for file in _HELD:
+    """Close the locks in a forked child: a DataLoader worker outlives a killed run by seconds, and would keep them."""
+    for file in list(_HELD):
         file.close()
 
 
@@ -40,8 +33,38 @@ def _watch_forks() -> None:
     os.register_at_fork(after_in_child=_close_in_child)
 
 
+def lock_file(path: Path, wait_s: float = 0.0) -> BinaryIO:
+    """Return a file that is open and locked until it is closed. It is made where it is missing; links are refused.
+
+    Args:
+        path: the file. wait_s: how long to wait for another holder, seconds.
+
+    Raises:
+        BlockingIOError: another process, or thread, still holds it.
+        OSError: it cannot be opened, it is a symbolic link, or the file system knows no locks.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+    file = os.fdopen(os.open(path, flags, 0o666), "a+b")
+    end = time.monotonic() + wait_s
+    try:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= end:
+                    raise
+                time.sleep(_POLL_SECONDS)
+    except BaseException:
+        file.close()
+        raise
+    _watch_forks()
+    _HELD.add(file)
+    return file
+
+
 def _holder(path: Path) -> str:
-    """Who wrote the lock file, in words."""
+    """Say which process wrote the lock file."""
     try:
         process, host = path.read_text(encoding="utf-8").split()
     except (OSError, ValueError):  # between taking the lock and writing its name
@@ -58,27 +81,20 @@ def output_lock(directory: Path) -> Iterator[None]:
     path = directory / LOCK
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        path.open("ab").close()
-    except OSError as error:
-        raise OutputDirError(f"OUTPUT_DIR: {directory}: expected a directory that can be written to: "
-                             f"{error.strerror}") from error
-    try:
         file = lock_file(path)
     except BlockingIOError as error:
         raise OutputDirError(f"OUTPUT_DIR: {directory}: another run is at work there ({_holder(path)}). Wait for its "
                              "end, end it, or choose another OUTPUT_DIR") from error
-    except OSError as error:  # some network file systems
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise OutputDirError(f"OUTPUT_DIR: {directory}: expected a directory that can be written to: "
+                                 f"{error.strerror}") from error
         _LOGGER.warning("%s cannot be locked (%s): see to it that no other run uses this directory", path,
                         error.strerror)
         yield
         return
-    _watch_forks()
-    _HELD.add(file)
-    try:
+    with file:
         file.truncate(0)
         file.write(f"{os.getpid()} {socket.gethostname()}\n".encode())
         file.flush()
         yield
-    finally:
-        _HELD.discard(file)
-        file.close()

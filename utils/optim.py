@@ -6,6 +6,8 @@ attention comes before ln_1. Ours is written in the published order too, so stat
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,7 +17,7 @@ _BLOCK_ORDER = ("attn", "ln_1", "mlp", "ln_2")
 
 
 def published_order(names: Iterable[str]) -> list[str]:
-    """Parameter names with the parts of each ViT block in the published order; all else stays in place."""
+    """Sort the parts of each ViT block into the published order; all other names stay in place."""
     ordered: list[str] = []
     block: list[tuple[int, str]] = []
     current = None
@@ -33,37 +35,56 @@ def published_order(names: Iterable[str]) -> list[str]:
     return ordered
 
 
-def parameter_groups(model: nn.Module, *, weight_decay: float, norm_weight_decay: float) -> list[dict]:
-    """The four published groups (two of them empty): `bn` or `norm` in the name, then the rest.
+def parameter_groups(model: nn.Module, *, weight_decay: float, norm_weight_decay: float) -> list[dict[str, Any]]:
+    """Return the four published groups (two of them empty): `bn` or `norm` in the name, then the rest.
 
     Each has params, names and weight_decay. Parameters that need no gradient are left out.
     """
     parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
-    norms, rest = [], []
-    for name in published_order(parameters):
-        (norms if "bn" in name or "norm" in name else rest).append(name)
-    layout = ((norms, norm_weight_decay), ([], weight_decay), (rest, weight_decay), ([], 0.0))
-    return [{"params": [parameters[n] for n in names], "names": list(names), "weight_decay": decay}
-            for names, decay in layout]
+    names = published_order(parameters)
+    norms = [name for name in names if "bn" in name or "norm" in name]
+    rest = [name for name in names if name not in set(norms)]
+    layout: list[tuple[list[str], float]] = [(norms, norm_weight_decay), ([], weight_decay), (rest, weight_decay),
+                                             ([], 0.0)]
+    return [{"params": [parameters[n] for n in group], "names": group, "weight_decay": decay}
+            for group, decay in layout]
 
 
-def build_optimizer(model: nn.Module, *, method: str, weight_decay: float, norm_weight_decay: float, lr: float,
-                    momentum: float = 0.9, dampening: float = 0.0, nesterov: bool = True,
-                    fused: bool = False) -> torch.optim.Optimizer:
-    """Adam (betas 0.9, 0.999, L2 weight decay), AdamW or SGD over the published groups.
+@dataclass(frozen=True, slots=True)
+class OptimizerSettings:
+    """Which optimizer updates the weights, and how.
 
-    `fused`: all of a parameter's arithmetic in one pass over memory, the same but for rounding.
+    Args:
+        method: adam (betas 0.9, 0.999, L2 weight decay), adamw or sgd.
+        lr: the learning rate it starts with.
+        weight_decay, norm_weight_decay: of all parameters, and of those with `bn` or `norm` in their name.
+        momentum, dampening, nesterov: of sgd.
+        fused: all of a parameter's arithmetic in one pass over memory, the same but for rounding.
     """
-    groups = parameter_groups(model, weight_decay=weight_decay, norm_weight_decay=norm_weight_decay)
+
+    method: str
+    lr: float
+    weight_decay: float
+    norm_weight_decay: float
+    momentum: float = 0.9
+    dampening: float = 0.0
+    nesterov: bool = True
+    fused: bool = False
+
+
+def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
+    """Return the optimizer over the published groups."""
+    s = settings
+    groups = parameter_groups(model, weight_decay=s.weight_decay, norm_weight_decay=s.norm_weight_decay)
     groups = [{k: v for k, v in group.items() if k != "names"} for group in groups]
-    if method == "sgd":
-        return torch.optim.SGD(groups, lr=lr, momentum=momentum, dampening=dampening,
-                               nesterov=nesterov and momentum > 0 and dampening == 0, fused=fused)
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[method]
-    return kind(groups, lr=lr, betas=(0.9, 0.999), fused=fused)
+    if s.method == "sgd":
+        return torch.optim.SGD(groups, lr=s.lr, momentum=s.momentum, dampening=s.dampening,
+                               nesterov=s.nesterov and s.momentum > 0 and s.dampening == 0, fused=s.fused)
+    kind: type[torch.optim.Adam] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[s.method]
+    return kind(groups, lr=s.lr, betas=(0.9, 0.999), fused=s.fused)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """The same learning rate for every group."""
+    """Give every group the same learning rate."""
     for group in optimizer.param_groups:
         group["lr"] = lr

@@ -10,18 +10,22 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """Names to entries; an unknown name raises and lists the known ones.
+    """A table of names; an unknown one raises, lists the known ones and says where to register another.
+
+    Its type says what every entry promises: `Registry[Callable[[Path], Clip]]`.
 
     Args:
         kind: what the entries are, for messages ("head", "decoder").
+        home: the file or folder that registers them, for messages.
+        also: names that are no entries, but stand for one of them ("auto"), for messages.
     """
 
-    def __init__(self, kind: str):
-        self.kind = kind
+    def __init__(self, kind: str, home: str, also: tuple[str, ...] = ()):
+        self.kind, self.home, self.also = kind, home, also
         self._entries: dict[str, T] = {}
 
     def register(self, *names: str) -> Callable[[T], T]:
-        """Decorator that files an entry under each of `names`. Raises RegistryError on a taken name."""
+        """Return a decorator that files an entry under each of `names`. Raises RegistryError on a taken name."""
 
         def file_entry(entry: T) -> T:
             for name in names:
@@ -44,8 +48,8 @@ class Registry(Generic[T]):
         return iter(sorted(self._entries))
 
     def unknown(self, name: str) -> str:
-        """The message for a name that is not here, with the nearest known one."""
-        known = list(self)
+        """Return the message for a name that is not here, with the nearest known one."""
+        known = sorted([*self._entries, *self.also])
         near = difflib.get_close_matches(str(name), known, n=1)
         hint = f", did you mean {near[0]!r}?" if near else ""
-        return f"unknown {self.kind} {name!r}{hint}; known: {', '.join(known)}"
+        return f"unknown {self.kind} {name!r}{hint}; known: {', '.join(known)} (another is registered in {self.home})"

@@ -23,7 +23,7 @@ NAMED = 3  # videos named in a message
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class CacheRequest:
     """What a split needs of a cache.
 
     Args:
@@ -51,39 +51,39 @@ def codec_of(meta: Mapping[str, Any], directory: Path) -> Codec:
                               f"stored ({error}); make it anew") from error
 
 
-def _settings(meta: Mapping[str, Any], wanted: Wanted) -> list[str]:
-    """In what the settings of a cache differ from those wanted."""
+def _settings(meta: Mapping[str, Any], request: CacheRequest) -> list[str]:
+    """In what the settings of a cache differ from those requested."""
     found = []
-    for name, there, here in (("format", meta.get("format"), FORMAT), ("decoder", meta.get("decoder"), wanted.decoder)):
-        if there != here:
-            found.append(f"{name}: {there} there, {here} here")
+    for name, here in (("format", FORMAT), ("decoder", request.decoder)):
+        if meta.get(name) != here:
+            found.append(f"{name}: {meta.get(name)} there, {here} here")
     lists = meta.get("lists", {})
-    own = lists.get(wanted.split)
+    own = lists.get(request.split)
     if own is None:
-        return [*found, f"{wanted.split} list: not in it (it holds {', '.join(sorted(lists)) or 'none'})"]
-    if own["sha256"] != wanted.list_hash:
-        found.append(f"{wanted.split} list: sha256 {own['sha256'][:12]} there, {wanted.list_hash[:12]} here")
-    if tuple(own["size"]) != wanted.size:
-        found.append("{} frame size: {} x {} there, {} x {} here".format(wanted.split, *own["size"], *wanted.size))
+        return [*found, f"{request.split} list: not in it (it holds {', '.join(sorted(lists)) or 'none'})"]
+    if own["sha256"] != request.list_hash:
+        found.append(f"{request.split} list: sha256 {own['sha256'][:12]} there, {request.list_hash[:12]} here")
+    if tuple(own["size"]) != request.size:
+        found.append("{} frame size: {} x {} there, {} x {} here".format(request.split, *own["size"], *request.size))
     if not found and not own["complete"]:
-        found.append(f"{wanted.split} list: not finished there; the command that makes it goes on where it stopped")
+        found.append(f"{request.split} list: not finished there; the command that makes it goes on where it stopped")
     return found
 
 
-def _other_files(entries: Mapping[str, Entry], wanted: Wanted) -> list[str]:
+def _other_files(entries: Mapping[str, Entry], request: CacheRequest) -> list[str]:
     """Which videos are missing, or were cached from other files than lie there now."""
-    missing = [path for path in wanted.paths if path not in entries]
+    missing = [path for path in request.paths if path not in entries]
     if missing:
-        return [f"{len(missing)} of {len(wanted.paths)} videos of the {wanted.split} list are not in it "
+        return [f"{len(missing)} of {len(request.paths)} videos of the {request.split} list are not in it "
                 f"({', '.join(missing[:NAMED])})"]
-    stamps = {path: wanted.stamp(path) for path in wanted.paths}
-    changed = [path for path, stamp in stamps.items() if stamp is not None and stamp != entries[path].stamp]
-    texts = ["{} ({} bytes, changed at {} ns there; {} bytes, {} ns here)".format(
-        path, *entries[path].stamp, *stamps[path]) for path in changed[:NAMED]]
+    stamps = ((path, request.stamp(path)) for path in request.paths)
+    changed = [(path, now) for path, now in stamps if now is not None and now != entries[path].stamp]
+    texts = ["{} ({} bytes, changed at {} ns there; {} bytes, {} ns here)".format(path, *entries[path].stamp, *now)
+             for path, now in changed[:NAMED]]
     return [f"{len(changed)} video files are not the ones cached: {', '.join(texts)}"] if changed else []
 
 
-def open_frame_cache(directory: Path, wanted: Wanted) -> "FrameCache":
+def open_frame_cache(directory: Path, request: CacheRequest) -> "FrameCache":
     """The cache of one split.
 
     Raises FrameCacheError: no cache, or one of another format, decoder, list, frame size or of other files; not
@@ -92,11 +92,11 @@ def open_frame_cache(directory: Path, wanted: Wanted) -> "FrameCache":
     index = FrameIndex(directory)
     try:
         meta, end = index.meta(), index.end()
-        problems = _settings(meta, wanted)
-        entries = {} if problems else {entry.path: entry for entry in index.entries(wanted.size)}
+        problems = _settings(meta, request)
+        entries = {} if problems else {entry.path: entry for entry in index.entries(request.size)}
     finally:
         index.close()
-    problems = problems or _other_files(entries, wanted)
+    problems = problems or _other_files(entries, request)
     if problems:
         raise FrameCacheError(f"{directory}: stale frame cache (DATA.FRAME_CACHE), not used. {'; '.join(problems)}. "
                               "Make it anew or bring it up to date with python runs/prepare.py cache --cfg X.yaml "
@@ -107,7 +107,7 @@ def open_frame_cache(directory: Path, wanted: Wanted) -> "FrameCache":
         raise FrameCacheError(f"{directory / DATA}: cannot be read: {error.strerror or error}") from error
     if found < end:
         raise FrameCacheError(f"{directory / DATA}: damaged frame cache: expected at least {end} bytes, found {found}")
-    return FrameCache(directory, codec_of(meta, directory), {path: entries[path] for path in wanted.paths})
+    return FrameCache(directory, codec_of(meta, directory), {path: entries[path] for path in request.paths})
 
 
 class FrameCache:
@@ -121,9 +121,9 @@ class FrameCache:
         self.directory, self.codec, self.entries = directory, codec, entries
 
     @property
-    def facts(self) -> dict[str, Any]:
+    def pixel_settings(self) -> dict[str, Any]:
         """What tells its pixels from those of another cache, or of decoding."""
-        return {"format": FORMAT, **self.codec.facts}
+        return {"format": FORMAT, **self.codec.settings}
 
     @cached_property
     def _file(self) -> int:
@@ -135,7 +135,7 @@ class FrameCache:
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key != "_file"}  # a descriptor is a process's own
 
-    def __del__(self):
+    def __del__(self) -> None:
         if "_file" in self.__dict__:
             os.close(self.__dict__["_file"])
 

@@ -5,7 +5,6 @@ for the disk, and then makes it part of the index. Killed at any moment, the cac
 """
 
 import dataclasses
-import fcntl
 import os
 import shutil
 import zlib
@@ -23,13 +22,14 @@ from datasets.cache.store import FrameCache, codec_of
 from datasets.decoding import Clip, open_video, read_frames
 from datasets.transforms import resize_frames
 from utils.errors import FrameCacheError, VideoDecodeError
+from utils.lock import lock_file
 
 CHUNK_BYTES = 64 << 20  # of decoded frames in memory at once
 LOCK, SPOOL = "writer.lock", "spool"
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class VideoToCache:
     """A video to be cached.
 
     Args:
@@ -72,8 +72,8 @@ class _Spool:
             self.checksums.append(zlib.crc32(data))
             file.write(data)
 
-    def encoded(self, job: Job, stamp: tuple[int, int], fps: float) -> Encoded:
-        entry = Entry(job.listed, *self.size, *stamp, frames=len(self.lengths), fps=fps)
+    def encoded(self, video: VideoToCache, stamp: tuple[int, int], fps: float) -> Encoded:
+        entry = Entry(video.listed, *self.size, *stamp, frames=len(self.lengths), fps=fps)
         table = entry.table(self.lengths, self.checksums)
         length = len(table) + sum(self.lengths)
         return Encoded(dataclasses.replace(entry, length=length, checksum=zlib.crc32(table)), table, self.path)
@@ -90,38 +90,38 @@ def _decode_into(spools: Sequence[_Spool], clip: Clip, path: Path) -> None:
                 spool.add(frames, file)
 
 
-def undecodable(job: Job, spool: Path, reason: str) -> list[Encoded]:
+def undecodable(video: VideoToCache, spool: Path, reason: str) -> list[Encoded]:
     """Entries that say why a video has no frames; what was left in `spool` is removed."""
     for path in spool.parent.glob(f"{spool.name}_*"):
         path.unlink()
-    return [Encoded(Entry(job.listed, *size, *job.stamp(), error=reason)) for size in job.sizes]
+    return [Encoded(Entry(video.listed, *size, *video.stamp(), error=reason)) for size in video.sizes]
 
 
-def encode_video(job: Job, decoder: str, codec: Codec, spool: Path) -> list[Encoded]:
+def encode_video(video: VideoToCache, decoder: str, codec: Codec, spool: Path) -> list[Encoded]:
     """Decode, resize and encode a video; one that cannot be decoded gives entries that say why.
 
     Args:
-        job: the video. decoder: a name of decoding.DECODERS. codec: of the frames.
+        video: the video. decoder: a name of decoding.DECODERS. codec: of the frames.
         spool: where files may be left; their names start with it.
 
     Raises FrameCacheError when the disk refuses.
     """
     try:
-        if job.file is None:
-            raise VideoDecodeError(job.listed, job.problem)
-        stamp = job.stamp()
-        spools = [_Spool(spool.with_name(f"{spool.name}_{n}"), size, codec) for n, size in enumerate(job.sizes)]
-        clip = open_video(job.file, decoder)
+        if video.file is None:
+            raise VideoDecodeError(video.listed, video.problem)
+        stamp = video.stamp()
+        spools = [_Spool(spool.with_name(f"{spool.name}_{n}"), size, codec) for n, size in enumerate(video.sizes)]
+        clip = open_video(video.file, decoder)
         try:
-            _decode_into(spools, clip, job.file)
+            _decode_into(spools, clip, video.file)
         finally:
             clip.close()
     except VideoDecodeError as error:
-        return undecodable(job, spool, error.reason)
+        return undecodable(video, spool, error.reason)
     except OSError as error:
-        raise FrameCacheError(f"{spool.parent.parent}: {job.listed} cannot be cached: "
+        raise FrameCacheError(f"{spool.parent.parent}: {video.listed} cannot be cached: "
                               f"{error.strerror or error}") from error
-    return [one.encoded(job, stamp, clip.fps) for one in spools]
+    return [one.encoded(video, stamp, clip.fps) for one in spools]
 
 
 class CacheWriter:
@@ -139,10 +139,8 @@ class CacheWriter:
         self.directory, self.codec, self.decoder, self._repair = directory, codec, decoder, repair
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            self._lock = (directory / LOCK).open("w")
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock = lock_file(directory / LOCK)
         except BlockingIOError:
-            self._lock.close()
             raise FrameCacheError(f"{directory}: another command is writing this frame cache; wait for it to end"
                                   ) from None
         except OSError as error:
@@ -158,14 +156,14 @@ class CacheWriter:
             raise
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self._data.close()
         self.index.close()
         shutil.rmtree(self.directory / SPOOL, ignore_errors=True)
         self._lock.close()
 
     def _check(self) -> None:
-        meta, own = self.index.meta(), {"format": FORMAT, "decoder": self.decoder, "codec": self.codec.facts}
+        meta, own = self.index.meta(), {"format": FORMAT, "decoder": self.decoder, "codec": self.codec.settings}
         if not meta:
             self.index.set_meta(**own, lists={})
             return
@@ -195,7 +193,7 @@ class CacheWriter:
         return file
 
     def spool(self, number: int) -> Path:
-        """Where job `number` may leave files."""
+        """Where video `number` may leave files."""
         return self.directory / SPOOL / str(number)
 
     def add(self, video: Sequence[Encoded]) -> int:

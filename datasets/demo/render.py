@@ -32,6 +32,7 @@ from tqdm import tqdm
 
 from datasets.demo.scenes import COLOURS, MOTIONS, SHAPES, render_frames
 from utils.errors import DemoError
+from utils.files import whole_file
 
 VERSION = 1  # raise it when the same seed renders other pictures or other classes
 SPLITS = ("train", "val", "test")
@@ -80,9 +81,8 @@ def _clip_path(name: str, number: int) -> str:
 
 def _encode(target: Path, clip: np.ndarray, rate: int) -> None:
     """Write uint8 [frames, height, width, 3] RGB at `rate` frames a second; the file appears when whole."""
-    part = target.with_name(f"{target.name}.{os.getpid()}.part")
     is_avi = target.suffix == ".avi"
-    with av.open(str(part), "w", format="avi" if is_avi else "mp4") as container:
+    with whole_file(target) as part, av.open(str(part), "w", format="avi" if is_avi else "mp4") as container:
         stream = container.add_stream("mpeg4" if is_avi else "libx264", rate=rate)
         stream.height, stream.width, stream.pix_fmt = clip.shape[1], clip.shape[2], "yuv420p"
         stream.gop_size, stream.thread_count = KEYFRAME_INTERVAL, 1
@@ -94,7 +94,6 @@ def _encode(target: Path, clip: np.ndarray, rate: int) -> None:
         for picture in clip:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode())
-    os.replace(part, target)
 
 
 def _render_clip(root: Path, spec: ClassSpec, number: int, seed: int) -> None:
@@ -114,7 +113,8 @@ def _render_chunk(root: Path, jobs: list[tuple[ClassSpec, int]], seed: int) -> i
     return len(jobs)
 
 
-def _counts(setting: int | Mapping[str, int] | None, default: Mapping[str, int], lowest: int, label: str) -> dict:
+def _counts(setting: int | Mapping[str, int] | None, default: Mapping[str, int], lowest: int, label: str
+            ) -> dict[str, int]:
     """Fill a per-split setting from an int or a mapping; reject unknown splits and values out of range."""
     given = dict.fromkeys(SPLITS, setting) if isinstance(setting, int) else dict(setting or {})
     unknown = set(given) - set(SPLITS)
@@ -127,9 +127,8 @@ def _counts(setting: int | Mapping[str, int] | None, default: Mapping[str, int],
 
 
 def _write_text(target: Path, text: str) -> None:
-    part = target.with_name(f"{target.name}.{os.getpid()}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, target)
+    with whole_file(target) as part:
+        part.write_text(text, encoding="utf-8")
 
 
 def _holds(path: Path, text: str) -> bool:

@@ -10,11 +10,13 @@ import math
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from datasets.readers.containers import container_kind
-from datasets.readers.sure import DECODERS, SHORTFALL, Clip, Header, PyavClip, first_line, header_facts
+from datasets.readers.protocol import DECODERS, Clip, first_line
+from datasets.readers.pyav import SHORTFALL, Header, PyavClip, read_header
 from utils.errors import LaunchError, VideoDecodeError
 
 REORDERED_RIGHT = ("h264", "hevc", "vp8", "vp9", "av1")  # codecs whose B-frames both jump over rightly in MP4, Matroska
@@ -27,7 +29,7 @@ def _look(path: Path) -> tuple[bool, Header | None]:
     kind = container_kind(head)
     if kind == "matroska" and b"webm" in head:  # VP8, VP9, AV1 only
         return False, None
-    found = header_facts(path)
+    found = read_header(path)
     if not found.codec:  # the decoder is to say what is wrong with it
         return False, found
     if kind == "avi":
@@ -57,7 +59,8 @@ class DecordClip:
         except ImportError as error:
             raise LaunchError(f"DATA.DECODER decord: the decord package cannot be imported ({error}); "
                               "install it, or set DATA.DECODER pyav") from error
-        self.path, self._upright = path, None
+        self.path = path
+        self._upright: PyavClip | None = None
         self._errors = (decord.DECORDError, decord.DECORDLimitReachedError, RuntimeError, IndexError, ValueError,
                         AssertionError)
         try:
@@ -71,7 +74,8 @@ class DecordClip:
         if self._upright is not None:
             return self._upright.frames(indices)
         try:
-            return self._reader.get_batch([int(i) for i in indices]).asnumpy()
+            frames: np.ndarray = self._reader.get_batch([int(i) for i in indices]).asnumpy()
+            return frames
         except self._errors as error:
             if "from_size == to_size" in str(error):  # how decord fails on a rotated video (it turns into RGBA)
                 self._upright = PyavClip(self.path)
@@ -113,7 +117,7 @@ def open_torchcodec(path: Path) -> Clip:
     """The file as TorchcodecClip; as PyavClip where torchcodec would give wrong frames."""
     require_torchcodec()
     wrong, header = _look(path)
-    return PyavClip(path) if wrong else TorchcodecClip(path, header or header_facts(path))
+    return PyavClip(path) if wrong else TorchcodecClip(path, header or read_header(path))
 
 
 class TorchcodecClip:
@@ -124,7 +128,7 @@ class TorchcodecClip:
 
         self.path = path
         try:
-            self._decoder = VideoDecoder(str(path), dimension_order="NHWC", num_ffmpeg_threads=1, device="cpu",
+            self._decoder: Any = VideoDecoder(str(path), dimension_order="NHWC", num_ffmpeg_threads=1, device="cpu",
                                          seek_mode="exact")
             found = self._decoder.metadata
         except (RuntimeError, ValueError) as error:
@@ -137,7 +141,8 @@ class TorchcodecClip:
     def frames(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """See Clip."""
         try:
-            return self._decoder.get_frames_at([int(i) for i in indices]).data.numpy()
+            frames: np.ndarray = self._decoder.get_frames_at([int(i) for i in indices]).data.numpy()
+            return frames
         except (RuntimeError, ValueError, IndexError) as error:
             raise VideoDecodeError(self.path,
                                    f"damaged: decoding failed (torchcodec: {first_line(error)})") from error

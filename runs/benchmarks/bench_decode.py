@@ -93,9 +93,9 @@ def clip_seconds(splits: Sequence[SplitData], count: int, first: int = 0) -> np.
 
 def bytes_a_video(split: SplitData) -> float:
     """Mean bytes of the files, or of what a cache stores of them."""
-    if split.dataset.cache is not None:
-        return sum(entry.length for entry in split.dataset.cache.entries.values()) / len(split.records)
-    return sum(split.dataset.stamp(video)[0] for video in range(len(split.records))) / len(split.records)
+    if split.dataset.videos.cache is not None:
+        return sum(entry.length for entry in split.dataset.videos.cache.entries.values()) / len(split.records)
+    return sum(split.dataset.videos.stamp(video)[0] for video in range(len(split.records))) / len(split.records)
 
 
 def settings(quick: bool) -> dict[str, Any]:

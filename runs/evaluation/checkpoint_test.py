@@ -40,7 +40,7 @@ def meaning(cfg: Config, evaluator: Evaluator, state: dict[str, Any]) -> dict[st
         "method": METHODS.get(head.NAME, head.NAME), "backbone": head.BACKBONE_NAME, "protocol": cfg.PROTOCOL,
         "data_set": data_set_name(cfg), "split": split.name, "way": split.sampler.way, "shot": split.sampler.shot,
         "query": split.sampler.query, "frames": cfg.DATA.NUM_INPUT_FRAMES, "temporal_draws": split.temporal_draws,
-        "episode_seed": cfg.TEST.EPISODE_SEED, "decoder": split.dataset.decoder,
+        "episode_seed": cfg.TEST.EPISODE_SEED, "decoder": split.dataset.videos.decoder,
         "frame_cache": split.pixels.get("frame_cache"),
         "list": str(split.list_path), "lists": lists, "list_id": lists[split.name],
         "list_sha256": split.list_hash, "episodes_sha256": evaluator.episodes_hash,

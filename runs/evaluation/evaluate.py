@@ -167,7 +167,7 @@ class Places:
         """Rows of every episode; bad videos are replaced as they are when an episode is decoded."""
         support, query, bad = [], [], []
         for spec in specs:
-            rows, replaced = split.dataset.place(
+            rows, replaced = split.dataset.read_clips(
                 spec, lambda position, video, spec=spec: store.row(video, split.dataset.draw(spec, position)))
             count = len(spec.support_N)
             order = np.argsort(spec.support_labels_N, kind="stable")

@@ -72,7 +72,7 @@ def _files_hash(split: SplitData) -> str:
     digest = hashlib.sha256()
     for video, record in enumerate(split.records):
         try:
-            size, time = split.dataset.stamp(video)
+            size, time = split.dataset.videos.stamp(video)
             digest.update(f"{record.path}:{size}:{time}\n".encode())
         except VideoDecodeError:
             digest.update(f"{record.path}: missing\n".encode())

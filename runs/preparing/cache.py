@@ -13,11 +13,11 @@ import numpy as np
 from tqdm import tqdm
 
 from datasets.annotations import list_hash, read_split_list, resolve_video
-from datasets.builder import list_file, split_frame_size
+from datasets.builder import list_file, pixel_settings
 from datasets.cache.codec import MODES, QUALITY, Codec
 from datasets.cache.index import Entry
 from datasets.cache.store import FrameCache
-from datasets.cache.writer import CacheWriter, Encoded, Job, encode_video, undecodable
+from datasets.cache.writer import CacheWriter, Encoded, VideoToCache, encode_video, undecodable
 from datasets.decoding import choose_decoder, open_video, read_frames
 from datasets.transforms import resize_frames
 from runs.preparing.pool import Failure, guarded
@@ -52,7 +52,7 @@ class Plan:
     """What is to be in the cache: the lists as its index records them, the videos, and the decoder that reads them."""
 
     lists: dict[str, dict]
-    jobs: list[Job]
+    jobs: list[VideoToCache]
     decoder: str
 
 
@@ -64,7 +64,7 @@ def make_plan(cfg: Config) -> Plan:
     for split, path in paths.items():
         if split != "test" and not path.exists():  # a test needs no other list; without its own there is nothing to do
             continue
-        size, listed = split_frame_size(cfg, split), read_split_list(path, split, cfg.TRAIN.DATASET_FEW)
+        size, listed = pixel_settings(cfg, split).frame_size, read_split_list(path, split, cfg.TRAIN.DATASET_FEW)
         lists[split] = {"sha256": list_hash(path), "size": list(size), "videos": len(listed), "complete": False}
         for record in listed:
             sizes.setdefault(record.path, set()).add(size)
@@ -76,7 +76,7 @@ def make_plan(cfg: Config) -> Plan:
                                           prefer_folder=decoder == "frames"), ""
         except VideoDecodeError as error:
             file, problem = None, error.reason
-        jobs.append(Job(listed, file, tuple(sorted(sizes[listed])), problem))
+        jobs.append(VideoToCache(listed, file, tuple(sorted(sizes[listed])), problem))
     # Lists go class by class: in any order, the first videos tell how much space all will take.
     random.Random(0).shuffle(jobs)
     return Plan(lists, jobs, decoder)
@@ -93,11 +93,11 @@ def _verified(writer: CacheWriter) -> set[tuple[str, tuple[int, int]]]:
     return damaged
 
 
-def missing_jobs(writer: CacheWriter, plan: Plan, damaged: set[tuple[str, tuple[int, int]]]) -> list[Job]:
+def missing_jobs(writer: CacheWriter, plan: Plan, damaged: set[tuple[str, tuple[int, int]]]) -> list[VideoToCache]:
     """The videos that are not stored whole, or from another file; a file that is gone leaves what is stored of it."""
     stored = {(entry.path, entry.size): entry for entry in writer.index.entries() if entry.error is None}
 
-    def done(job: Job, entry: Entry | None) -> bool:
+    def done(job: VideoToCache, entry: Entry | None) -> bool:
         if entry is None or (entry.path, entry.size) in damaged:
             return False
         return job.file is None or entry.stamp == job.stamp()
@@ -105,7 +105,7 @@ def missing_jobs(writer: CacheWriter, plan: Plan, damaged: set[tuple[str, tuple[
     return [job for job in plan.jobs if not all(done(job, stored.get((job.listed, size))) for size in job.sizes)]
 
 
-Task = tuple[Job, str, Codec, Path]  # arguments of encode_video
+Task = tuple[VideoToCache, str, Codec, Path]  # arguments of encode_video
 
 
 def _encode(task: Task) -> list[Encoded] | FrameCacheError:
@@ -115,7 +115,8 @@ def _encode(task: Task) -> list[Encoded] | FrameCacheError:
         return error
 
 
-def encoded_videos(writer: CacheWriter, jobs: Sequence[Job], workers: int, limit: float) -> Iterator[list[Encoded]]:
+def encoded_videos(writer: CacheWriter, jobs: Sequence[VideoToCache], workers: int, limit: float
+                   ) -> Iterator[list[Encoded]]:
     """The jobs' videos as they are done; a few a worker are under way or wait to be stored.
 
     One that crashes its decoder, or takes over `limit` seconds, is one that cannot be decoded.
@@ -138,7 +139,7 @@ def space_needed(done: int, stored: int, jobs: int, directory: Path) -> str:
     return text
 
 
-def fill(writer: CacheWriter, jobs: Sequence[Job], workers: int, limit: float) -> int:
+def fill(writer: CacheWriter, jobs: Sequence[VideoToCache], workers: int, limit: float) -> int:
     """Encode and store `jobs`; returns the bytes stored."""
     stored = 0
     with tqdm(total=len(jobs), desc="cache", unit="video", disable=None) as bar:
@@ -237,7 +238,7 @@ def _tell(writer: CacheWriter, plan: Plan, compared: str, seconds: float, on_bad
     entries = [entry for entry in writer.index.entries() if (entry.path, entry.size) in wanted]
     bad = [entry for entry in entries if entry.error is not None]
     size, good = sum(entry.length for entry in entries), max(1, len(entries) - len(bad))
-    facts = ", ".join(f"{name} {value}" for name, value in writer.codec.facts.items())
+    facts = ", ".join(f"{name} {value}" for name, value in writer.codec.settings.items())
     frames = sum(entry.frames for entry in entries)
     sys.stdout.write(f"{writer.directory}: {len(entries) - len(bad):,} videos, {frames:,} frames, "
                      f"{size / 1e9:.3f} GB ({size / good / 1e6:.2f} MB a video), {facts}, {seconds:.0f} s\n{compared}\n"

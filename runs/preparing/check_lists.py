@@ -1,7 +1,6 @@
 """Lists without the bad videos of a check, under another name."""
 
 import json
-import os
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +12,7 @@ from runs.session.identity import list_name
 from utils.config.class_names import TARGETS
 from utils.config.schema import Config
 from utils.errors import AnnotationError
+from utils.files import whole_file
 
 PATHS = "Kinetics_few_shot"  # the list format that can name any file
 
@@ -40,17 +40,9 @@ def _lines(table: pd.DataFrame, split: str, style: str, given: str) -> list[str]
     return [f"{split}{index}{separator}{video}" for index, video in zip(table.class_index, videos, strict=True)]
 
 
-def _write_new(path: Path, text: str) -> None:
-    """Write a file that must not be there yet; it appears when whole."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    try:
-        os.link(part, path)
-    except FileExistsError:
-        raise AnnotationError(f"{path}: expected no file there (lists are never replaced), found one; choose another "
-                              "directory for --write-lists") from None
-    finally:
-        part.unlink()
+def _write(path: Path, text: str) -> None:
+    with whole_file(path) as part:
+        part.write_text(text, encoding="utf-8")
 
 
 def _settings(directory: Path, style: str, given: str, dropped: bool, cfg: Config) -> list[str]:
@@ -83,7 +75,7 @@ def write_lists(checked: Checked, directory: Path, cfg: Config) -> str:
     style, lines, names, dropped = _format(tables, given), [], {}, False
     for split, table in tables.items():
         path = directory / f"{split}_few_shot.txt"
-        _write_new(path, "\n".join(_lines(table, split, style, given)) + "\n")
+        _write(path, "\n".join(_lines(table, split, style, given)) + "\n")
         left = len(read_split_list(path, split, style))  # what was written can be read
         names[split] = table.drop_duplicates("class_index").sort_values("class_index")["class"].tolist()
         own = checked.table[checked.table.split == split]
@@ -91,7 +83,7 @@ def write_lists(checked: Checked, directory: Path, cfg: Config) -> str:
         dropped = dropped or bool(gone)
         lines.append(f"{path}: {left:,} of {len(own):,} videos, {len(names[split])} classes, "
                      f"{list_name(split, list_hash(path))}" + (f"; without {json.dumps(gone)}" if gone else ""))
-    _write_new(directory / "classes.yaml", yaml.safe_dump({"checked": names}, allow_unicode=True, sort_keys=False))
+    _write(directory / "classes.yaml", yaml.safe_dump({"checked": names}, allow_unicode=True, sort_keys=False))
     lines += ["use them with: " + " ".join(_settings(directory, style, given, dropped, cfg)),
               "a result on other lists does not compare with published ones: it carries the lists' names"]
     return "\n".join(lines) + "\n"

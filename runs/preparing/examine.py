@@ -11,7 +11,7 @@ import numpy as np
 import psutil
 
 from datasets.decoding import Clip, open_video, read_frames
-from datasets.readers.sure import SHORTFALL, open_container
+from datasets.readers.pyav import SHORTFALL, open_container
 from utils.errors import VideoDecodeError
 
 CHUNK = 16  # frames decoded at once when every frame is asked for

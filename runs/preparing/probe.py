@@ -12,9 +12,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from datasets.builder import frame_settings
 from datasets.decoding import Clip, choose_decoder, container_problem, open_video, read_frames
-from datasets.frame_sampling import interval_indices, segment_indices
+from datasets.frame_sampling import SEGMENT_ABOVE, interval_indices, segment_indices
 from runs.preparing.examine import header
 from utils.config import load_config
 from utils.errors import LaunchError
@@ -42,10 +41,9 @@ def _settings(arguments: argparse.Namespace) -> tuple[dict[str, float], str]:
     chosen, decoder = dict(DEFAULTS), arguments.decoder or "auto"
     if arguments.cfg:
         cfg = load_config(arguments.cfg)
-        own = frame_settings(cfg)
-        chosen |= {"T": own["T"], "target_fps": own["target_fps"]}
-        if own["sampling_rate"] <= 40:
-            chosen["sampling_rate"] = own["sampling_rate"]
+        chosen |= {"T": cfg.DATA.NUM_INPUT_FRAMES, "target_fps": cfg.DATA.TARGET_FPS}
+        if cfg.DATA.SAMPLING_RATE <= SEGMENT_ABOVE:
+            chosen["sampling_rate"] = cfg.DATA.SAMPLING_RATE
         decoder = arguments.decoder or cfg.DATA.DECODER
     chosen |= {"T": chosen["T"] if arguments.frames is None else arguments.frames,
                "sampling_rate": chosen["sampling_rate"] if arguments.rate is None else arguments.rate}

@@ -1,16 +1,16 @@
 """A split list on its way to a file: what it holds, what is checked, when it may take its place."""
 
 import difflib
-import os
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from datasets.annotations import hash_lines, parse_split_list, read_lines
 from utils.episode import VideoRecord
 from utils.errors import AnnotationError, ListError
+from utils.files import whole_file
 
 SPLITS = ("train", "val", "test")
 VIDEO_SUFFIXES = (".avi", ".mp4", ".webm", ".mkv", ".mov", ".mpg", ".mpeg", ".m4v")
@@ -161,13 +161,10 @@ def install(lists: Sequence[SplitList], out: Path, *, force: bool) -> dict[str, 
         new.append(made)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for made in new:
-            (out / f".{made.file_name}.new").write_text(made.text, encoding="utf-8", newline="\n")
-        for made in new:
-            os.replace(out / f".{made.file_name}.new", out / made.file_name)
+        with ExitStack() as files:  # the files get their names when all are written
+            for made in new:
+                part = files.enter_context(whole_file(out / made.file_name))
+                part.write_text(made.text, encoding="utf-8", newline="\n")
     except OSError as error:
-        for made in new:
-            with suppress(OSError):
-                (out / f".{made.file_name}.new").unlink()
         raise ListError(f"{error.filename or out}: cannot be written: {error.strerror or error}") from error
     return {made.split: made in new for made in lists}

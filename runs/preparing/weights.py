@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from models.encoders.clip_weights import OPENAI, WEIGHTS_DIR, address, cache_path
-from utils.download import fetch, place
+from utils.download import copy_checked, fetch
 from utils.errors import DownloadError, HashError, WeightsError
 
 
@@ -55,7 +55,7 @@ def _resolve(name: str | None) -> str:
 def _put(name: str, path: Path, expected: str, source: Path | None) -> None:
     try:
         if source is not None:
-            place(source, path, expected)
+            copy_checked(source, path, expected)
         else:
             fetch(address(name), path, expected)
     except HashError as error:

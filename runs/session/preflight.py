@@ -78,8 +78,8 @@ def read_splits(cfg: Config) -> dict[str, SplitData]:
 
 
 def _check_videos(cfg: Config, split: SplitData) -> None:
-    if split.dataset.cache is not None:
-        _check_cached(cfg, split, split.dataset.cache)
+    if split.dataset.videos.cache is not None:
+        _check_cached(cfg, split, split.dataset.videos.cache)
         return
     missing = missing_videos(Path(cfg.DATA.DATA_ROOT_DIR), split.records, cfg.TRAIN.DATASET_FEW)
     if not missing:

@@ -32,7 +32,7 @@ from utils.errors import ConfigError
 from utils.launch import choose_device
 from utils.lock import output_lock
 from utils.logging import setup_logging
-from utils.optim import build_optimizer
+from utils.optim import OptimizerSettings, build_optimizer
 from utils.precision import set_tf32
 from utils.schedule import Schedule
 from utils.seed import seed_everything
@@ -66,9 +66,9 @@ def optimizer_of(cfg: Config, model: nn.Module) -> torch.optim.Optimizer:
     """The optimizer of OPTIMIZER over the published groups; SOLVER.WEIGHT_DECAY_FROM says whose decay holds."""
     o = cfg.OPTIMIZER
     decay = cfg.SOLVER.WEIGHT_DECAY if cfg.SOLVER.WEIGHT_DECAY_FROM == "SOLVER" else o.WEIGHT_DECAY
-    return build_optimizer(model, method=o.OPTIM_METHOD, weight_decay=decay, norm_weight_decay=cfg.BN.WEIGHT_DECAY,
-                           lr=cfg.SOLVER.BASE_LR, momentum=o.MOMENTUM, dampening=o.DAMPENING, nesterov=o.NESTEROV,
-                           fused=o.FUSED)
+    return build_optimizer(model, OptimizerSettings(
+        method=o.OPTIM_METHOD, lr=cfg.SOLVER.BASE_LR, weight_decay=decay, norm_weight_decay=cfg.BN.WEIGHT_DECAY,
+        momentum=o.MOMENTUM, dampening=o.DAMPENING, nesterov=o.NESTEROV, fused=o.FUSED))
 
 
 def loop_options(cfg: Config) -> LoopOptions:
@@ -130,7 +130,7 @@ def write_run(session: Session, directory: Path, model: nn.Module, splits: Itera
              for split in splits}
     results.write_run(directory, session.resolved, {
         "device": str(session.device), "lists": lists, "test_episodes_sha256": session.test.episodes_hash,
-        "decoder": session.test.split.dataset.decoder,  # what DATA.DECODER auto picked
+        "decoder": session.test.split.dataset.videos.decoder,  # what DATA.DECODER auto picked
         "parameters": sum(p.numel() for p in model.parameters()),
     })
 

@@ -54,7 +54,7 @@ class Trainer:
 
         Raises Stopped after the running iteration, with its state saved, when SIGINT or SIGTERM came.
         """
-        progress, random_state = self._start()
+        progress = self._start()
         due = self._validation_due(progress)
         trained = progress.iteration >= self.options.iterations
         if trained and not due:
@@ -67,8 +67,6 @@ class Trainer:
             if missing := self.store.room_missing(checkpoint.state_bytes(self.model.state_dict()) + 3 * learned):
                 _LOGGER.warning("%s", missing)
             self.board = SummaryWriter(self.output_dir / "tensorboard", purge_step=progress.iteration + 1)
-        if random_state is not None:  # before a repeated validation, whose state it becomes a part of
-            checkpoint.set_random_state(random_state)
         try:
             with signals.handling(signals.STOPPING, self.interruption):
                 if due:
@@ -86,9 +84,7 @@ class Trainer:
     def _train(self, progress: Progress) -> None:
         ranks, left = self.ranks, self.options.iterations - progress.iteration
         loader = build_loader(self.cfg, self.train_split, start=progress.episodes, rank=ranks.rank, world=ranks.world,
-                              stop=progress.episodes + left * ranks.world)
-        if loader.num_workers:
-            loader.worker_init_fn = signals.shielded(loader.worker_init_fn)
+                              stop=progress.episodes + left * ranks.world, shield=True)
         hooks = Hooks(validate=self.validate, stop=self.stop, record=self.record)
         try:
             train(self.learner, on_device(loader, self.device), self.schedule, hooks, progress)
@@ -194,12 +190,12 @@ class Trainer:
         return resume.pack(self.cfg, self.model, self.optimizer, progress, self.evaluator.split.name,
                            (self.train_split, self.evaluator.split), self.learner.scaler, self.ranks)
 
-    def _start(self) -> tuple[Progress, dict[str, Any] | None]:
+    def _start(self) -> Progress:
         """The state furthest along of this run, else CHECKPOINT_FILE_PATH, else the beginning."""
         ranks = self.ranks
         path, state, own = ranks.broadcast(self._read() if ranks.main else (None, None, False))
         if path is None:
-            found = Progress(), None
+            found = Progress()
         elif own:
             _LOGGER.info("going on from %s (iteration %d)", path, state["resume"]["iteration"])
             self.saved = state["resume"]["iteration"]
@@ -219,7 +215,7 @@ class Trainer:
         path = self.cfg.TRAIN.CHECKPOINT_FILE_PATH
         return (Path(path), checkpoint.read(path), False) if path else (None, None, False)
 
-    def _begin(self, state: dict[str, Any], path: Path) -> tuple[Progress, dict[str, Any] | None]:
+    def _begin(self, state: dict[str, Any], path: Path) -> Progress:
         """Start from another run's file."""
         if not self.cfg.TRAIN.FINE_TUNE and "resume" in state:
             return self._restore(state, path)
@@ -227,9 +223,9 @@ class Trainer:
         if not self.cfg.TRAIN.FINE_TUNE:
             checkpoint.load_optimizer_state(self.optimizer, state["optimizer_state"], path)
         _LOGGER.info("starting from the weights of %s", path)
-        return Progress(), None
+        return Progress()
 
-    def _restore(self, state: dict[str, Any], path: Path) -> tuple[Progress, dict[str, Any]]:
+    def _restore(self, state: dict[str, Any], path: Path) -> Progress:
         progress = resume.unpack(state, path, self.model, self.optimizer, self.learner.scaler, self.ranks)
         kept = not progress.best_iteration or (
             self.ranks.main and resume.keep_best(self.store, progress.best_iteration))
@@ -237,4 +233,4 @@ class Trainer:
             _LOGGER.warning("%s of iteration %d is lost, and so is the numbered checkpoint it was a copy of: the next "
                             "validation decides the best anew", self.store.best, progress.best_iteration)
             progress.best, progress.best_iteration = -1.0, 0
-        return progress, state["resume"]["random"]
+        return progress

@@ -78,7 +78,7 @@ def pack(cfg: Config, model: nn.Module, optimizer: torch.optim.Optimizer, progre
             "iteration": progress.iteration, "best": progress.best, "best_iteration": progress.best_iteration,
             "skipped": progress.skipped, "validated": progress.validated, "window": progress.window,
             "episodes": progress.episodes, "rank_gradients": of_ranks[1:] if any(of_ranks) else [],
-            "selected_on": selected_on, "gradients": of_ranks[0], "random": checkpoint.random_state(),
+            "selected_on": selected_on, "gradients": of_ranks[0],
             "seed": cfg.RANDOM_SEED, "scaler": scaler.state_dict(),
             "lists": {split.name: list_name(split.name, split.list_hash) for split in splits},
         },
@@ -87,7 +87,7 @@ def pack(cfg: Config, model: nn.Module, optimizer: torch.optim.Optimizer, progre
 
 def unpack(state: dict[str, Any], path: Path, model: nn.Module, optimizer: torch.optim.Optimizer,
            scaler: torch.amp.GradScaler, ranks: Ranks = ALONE) -> Progress:
-    """Fit a state to model and optimizer; the random generators are left to the caller."""
+    """Fit a state to model and optimizer; return where training stood."""
     checkpoint.load_model_state(model, state["model_state"], path)
     checkpoint.load_optimizer_state(optimizer, state["optimizer_state"], path)
     resume = state["resume"]

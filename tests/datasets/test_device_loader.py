@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from datasets import builder, transforms
+from datasets import builder
 from datasets.clips import Clips
 from datasets.device_loader import SideStream, on_device, one_ahead
 from datasets.raw_episode import RawEpisode
@@ -25,7 +25,7 @@ from tests.datasets.test_few_shot import (  # noqa: F401 (fixtures)
     same,
     write_clip,
 )
-from tests.datasets.test_transforms import PLAIN, picture, query
+from tests.datasets.test_transforms import PLAIN, picture, query, unaugmented
 from utils.errors import VideoDecodeError
 
 CPU = torch.device("cpu")
@@ -166,7 +166,7 @@ def test_clips_of_several_sizes_travel_in_one_tensor(root):
 
 def test_replaced_clips_and_errors_are_those_of_the_plain_path(copied):
     dataset = make_dataset(copied, on_bad_video="replace")
-    bad = copied / dataset.records[dataset.sampler.spec(0).query_M[0]].path
+    bad = copied / dataset.videos.records[dataset.sampler.spec(0).query_M[0]].path
     bad.write_bytes(b"")
     raw = dataset.raw(0)
     assert raw.bad_videos == dataset[0].bad_videos == dataset.finish(raw).bad_videos and len(raw.bad_videos) == 1
@@ -242,7 +242,7 @@ def tolerance(clip, size) -> float:
 def test_on_a_gpu_the_pixels_are_the_same_but_for_rounding(size, source, mode):
     clip = picture(*source, frames=2)
     settings = {"support_query_diff": True, "erasing": Erasing(0.5, mode, (0.02, 0.33), 0.3)}
-    made = [query(size, 224, **settings), transforms.test_transform(scale=size, crop=224, **PLAIN)]
+    made = [query(size, 224, **settings), unaugmented(scale=size, crop=224, **PLAIN)]
     before = torch.cuda.get_rng_state()
     for seed in range(12):
         for transform in made:

@@ -14,7 +14,8 @@ from datasets import builder, transforms
 from datasets.annotations import read_split_list
 from datasets.episodes import EpisodeSampler
 from datasets.few_shot import DATASETS, FewShotDataset
-from datasets.frame_sampling import sample_frames
+from datasets.frame_sampling import FrameSampling, sample_frames
+from datasets.videos import Videos
 from utils.config import load_config
 from utils.errors import AnnotationError, ConfigError, EpisodeError, RegistryError, VideoDecodeError
 
@@ -56,20 +57,18 @@ def copied(data, tmp_path) -> Path:
 
 
 def make_dataset(root: Path, split="test", seed=0, training=False, query=2, list_format="HMDB_few_shot",
-                 **changes) -> FewShotDataset:
+                 decoder="decord", **changes) -> FewShotDataset:
     records = read_split_list(root / f"{split}_few_shot.txt", split, list_format)
     sampler = EpisodeSampler(records, split=split, seed=seed, way=3, shot=1, query=query)
-    frames = partial(sample_frames, T=T, sampling_rate=50, target_fps=12, training=training, test_sampling="random",
-                     interval_tail="drop")
-    pixels = {"mean": [0.0] * 3, "std": [1.0] * 3}
-    off = {"jitter": transforms.Jitter(0.5, 0.5, 0.5, 0.25, 0.3), "erasing": None, "random_flip": True,
-           "color_aug": training, "support_query_diff": False}
-    support = transforms.test_transform(scale=20, crop=16, **pixels)
-    if training:
-        support = transforms.train_query_transform(scale=20, crop=16, **pixels, **off)
-    settings = {"records": records, "root": root, "list_format": list_format, "sampler": sampler,
-                "decoder": "decord", "frames": frames, "support_transform": support, "query_transform": support,
-                "length": 6}
+    frames = partial(sample_frames, sampling=FrameSampling(T, 50, 12, "random", "drop"), training=training)
+    pixels = transforms.PixelSettings(20, 16, [0.0] * 3, [1.0] * 3)
+    augmentation = transforms.Augmentation(
+        transforms.Jitter(0.5, 0.5, 0.5, 0.25, 0.3), None, random_flip=True, color_aug=training,
+        support_query_diff=False, support_query_diff_support=False)
+    support, query = (transforms.train_transforms(pixels, augmentation) if training else
+                      (transforms.test_transform(pixels),) * 2)
+    settings = {"videos": Videos(records, root, list_format, decoder), "sampler": sampler, "frames": frames,
+                "support_transform": support, "query_transform": query, "length": 6}
     return FewShotDataset(**{**settings, **changes})
 
 
@@ -126,7 +125,7 @@ def test_ranks_and_restarts_share_one_list(data):
 
 def test_a_bad_video_stops(copied):
     dataset = make_dataset(copied)
-    bad = copied / dataset.records[dataset.sampler.spec(0).query_M[0]].path
+    bad = copied / dataset.videos.records[dataset.sampler.spec(0).query_M[0]].path
     bad.write_bytes(b"")
     with pytest.raises(VideoDecodeError) as caught:
         dataset[0]
@@ -136,7 +135,7 @@ def test_a_bad_video_stops(copied):
 def test_a_bad_video_is_replaced_by_another_of_its_class(copied):
     dataset = make_dataset(copied, on_bad_video="replace")
     spec, whole = dataset.sampler.spec(0), dataset[0]
-    victims = [dataset.records[spec.support_N[0]].path, dataset.records[spec.query_M[2]].path]
+    victims = [dataset.videos.records[spec.support_N[0]].path, dataset.videos.records[spec.query_M[2]].path]
     (copied / victims[0]).write_bytes(b"")
     (copied / victims[1]).unlink()
     episode, again = dataset[0], dataset[0]
@@ -144,7 +143,7 @@ def test_a_bad_video_is_replaced_by_another_of_its_class(copied):
     assert [bad.path for bad in episode.bad_videos] == victims
     assert episode.bad_videos[0].reason == "empty file (0 bytes)"
     assert "no such video" in episode.bad_videos[1].reason
-    used = {dataset.records[v].path for v in (*spec.support_N, *spec.query_M)}
+    used = {dataset.videos.records[v].path for v in (*spec.support_N, *spec.query_M)}
     for bad in episode.bad_videos:
         assert (bad.split, bad.episode) == ("test", 0)
         assert bad.replaced_by not in used and bad.replaced_by.rsplit("_", 1)[0] == bad.path.rsplit("_", 1)[0]
@@ -156,14 +155,14 @@ def test_a_stand_in_may_be_bad_too_and_none_left_is_an_error(copied):
     dataset = make_dataset(copied, on_bad_video="replace")
     spec = dataset.sampler.spec(0)
     victim = spec.support_N[0]
-    members = [int(m) for m in dataset.sampler.members[dataset.records[victim].class_index]]
+    members = [int(m) for m in dataset.sampler.members[dataset.videos.records[victim].class_index]]
     free = [m for m in members if m not in (*spec.support_N, *spec.query_M)]
     for number in (victim, free[0]):
-        (copied / dataset.records[number].path).write_bytes(b"")
+        (copied / dataset.videos.records[number].path).write_bytes(b"")
     reports = dataset[0].bad_videos
-    assert {bad.replaced_by for bad in reports} == {dataset.records[free[1]].path}
-    assert reports[0].path == dataset.records[victim].path
-    (copied / dataset.records[free[1]].path).write_bytes(b"")
+    assert {bad.replaced_by for bad in reports} == {dataset.videos.records[free[1]].path}
+    assert reports[0].path == dataset.videos.records[victim].path
+    (copied / dataset.videos.records[free[1]].path).write_bytes(b"")
     with pytest.raises(VideoDecodeError) as caught:
         dataset[0]
     assert caught.value.reason == ("empty file (0 bytes); 2 other clips of the class were tried in its place, "
@@ -248,7 +247,7 @@ def test_mean_from(root):
 
 
 def test_refusals_come_before_decoding(root):
-    with pytest.raises(RegistryError, match="unknown decoder 'x'.*known: decord, frames, pyav"):
+    with pytest.raises(RegistryError, match="unknown decoder 'x'.*known: auto, decord, frames, pyav"):
         builder.build_split(config(root, DATA__DECODER="x"), "train")
     with pytest.raises(RegistryError, match="unknown data set 'x'"):
         builder.build_split(config(root, TEST__DATASET="x"), "test")
@@ -288,7 +287,7 @@ def test_the_loader_gives_the_same_episodes_with_any_number_of_workers(root):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_error_in_a_worker_keeps_its_type_and_text(copied, workers):
     dataset = make_dataset(copied, split="train")
-    for record in dataset.records:
+    for record in dataset.videos.records:
         (copied / record.path).write_bytes(b"")
     cfg = config(copied, DATA_LOADER__NUM_WORKERS=workers)
     with pytest.raises(VideoDecodeError) as caught:

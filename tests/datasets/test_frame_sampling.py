@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datasets.frame_sampling import interval_indices, sample_frames, segment_indices
+from datasets.frame_sampling import FrameSampling, interval_indices, sample_frames, segment_indices
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "frame_sampling.json").read_text())
 LENGTHS, FRAMES, RATES = st.integers(1, 2000), st.integers(1, 40), st.floats(1, 120)
@@ -34,12 +34,11 @@ def test_there_are_148_golden_cases():
 @given(n=LENGTHS, fps=RATES, T=FRAMES, rate=st.integers(1, 80), training=st.booleans(),
        test=st.sampled_from(["random", "center"]), tail=st.sampled_from(["drop", "keep"]), seed=st.integers(0, 99))
 def test_any_setting_gives_T_frames_of_the_clip(n, fps, T, rate, training, test, tail, seed):
-    settings = {"T": T, "sampling_rate": rate, "target_fps": 12, "training": training, "test_sampling": test,
-                "interval_tail": tail}
-    found = sample_frames(n, fps, **settings, generator=rng(seed))
+    sampling = FrameSampling(T, rate, 12, test, tail)
+    found = sample_frames(n, fps, sampling, training=training, generator=rng(seed))
     assert found.shape == (T,) and found.dtype == np.int64
     assert found.min() >= 0 and found.max() < n
-    assert (found == sample_frames(n, fps, **settings, generator=rng(seed))).all()
+    assert (found == sample_frames(n, fps, sampling, training=training, generator=rng(seed))).all()
     if rate > 40 or tail == "keep":
         assert (np.diff(found) >= 0).all()
 
@@ -102,21 +101,21 @@ def test_interval_needs_a_frame_rate_and_frames():
 
 
 def test_one_frame_is_uniform_or_the_middle():
-    common = {"T": 1, "sampling_rate": 35, "target_fps": 12, "interval_tail": "drop"}
-    for training, test in ((True, "center"), (False, "random")):
-        drawn = {int(sample_frames(10, 12, **common, training=training, test_sampling=test, generator=rng(i))[0])
-                 for i in range(200)}
+    random, center = FrameSampling(1, 35, 12, "random", "drop"), FrameSampling(1, 35, 12, "center", "drop")
+    for training, sampling in ((True, center), (False, random)):
+        drawn = {int(sample_frames(10, 12, sampling, training=training, generator=rng(i))[0]) for i in range(200)}
         assert drawn == set(range(10))
-    middle = sample_frames(9, 12, **common, training=False, test_sampling="center", generator=rng())
+    assert random.drawn_in_test and not center.drawn_in_test
+    middle = sample_frames(9, 12, center, training=False, generator=rng())
     assert middle.tolist() == [4]
 
 
 def test_protocols_at_test():
-    common = {"T": 8, "sampling_rate": 50, "target_fps": 12, "training": False, "interval_tail": "drop"}
-    drawn = {tuple(sample_frames(80, 12, **common, test_sampling="random", generator=rng(i))) for i in range(20)}
-    assert len(drawn) == 20
-    centred = {tuple(sample_frames(80, 12, **common, test_sampling="center", generator=rng(i))) for i in range(20)}
-    assert centred == {(5, 15, 25, 35, 45, 55, 65, 75)}
-    interval = {**common, "sampling_rate": 35}
-    assert len({tuple(sample_frames(300, 12, **interval, test_sampling="random", generator=rng(i)))
-                for i in range(5)}) == 1
+    def seen(frames: int, sampling: FrameSampling) -> set[tuple[int, ...]]:
+        return {tuple(sample_frames(frames, 12, sampling, training=False, generator=rng(i))) for i in range(20)}
+
+    random, center = FrameSampling(8, 50, 12, "random", "drop"), FrameSampling(8, 50, 12, "center", "drop")
+    assert len(seen(80, random)) == 20 and seen(80, center) == {(5, 15, 25, 35, 45, 55, 65, 75)}
+    interval = FrameSampling(8, 35, 12, "random", "drop")
+    assert len(seen(300, interval)) == 1
+    assert [one.drawn_in_test for one in (random, center, interval)] == [True, False, False]

@@ -13,20 +13,30 @@ GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "test_transform.npz")
 CLIP = {"mean": [0.48145466, 0.4578275, 0.40821073], "std": [0.26862954, 0.26130258, 0.27577711]}
 PLAIN = {"mean": [0.0] * 3, "std": [1.0] * 3}
 JITTER = Jitter(0.5, 0.5, 0.5, 0.25, 0.3)
-OFF = {"jitter": JITTER, "erasing": None, "random_flip": False, "color_aug": False, "support_query_diff": False}
+OFF = {"jitter": JITTER, "erasing": None, "random_flip": False, "color_aug": False, "support_query_diff": False,
+       "support_query_diff_support": False}
 
 
 def picture(height=40, width=60, frames=4, seed=0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (frames, height, width, 3), dtype=np.uint8)
 
 
+def augmented(scale, crop, changes):
+    settings = {**PLAIN, **OFF, **changes}
+    pixels = transforms.PixelSettings(scale, crop, settings.pop("mean"), settings.pop("std"))
+    return transforms.train_transforms(pixels, transforms.Augmentation(**settings))
+
+
 def support(scale=(36, 36), crop=32, diff_support=False, **changes):
-    return transforms.train_support_transform(scale=scale, crop=crop, **{**PLAIN, **OFF, **changes},
-                                              support_query_diff_support=diff_support)
+    return augmented(scale, crop, {**changes, "support_query_diff_support": diff_support})[0]
 
 
 def query(scale=(36, 36), crop=32, **changes):
-    return transforms.train_query_transform(scale=scale, crop=crop, **{**PLAIN, **OFF, **changes})
+    return augmented(scale, crop, changes)[1]
+
+
+def unaugmented(scale, crop, mean, std):
+    return transforms.test_transform(transforms.PixelSettings(scale, crop, mean, std))
 
 
 def resized(clip, size) -> torch.Tensor:
@@ -46,7 +56,7 @@ def places(clip, out, size, crop) -> list[tuple[int, int, bool]]:
     return found
 
 
-@pytest.mark.parametrize("make", [support, query, lambda **size: transforms.test_transform(**PLAIN, **size)])
+@pytest.mark.parametrize("make", [support, query, lambda **size: unaugmented(**PLAIN, **size)])
 def test_pixels_do_not_depend_on_the_number_of_threads(make):
     """Loader workers have one thread, the main process has several."""
     clip, transform, before = picture(240, 320, 8), make(scale=256, crop=224), torch.get_num_threads()
@@ -66,7 +76,7 @@ def test_pixels_do_not_depend_on_the_number_of_threads(make):
 def test_test_transform_is_the_published_one(case, as_tensor):
     scale = int(case.split("/")[1])
     crop = {256: 224, 64: 56}[scale]
-    transform = transforms.test_transform(scale=scale, crop=crop, **CLIP)
+    transform = unaugmented(scale=scale, crop=crop, **CLIP)
     clip = GOLDEN[f"{case}/clip"]
     out = transform(torch.from_numpy(clip) if as_tensor else clip)
     assert out.dtype == torch.float32 and out.shape == (len(clip), 3, crop, crop)
@@ -77,7 +87,7 @@ def test_test_transform_is_the_published_one(case, as_tensor):
 
 def test_scale_is_height_and_width():
     clip = picture()
-    out = transforms.test_transform(scale=(20, 50), crop=10, **PLAIN)(clip)
+    out = unaugmented(scale=(20, 50), crop=10, **PLAIN)(clip)
     assert torch.allclose(out, resized(clip, (20, 50))[..., 5:15, 20:30], atol=1e-6)
 
 
@@ -174,4 +184,4 @@ def test_refusals():
     with pytest.raises(ValueError, match=r"that a crop of 40 fits into, found \(36, 36\)"):
         support(crop=40)
     with pytest.raises(ValueError, match="height and width"):
-        transforms.test_transform(scale=(8,), crop=4, **PLAIN)
+        unaugmented(scale=(8,), crop=4, **PLAIN)

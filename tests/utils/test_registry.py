@@ -23,9 +23,10 @@ def test_published_names_resolve(registry, names):
 
 
 def test_unknown_and_doubled_names():
-    registry = Registry("fruit")
+    registry = Registry("fruit", "garden.py", also=("any",))
     registry.register("apple", "pear")(1)
-    with pytest.raises(RegistryError, match="^unknown fruit 'aple', did you mean 'apple'\\?; known: apple, pear$"):
+    with pytest.raises(RegistryError, match="^unknown fruit 'aple', did you mean 'apple'\\?; known: any, apple, pear "
+                       r"\(another is registered in garden.py\)$"):
         registry["aple"]
     with pytest.raises(RegistryError, match="^fruit 'pear' is registered twice$"):
         registry.register("pear")(2)

@@ -15,7 +15,7 @@ from datasets.cache import codec as frame_codec
 from datasets.cache.codec import Codec
 from datasets.cache.index import DATA, INDEX, Entry, FrameIndex
 from datasets.cache.store import FrameCache
-from datasets.cache.writer import CacheWriter, Job, encode_video
+from datasets.cache.writer import CacheWriter, VideoToCache, encode_video
 from datasets.decoding import open_video
 from runs.evaluation.features import store_facts
 from tests.conftest import called
@@ -96,10 +96,10 @@ def test_stored_frames_are_at_most_half_a_grey_level_from_the_resized_ones():
 
 def test_resized_frames_are_cropped_as_bytes_to_the_same_floats():
     frames = np.random.default_rng(0).integers(0, 256, (3, 40, 44, 3), dtype=np.uint8)
-    settings = {"scale": [40, 44], "crop": 32, "mean": [0.45] * 3, "std": [0.225] * 3}
-    pipeline = transforms.train_query_transform(
-        **settings, jitter=transforms.Jitter(0.5, 0.5, 0.5, 0.25, 0.3), erasing=None, random_flip=True, color_aug=True,
-        support_query_diff=False)
+    pipeline, _ = transforms.train_transforms(
+        transforms.PixelSettings([40, 44], 32, [0.45] * 3, [0.225] * 3),
+        transforms.Augmentation(transforms.Jitter(0.5, 0.5, 0.5, 0.25, 0.3), erasing=None, random_flip=True,
+                                color_aug=True, support_query_diff=False, support_query_diff_support=False))
     fast = [pipeline(frames, seed=seed) for seed in range(6)]
     pipeline.size = (1, 1)  # the long way: converted, resized to what they are, moved as floats
     assert all(torch.equal(pipeline(frames, seed=seed), one) for seed, one in enumerate(fast))
@@ -109,12 +109,12 @@ def test_resized_frames_are_cropped_as_bytes_to_the_same_floats():
 def test_the_files_are_not_needed_any_more(project, lossless, tmp_path):
     pairs = ["DATA.SAMPLING_RATE", "4"]  # needs fps
     before = split_of(project, lossless, "val", *pairs)
-    wanted, hashes = before.dataset[0], [before.dataset.stamp(video) for video in range(len(before.records))]
+    wanted, hashes = before.dataset[0], [before.dataset.videos.stamp(video) for video in range(len(before.records))]
     for path in (tmp_path / "videos").rglob("*.mp4"):
         path.unlink()
     after = split_of(project, lossless, "val", *pairs)
     assert torch.equal(after.dataset[0].query_MTCHW, wanted.query_MTCHW)
-    assert [after.dataset.stamp(video) for video in range(len(after.records))] == hashes
+    assert [after.dataset.videos.stamp(video) for video in range(len(after.records))] == hashes
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -123,20 +123,20 @@ def test_loader_workers_and_sent_copies_read_the_same(project, lossless, workers
     split = builder.build_split(cfg, "test")
     direct = [split.dataset[i] for i in range(3)]  # opened before the fork
     loaded = [episode for episode, _ in zip(builder.build_loader(cfg, split), range(3), strict=False)]
-    sent = pickle.loads(pickle.dumps(split.dataset.cache))  # noqa: S301 (our own bytes)
+    sent = pickle.loads(pickle.dumps(split.dataset.videos.cache))  # noqa: S301 (our own bytes)
     path = split.records[0].path
-    assert np.array_equal(sent.clip(path).frames([0, 3]), split.dataset.cache.clip(path).frames([0, 3]))
+    assert np.array_equal(sent.clip(path).frames([0, 3]), split.dataset.videos.cache.clip(path).frames([0, 3]))
     assert all(torch.equal(a.query_MTCHW, b.query_MTCHW) for a, b in zip(direct, loaded, strict=True))
 
 
 def test_indices_may_repeat_and_run_backwards(project, lossless):
     split = split_of(project, lossless, "test")
-    cache, path = split.dataset.cache, split.records[0].path
+    cache, path = split.dataset.videos.cache, split.records[0].path
     clip = cache.clip(path)
     order = [5, 0, 5, 3]
     assert np.array_equal(clip.frames(order), np.stack([clip.frames([i])[0] for i in order]))
     assert not np.array_equal(clip.frames([0]), clip.frames([clip.num_frames - 1]))
-    plain = open_video(split.dataset.path(0))
+    plain = open_video(split.dataset.videos.path(0))
     assert (clip.num_frames, clip.fps) == (plain.num_frames, plain.fps)
 
 
@@ -213,7 +213,7 @@ def test_a_stale_cache_says_what_differs(project, lossless, tmp_path):
 
 def test_another_file_of_the_same_name_is_refused(project, lossless, tmp_path):
     split = split_of(project, lossless, "test")
-    victim = split.dataset.path(2)
+    victim = split.dataset.videos.path(2)
     content = victim.read_bytes()
     victim.unlink()
     victim.write_bytes(content + b"\0" * 8)
@@ -221,7 +221,7 @@ def test_another_file_of_the_same_name_is_refused(project, lossless, tmp_path):
     assert f"1 video files are not the ones cached: {name} ({len(content)} bytes, changed at" in refusal(
         project, lossless)
     assert fill(project, lossless, "--mode", "lossless") == 0  # brought up to date
-    assert split_of(project, lossless, "test").dataset.stamp(2)[0] == len(content) + 8
+    assert split_of(project, lossless, "test").dataset.videos.stamp(2)[0] == len(content) + 8
 
 
 def flip(path: Path, place: int) -> None:
@@ -234,27 +234,27 @@ def flip(path: Path, place: int) -> None:
 
 def test_damage_is_found_named_and_repaired(project, lossless, capsys):
     split = split_of(project, lossless, "test")
-    entry = split.dataset.cache.entries[split.records[1].path]
-    good = split.dataset.cache.clip(entry.path).frames(range(entry.frames))
+    entry = split.dataset.videos.cache.entries[split.records[1].path]
+    good = split.dataset.videos.cache.clip(entry.path).frames(range(entry.frames))
     flip(lossless / DATA, entry.start + entry.length - 1)  # in the last frame
-    clip = split.dataset.cache.clip(entry.path)
+    clip = split.dataset.videos.cache.clip(entry.path)
     assert np.array_equal(clip.frames([0]), good[:1])
     with pytest.raises(FrameCacheError, match=f"damaged .*: video {entry.path}: frame {entry.frames - 1} does not"):
         clip.frames([0, entry.frames - 1])
     flip(lossless / DATA, entry.start + 30)  # in the table
     with pytest.raises(FrameCacheError, match=f"video {entry.path}: its table does not have the checksum"):
-        split.dataset.cache.clip(entry.path)
+        split.dataset.videos.cache.clip(entry.path)
     capsys.readouterr()
     assert fill(project, lossless, "--mode", "lossless", "--verify") == 0
     told = capsys.readouterr()
     assert told.err.count("damaged frame cache") == 1 and entry.path in told.err
     assert "verified: 1 damaged videos" in told.out
-    found = split_of(project, lossless, "test").dataset.cache
+    found = split_of(project, lossless, "test").dataset.videos.cache
     assert np.array_equal(found.clip(entry.path).frames(range(entry.frames)), good)
 
 
 def test_an_index_that_mixes_up_two_videos_is_found(project, lossless):
-    cache = split_of(project, lossless, "test").dataset.cache
+    cache = split_of(project, lossless, "test").dataset.videos.cache
     one, other = list(cache.entries.values())[:2]
     mixed = replace(other, path=one.path)
     with pytest.raises(FrameCacheError, match=f"video {one.path}: its table does not have the checksum"):
@@ -266,7 +266,7 @@ def test_a_shortened_or_unreadable_cache_is_refused_not_a_crash(project, lossles
     split = split_of(project, lossless, "test")
     with (lossless / DATA).open("r+b") as file:
         file.truncate(size // 2)
-    last = max(split.dataset.cache.entries.values(), key=lambda entry: entry.start)
+    last = max(split.dataset.videos.cache.entries.values(), key=lambda entry: entry.start)
     with pytest.raises(FrameCacheError, match="damaged frame cache"):
         FrameCache(lossless, LOSSLESS, {last.path: last}).clip(last.path).frames([last.frames - 1])
     assert f"damaged frame cache: expected at least {size} bytes, found {size // 2}" in refusal(project, lossless)
@@ -284,7 +284,7 @@ def test_a_video_without_a_frame_rate_keeps_that(tmp_path):
 def test_a_video_that_cannot_be_decoded_is_an_entry_with_its_reason(tmp_path):
     (tmp_path / "bad.mp4").write_bytes(b"")
     sizes = ((8, 8), (9, 9))
-    found = encode_video(Job("bad.mp4", tmp_path / "bad.mp4", sizes), "decord", LOSSLESS, tmp_path / "spool")
+    found = encode_video(VideoToCache("bad.mp4", tmp_path / "bad.mp4", sizes), "decord", LOSSLESS, tmp_path / "spool")
     assert [(one.entry.size, one.entry.error, one.spool) for one in found] == [
         (size, "empty file (0 bytes)", None) for size in sizes]
     cache = FrameCache(tmp_path, LOSSLESS, {"bad.mp4": found[0].entry})

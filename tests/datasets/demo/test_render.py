@@ -79,7 +79,7 @@ def test_lists(demo: tuple[Path, dict[str, Path]]) -> None:
     for split, index, path in rows:
         assert path.is_file()
         assert path.parent.name.replace("_", " ") == class_names(split)[index]
-    assert not list(root.rglob("*.part"))
+    assert not list(root.rglob("*.tmp"))
 
 
 def test_clips_decode_and_vary(demo: tuple[Path, dict[str, Path]]) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from datasets.decoding import open_video, read_frames
-from datasets.frame_sampling import sample_frames
+from datasets.frame_sampling import FrameSampling, sample_frames
 from runs.preparing.pool import Failure, guarded
 from tests.datasets.readers.decoder_files import FRAMES, READERS, bright_noise, write_pictures, write_sound
 from utils.errors import VideoDecodeError
@@ -35,8 +35,8 @@ def watch(job: tuple[str, str]) -> tuple[str, int, float, float] | str:
     path, decoder = Path(job[0]), job[1]
     try:
         clip = open_video(path, decoder)
-        indices = sample_frames(clip.num_frames, clip.fps, T=T, sampling_rate=50, target_fps=12, training=False,
-                                test_sampling="center", interval_tail="keep", generator=np.random.default_rng(0))
+        indices = sample_frames(clip.num_frames, clip.fps, FrameSampling(T, 50, 12, "center", "keep"), training=False,
+                                generator=np.random.default_rng(0))
         read_frames(clip, indices, path)
         pictures = read_frames(clip, np.arange(clip.num_frames), path)
         clip.close()

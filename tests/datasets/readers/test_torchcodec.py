@@ -28,7 +28,7 @@ def test_auto_is_torchcodec_where_it_works_else_decord(monkeypatch):
     assert choose_decoder("auto") == "decord"
     with pytest.raises(LaunchError, match="^DATA.DECODER torchcodec: no such thing here; or set DATA.DECODER decord"):
         choose_decoder("torchcodec")
-    with pytest.raises(RegistryError, match="unknown decoder 'autp'.*known: decord, frames, pyav, torchcodec, auto"):
+    with pytest.raises(RegistryError, match="unknown decoder 'autp'.*known: auto, decord, frames, pyav, torchcodec"):
         choose_decoder("autp")
 
 
@@ -37,7 +37,7 @@ def test_the_decoder_that_auto_picks_is_the_one_of_the_pixels(tiny_project, monk
     for problem, expected in ((None, "torchcodec"), ("no FFmpeg", "decord")):
         monkeypatch.setattr(decoding, "torchcodec_problem", lambda problem=problem: problem)
         split = build_split(cfg, "test")
-        assert split.pixels["decoder"] == split.dataset.decoder == expected
+        assert split.pixels["decoder"] == split.dataset.videos.decoder == expected
     cfg = load_config(tiny_project(), ["DATA.DECODER", "pyav"])
     assert build_split(cfg, "test").pixels["decoder"] == "pyav"
 
@@ -95,7 +95,7 @@ def test_the_decoders_tests_pass_with_torchcodec_on_pyavs_ffmpeg(tmp_path):
         pytest.skip(f"torchcodec does not load with PyAV's FFmpeg: {probe.stdout}")
     done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-k", "torchcodec", "-p", "no:cacheprovider",
                            *(f"tests/datasets/{name}.py" for name in
-                             ("test_decoding", "test_same_frames", "test_bad_files"))],
+                             ("test_decoding", "readers/test_same_frames", "readers/test_bad_files"))],
                           cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stdout[-3000:]
     assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 60

@@ -152,7 +152,7 @@ def test_bad_videos_are_named_and_replaced_as_configured(tiny_project, tmp_path,
 def test_a_video_that_hangs_or_crashes_its_decoder_is_named_and_the_rest_stored(tiny_project, tmp_path, capsys):
     project, out = tiny_project(), tmp_path / "cache"
     split = build_split(load_config(project, []), "test")
-    hangs, crashes = (split.dataset.path(video) for video in (0, 1))
+    hangs, crashes = (split.dataset.videos.path(video) for video in (0, 1))
 
     def open_badly(path: Path) -> Clip:
         if path == hangs:

@@ -123,7 +123,8 @@ def test_lists_without_the_bad_ones_can_be_run(copied):
     assert len(split.records) == 16 and split.class_names == tuple(list(names)[1:])
     before = {path: name for path, name in zip(table.found, table["class"], strict=True) if path}
     for number, record in enumerate(split.records):  # every index has the name that it belongs to, every file is there
-        assert split.class_names[record.class_index] == before[record.path] and split.dataset.path(number).is_file()
+        assert split.class_names[record.class_index] == before[record.path]
+        assert split.dataset.videos.path(number).is_file()
     assert not {record.path for record in split.records} & {videos[0], videos[1], videos[4]}
     assert len(build_split(cfg, "train").records) == 20
     again = main(["check", "--cfg", str(project), "--out", str(root / "out"), *pairs, *settings_of(page)])
@@ -161,7 +162,7 @@ def test_ids_that_lie_elsewhere_become_paths(copied):
     assert "TRAIN.DATASET_FEW Kinetics_few_shot" in page
     cfg = load_config(project, settings_of(page))
     split = build_split(cfg, "test")
-    assert len(split.records) == 20 and all(split.dataset.path(i).is_file() for i in range(20))
+    assert len(split.records) == 20 and all(split.dataset.videos.path(i).is_file() for i in range(20))
 
 
 def test_it_goes_on_where_it_was(copied, monkeypatch):

@@ -1,14 +1,13 @@
 """prepare.py probe: what the decoder sees, and the frames that each sampling takes."""
 
 import re
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.frame_sampling import sample_frames
+from datasets.frame_sampling import FrameSampling, sample_frames
 from runs.preparing.probe import samplings
 from tests.conftest import called
 from tests.datasets.readers.decoder_files import bright_noise, ramp, write_folder, write_pictures
@@ -45,11 +44,13 @@ def test_rows_are_those_of_a_run(video):
     rows = samplings(100, 25.0, **FIXED)
     assert list(rows) == ["segment center", "segment random, seed 3", "interval drop, test",
                           "interval drop, train, seed 3", "interval keep, test", "interval keep, train, seed 3"]
-    run = partial(sample_frames, 100, 25.0, T=8, target_fps=12.0, generator=np.random.default_rng(0), training=False)
-    expected = run(sampling_rate=50, test_sampling="center", interval_tail="keep")
+    def run(*settings):
+        return sample_frames(100, 25.0, FrameSampling(*settings), training=False, generator=np.random.default_rng(0))
+
+    expected = run(8, 50, 12.0, "center", "keep")
     assert rows["segment center"].tolist() == expected.tolist()
     for tail in ("drop", "keep"):
-        expected = run(sampling_rate=8, test_sampling="random", interval_tail=tail)
+        expected = run(8, 8, 12.0, "random", tail)
         assert rows[f"interval {tail}, test"].tolist() == expected.tolist()
     assert rows["interval drop, test"].tolist() != rows["interval keep, test"].tolist()
     other = samplings(100, 25.0, **{**FIXED, "seed": 4})

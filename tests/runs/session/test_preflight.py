@@ -31,14 +31,16 @@ def test_all_unknown_names_at_once(tiny_project):
             "VIDEO.HEAD.NAME", "foo", "VIDEO.HEAD.MODULATOR", "transfromer", "TRAIN.DATASET_FEW", "bar",
             "TEST.DATASET", "x", "DATA.DECODER", "decrod"]))
     assert caught.value.problems == [
-        "command line: VIDEO.HEAD.NAME: unknown head 'foo'; known: CNN_OTAM_CLIPFSAR",
+        "command line: VIDEO.HEAD.NAME: unknown head 'foo'; known: CNN_OTAM_CLIPFSAR (another is registered in "
+        "models/heads/)",
         "command line: VIDEO.HEAD.MODULATOR: unknown modulator 'transfromer', did you mean 'transformer'?; known: "
-        "transformer",
-        "command line: TEST.DATASET: unknown data set 'x'; known: Ssv2_few_shot, few_shot",
+        "transformer (another is registered in models/layers/modulator.py)",
+        "command line: TEST.DATASET: unknown data set 'x'; known: Ssv2_few_shot, few_shot (another is registered in "
+        "datasets/few_shot.py)",
         "command line: TRAIN.DATASET_FEW: unknown list format 'bar'; known: HMDB_few_shot, Kinetics_few_shot, "
-        "Ssv2_few_shot",
-        "command line: DATA.DECODER: unknown decoder 'decrod', did you mean 'decord'?; known: decord, frames, pyav, "
-        "torchcodec"]
+        "Ssv2_few_shot (another is registered in datasets/annotations.py)",
+        "command line: DATA.DECODER: unknown decoder 'decrod', did you mean 'decord'?; known: auto, decord, frames, "
+        "pyav, torchcodec (another is registered in datasets/readers/)"]
     check_names(resolve_config(project, ["TRAIN.DATASET_FEW", "null", "DATA.DECODER", "auto"]))
 
 

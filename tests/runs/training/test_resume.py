@@ -185,7 +185,7 @@ def test_directories_that_cannot_be_locked_or_written(tmp_path, monkeypatch, cap
                                              "Not a directory"), lock.output_lock(tmp_path / "file" / "out"):
         pass
 
-    def refuse(path):
+    def refuse(path, wait_s=0.0):
         raise OSError(37, "No locks available")
 
     monkeypatch.setattr(lock, "lock_file", refuse)

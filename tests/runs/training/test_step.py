@@ -20,7 +20,7 @@ from utils import checkpoint
 from utils.config import resolve_config
 from utils.distributed import Ranks
 from utils.errors import ConfigError
-from utils.optim import build_optimizer
+from utils.optim import OptimizerSettings, build_optimizer
 from utils.precision import set_tf32
 
 CPU = torch.device("cpu")
@@ -29,7 +29,7 @@ CPU = torch.device("cpu")
 def learner_of(precision: str = "fp32", fused: bool = False, lr: float = 1e-3, **options) -> Learner:
     """A learner of a tiny model."""
     model = model_of(TINY_TOWER)
-    optimizer = build_optimizer(model, method="adam", weight_decay=1e-3, norm_weight_decay=0.0, lr=lr, fused=fused)
+    optimizer = build_optimizer(model, OptimizerSettings("adam", lr, 1e-3, 0.0, fused=fused))
     criterion = clip_fsar_criterion(use_classification=True, classification_weight=1.5, classification_only=False,
                                     divisor=1)
     numbers = LoopOptions(iterations=8, validate_every=8, iterations_a_step=2, log_every=1, precision=precision,

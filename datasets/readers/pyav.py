@@ -1,46 +1,16 @@
-"""The Protocol of an opened video (`Clip`), the table of decoders (`DECODERS`), and its two slow and sure entries.
-
-pyav decodes in order from the start and so is never wrong about an index; frames reads a folder of JPEG frames.
-"""
+"""Videos read by PyAV: slow and sure. It decodes in order from the start, and so is never wrong about an index."""
 
 import math
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from datasets.annotations import is_jpeg
+from datasets.readers.protocol import DECODERS, first_line
 from utils.errors import LaunchError, VideoDecodeError
-from utils.registry import Registry
 
-FOLDER_FPS = 12.0  # frames a second assumed of a folder of frames, which has no rate of its own
 SHORTFALL = 2  # frames a container may count and its decoder not give (delayed or packed frames); the last one repeats
-
-
-class Clip(Protocol):
-    """An opened video. Attributes: num_frames, fps (frames a second; NaN where the file does not say)."""
-
-    num_frames: int
-    fps: float
-
-    def frames(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-        """uint8 RGB [T, H, W, 3] of the frames at `indices`, in that order; repeats allowed."""
-        ...
-
-    def close(self) -> None:
-        """Give the file back."""
-        ...
-
-
-DECODERS: Registry[Callable[[Path], Clip]] = Registry("decoder")
-
-
-def first_line(error: BaseException) -> str:
-    """An error's first line without the clock, source position and number that decoders put in front."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return re.sub(r"^(\[[\d:]+\] \S+: |\[Errno -?\d+\] |\w+, \S+:\d+, )+", "", lines[0]).strip()[:200]
 
 
 def open_container(path: Path) -> Any:
@@ -48,7 +18,7 @@ def open_container(path: Path) -> Any:
     import av
 
     # Titles in any encoding are no reason to refuse a video; PyAV 19 no longer asks.
-    lenient = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
+    lenient: dict[str, Any] = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
     return av.open(str(path), **lenient)
 
 
@@ -66,8 +36,8 @@ class Header(NamedTuple):
     codec: str = ""
 
 
-def header_facts(path: Path) -> Header:
-    """The header of a file, by PyAV."""
+def read_header(path: Path) -> Header:
+    """Return what a file's header says."""
     import av
 
     try:
@@ -144,42 +114,3 @@ class PyavClip:
     def close(self) -> None:
         """See Clip."""
         self._container.close()
-
-
-def _natural(name: str) -> list[tuple[int, int, str]]:
-    """Sort key that puts frame 10 after frame 9."""
-    return [(0, int(part), part) if part.isdigit() else (1, 0, part) for part in re.split(r"([0-9]+)", name) if part]
-
-
-@DECODERS.register("frames")
-class FolderClip:
-    """A folder of JPEG frames in the order of their numbers, at FOLDER_FPS."""
-
-    def __init__(self, path: Path):
-        self.path, self.fps = path, FOLDER_FPS
-        if not path.is_dir():
-            raise VideoDecodeError(path, "expected a folder of JPEG frames, found a file")
-        self._files = sorted((entry for entry in path.iterdir() if is_jpeg(entry.name)),
-                             key=lambda entry: _natural(entry.name))
-        self.num_frames = len(self._files)
-
-    def _picture(self, index: int) -> np.ndarray:
-        from PIL import Image
-
-        try:
-            with Image.open(self._files[index]) as image:
-                return np.array(image.convert("RGB"))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise VideoDecodeError(self.path, f"frame {self._files[index].name} is no whole JPEG "
-                                              f"({first_line(error)})") from error
-
-    def frames(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-        """See Clip."""
-        pictures = {i: self._picture(i) for i in dict.fromkeys(int(i) for i in indices)}
-        sizes = {picture.shape for picture in pictures.values()}
-        if len(sizes) > 1:
-            raise VideoDecodeError(self.path, f"expected frames of one size, found {sorted(s[:2] for s in sizes)}")
-        return np.stack([pictures[int(i)] for i in indices])
-
-    def close(self) -> None:
-        """See Clip."""
