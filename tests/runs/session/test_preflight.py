@@ -37,7 +37,7 @@ def test_all_unknown_names_at_once(tiny_project):
         "transformer",
         "command line: TEST.DATASET: unknown data set 'x'; known: Ssv2_few_shot, few_shot",
         "command line: TRAIN.DATASET_FEW: unknown list format 'bar'; known: HMDB_few_shot, Kinetics_few_shot, "
-        "Ssv2_few_shot",
+        "Ssv2_few_shot, ids, paths",
         "command line: DATA.DECODER: unknown decoder 'decrod', did you mean 'decord'?; known: decord, frames, pyav, "
         "torchcodec"]
     check_names(resolve_config(project, ["TRAIN.DATASET_FEW", "null", "DATA.DECODER", "auto"]))
