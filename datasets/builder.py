@@ -173,6 +173,8 @@ def build_split(cfg: Config, split: str) -> SplitData:
         decoder=decoder, frames=partial(sample_frames, **chosen, training=training),
         support_transform=support_transform, query_transform=query_transform, length=episodes, draws=draws,
         on_bad_video=data.ON_BAD_VIDEO, cache=cache)
+    # What is stored under these facts must be these pixels to the last bit, so they say more than the settings that
+    # affect NUMBERS (decoder, device, draws), and less (nothing of the model).
     pixels = {**chosen, "decoder": decoder, "scale": data.TEST_SCALE, "crop": data.TEST_CROP_SIZE,
               **_pixel_statistics(cfg), "draws": draws, "seed": seed if drawn else None}
     if cache is not None:  # its rounding, and JPEG, are other pixels than decoding gives
