@@ -161,6 +161,8 @@ def build_split(cfg: Config, split: str) -> SplitData:
         videos=Videos(records, Path(data.DATA_ROOT_DIR), cfg.TRAIN.DATASET_FEW, decoder, cache), sampler=sampler,
         frames=partial(sample_frames, sampling=sampling, training=training), support_transform=support_transform,
         query_transform=query_transform, length=episodes, draws=draws, on_bad_video=data.ON_BAD_VIDEO)
+    # What is stored under these facts must be these pixels to the last bit, so they say more than the settings that
+    # affect NUMBERS (decoder, device, draws), and less (nothing of the model).
     pixels = {**asdict(sampling), **asdict(pixel_settings(cfg, "test")), "decoder": decoder, "draws": draws,
               "seed": seed if drawn else None}
     if cache is not None:  # its rounding, and JPEG, are other pixels than decoding gives

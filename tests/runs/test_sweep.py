@@ -92,6 +92,16 @@ def test_every_combination_once_with_its_settings(project):
     assert len({c.config_sha256 for c in found}) == 8
 
 
+def test_a_sweep_goes_on_elsewhere_and_with_more_workers(project):
+    def planned(*pairs: str) -> dict[str, str]:
+        return {c.name: c.config_sha256 for c in grid.plan([project], ["TRAIN.COMPILE=true,false"], pairs, None)}
+
+    before = planned()
+    assert len(before) == 2  # what is as fast as what is worth a sweep, too
+    assert planned("DATA_LOADER.NUM_WORKERS", "3", "DATA.DATA_ROOT_DIR", "/elsewhere") == before
+    assert set(planned("TRAIN.SHOT", "2").values()).isdisjoint(before.values())
+
+
 def test_names_say_what_varies_and_never_clash(project, tmp_path, tiny_project):
     [one] = grid.plan([project], ["TRAIN.SHOT=1", "PROTOCOL=clean", "RANDOM_SEED=0"], [], tmp_path)
     assert one.directory == tmp_path / "TRAIN.SHOT=1,PROTOCOL=clean,RANDOM_SEED=0"

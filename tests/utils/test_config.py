@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from utils.config import Config, load_config, resolve_config
+from utils.config.effects import flat
 from utils.config.fields import keys_of
+from utils.config.inert import inert_keys
 from utils.config.layers import REPOSITORY
 from utils.config.show import to_dict
 from utils.errors import ConfigError
@@ -16,14 +18,6 @@ CLIPFSAR = PROJECTS / "CLIPFSAR"
 PUBLISHED = json.loads((REPOSITORY / "tests" / "golden" / "published_settings.json").read_text(encoding="utf-8"))
 HMDB = CLIPFSAR / "hmdb51" / "CLIPFSAR_HMDB51_1shot_v1.yaml"
 UCF_5SHOT = CLIPFSAR / "ucf101" / "CLIPFSAR_UCF101_5shot_v1.yaml"
-
-
-def flat(nested: dict, prefix: str = "") -> dict:
-    """Nested sections to dotted keys."""
-    found = {}
-    for name, value in nested.items():
-        found.update(flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value})
-    return found
 
 
 def at(config: Config, dotted: str):
@@ -58,7 +52,12 @@ def test_there_are_ten_published_settings():
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_settings(name):
     [path] = CLIPFSAR.glob(f"*/{name}.yaml")
-    found, wanted = flat(to_dict(load_config(path))), flat(PUBLISHED[name])
+    resolved, wanted = resolve_config(path), flat(PUBLISHED[name])
+    wanted |= {"TRAIN.DATASET": "few_shot", "TEST.DATASET": "few_shot",  # the plain names of what was published
+               "TRAIN.DATASET_FEW": "ids" if "SSv2" in name else "paths"}
+    defaults = {key: found.default for key, found in inert_keys().items()}
+    assert not [note for note in resolved.notes for key in defaults if f" {key}: " in note]  # none set otherwise
+    found = flat(to_dict(resolved.config)) | defaults
     del wanted["DATA.DATA_ROOT_DIR"]  # a path of the authors' machines
     assert {key: found[key] for key in wanted} == wanted
 
@@ -118,7 +117,13 @@ def test_the_protocol_of_a_project_file_lies_under_its_other_keys(tmp_path):
     ("TEST.PROMPT", "{} in a video", "{} in a video"),
     ("TEST.PROMPT", '"a {} clip"', "a {} clip"),
     ("TRAIN.CHECKPOINT_FILE_PATH", "", ""),
-    ("TRAIN.DATASET_FEW", "null", None),
+    ("TRAIN.DATASET_FEW", "null", "ids"),
+    ("TRAIN.DATASET_FEW", "Ssv2_few_shot", "ids"),
+    ("TRAIN.DATASET_FEW", "HMDB_few_shot", "paths"),
+    ("TRAIN.DATASET_FEW", "Kinetics_few_shot", "paths"),
+    ("TRAIN.DATASET_FEW", "lines_of_mine", "lines_of_mine"),
+    ("TRAIN.DATASET", "Ssv2_few_shot", "few_shot"),
+    ("TEST.DATASET", "Ssv2_few_shot", "few_shot"),
     ("VIDEO.HEAD.BACKBONE_NAME", "ViT-B/16", "ViT-B/16"),
     ("AUGMENTATION.RANDOM_ERASING.ENABLE", "yes", True),
     ("TRAIN", "{WAY: 3, SHOT: 2}", None),
@@ -194,6 +199,8 @@ def test_classes_of_the_pool_are_disjoint_between_splits():
 
 @pytest.mark.parametrize(("overrides", "note"), [
     (["TRAIN.EVAL_PERIOD", "7"], "command line: TRAIN.EVAL_PERIOD: 7 has no effect: the few-shot loop of the"),
+    (["MODEL.EMA.ENABLE", "true"], "command line: MODEL.EMA.ENABLE: true has no effect: the few-shot loop of the"),
+    (["MODEL", "{EMA: {DECAY: 0.5, ENABLE: false}}"], "command line: MODEL.EMA.DECAY: 0.5 has no effect: the few-shot"),
     (["TEST.TEST_SET", "test"], "command line: TEST.TEST_SET: 'test' has no effect: selection is on TRAIN.EVAL_SPLIT"),
     (["TRAIN.EVAL_TEXT", "true", "TRAIN.COMBINE", "true"], "TRAIN.COMBINE: has no effect: TRAIN.EVAL_TEXT is on"),
     (["TRAIN.TEXT_COFF", "0.5"], "TRAIN.TEXT_COFF: has no effect: TRAIN.COMBINE is off"),
@@ -207,6 +214,17 @@ def test_classes_of_the_pool_are_disjoint_between_splits():
 def test_notes(overrides, note):
     [found] = resolve_config(HMDB, overrides).notes
     assert note in found
+
+
+def test_inert_keys_of_files(tmp_path):
+    """The last layer's word counts; an empty line sets nothing; types are not checked."""
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"_BASE: {HMDB}\nTRAIN: {{NUM_FOLDS: many}}\nDATA: {{FPS: }}\nBN: {{EPS: 0.001}}\n"
+                    "AUGMENTATION: {MIXUP: {ALPHA: 0, MODE: elem}, RATIO: [1, 2]}\n", encoding="utf-8")
+    resolved = resolve_config(path, ["AUGMENTATION.MIXUP.MODE", "batch"])
+    why = "has no effect: the few-shot loop of the published code never reads it"
+    assert resolved.notes == (f"{path}: TRAIN.NUM_FOLDS: 'many' {why}", f"{path}: AUGMENTATION.RATIO: [1, 2] {why}")
+    assert resolved.config == load_config(HMDB)
 
 
 def test_ignored_keys_are_named_once():

@@ -33,6 +33,8 @@ def project(tmp_path):
     ("train.shot", "5", "unknown key; did you mean TRAIN.SHOT?"),
     ("TRAIN.NUM_INPUT_FRAMES", "5", "unknown key; did you mean DATA.NUM_INPUT_FRAMES?"),
     ("SHOT", "5", "unknown key; did you mean TRAIN.SHOT?"),
+    ("TRAIN.NUM_FODLS", "5", "unknown key; did you mean TRAIN.NUM_FOLDS?"),
+    ("MODEL.EMA", "5", "expected a section (with ENABLE, DECAY, ...), found 5"),
     ("QQQ.WWW", "5", "unknown key; configs/pool/base.yaml lists every key"),
     ("TRAIN", "5", "expected a section (with ENABLE, DATASET, DATASET_FEW, ...), found 5"),
     ("TRAIN.SHOT", "{A: 5}", "expected integer, found a section (with A)"),
@@ -127,7 +129,7 @@ def test_all_problems_come_at_once_each_with_its_file(project):
     assert found == [
         f"{path}: TRAIN.SHTO: unknown key; did you mean TRAIN.SHOT?",
         f"{path}: MIXUP: unknown section; did you mean AUGMENTATION.MIXUP?",
-        f"{path}: BN: expected a section (with FREEZE, WEIGHT_DECAY, MOMENTUM, ...), found 3",
+        f"{path}: BN: expected a section (with FREEZE, WEIGHT_DECAY, SYNC, ...), found 3",
         f"{path}: TRAIN.WAY: expected integer, found 'two'",
         "command line: TRAIN.QUERY_PER_CLASS: expected 1 or more, found 0",
         "command line: DATA.CLASSES: no class file 'nothing'; known: demo, hmdb51, kinetics100, ssv2_full, ssv2_small, "
@@ -151,6 +153,7 @@ def test_missing_class_names_are_blamed_on_the_project_file(project):
     ("TRAIN: [\n", "not valid YAML: "),
     ("? [a]\n: 1\n", "not valid YAML: "),
     ("TRAIN.SHOT: 5\n", "TRAIN.SHOT: unknown key; in a file a key stands indented under its section: TRAIN: SHOT"),
+    ("TRAIN.NUM_FOLDS: 5\n", "TRAIN.NUM_FOLDS: unknown key; in a file a key stands indented under its section: TRAIN"),
     ("OUTPUT_DIR: 5\n", "OUTPUT_DIR: expected text, found 5"),
     ("5: 5\n", "5: unknown key; "),
     ("_BASE_RUN: 5\n", "_BASE_RUN: expected a file name, found 5"),

@@ -90,18 +90,19 @@ def fill(values: dict[str, Any], project: Path) -> tuple[dict[str, str], list[st
     Returns:
         file by key filled in, and notes.
     """
+    found: ClassNames | None = None
+    wanted = list(TARGETS)
     if values["DATA.CLASSES"] is not None:
         found = read_class_names(locate(values["DATA.CLASSES"], project))
-        keys = [key for split, key in TARGETS.items() if values[key] is None and split in found.splits]
     elif values["TRAIN.CLASS_NAME"] is not None and values["TRAIN.VAL_CLASS_NAME"] is None:
-        found = match_train(values["TRAIN.CLASS_NAME"])
-        keys = [TARGETS["val"]] if found else []
-    else:
+        found, wanted = match_train(values["TRAIN.CLASS_NAME"]), ["val"]
+    if found is None:
         return {}, []
-    if found and not keys:
+    by_key = {TARGETS[split]: found.splits[split] for split in wanted
+              if values[TARGETS[split]] is None and split in found.splits}
+    if not by_key:
         return {}, [f"DATA.CLASSES: has no effect: the class names that {found.file} has are set by name"]
-    by_key = {key: found.splits[split] for split, key in TARGETS.items() if key in keys}
     values.update(by_key)
-    notes = [] if values["DATA.CLASSES"] is not None or not keys else [
+    notes = [] if values["DATA.CLASSES"] is not None else [
         f"{TARGETS['val']}: taken from {found.file}, which has the same training classes"]
-    return dict.fromkeys(by_key, found.file if found else ""), notes
+    return dict.fromkeys(by_key, found.file), notes

@@ -4,19 +4,49 @@ import dataclasses
 import functools
 import types
 import typing
+from collections.abc import Mapping
+from enum import Enum
 from typing import Any, Union
 
 
-def key(doc: str, *, inert: str = "", choices: tuple = (), minimum: float | None = None):
-    """One configuration key.
+class Effect(Enum):
+    """What changes with a key's value. Every key is declared with one of these words: the first that is true of it.
+
+    Resume, the identity of a test, tables and sweeps ask for it (utils/config/effects.py); none of them keeps a list.
+    TRAINING is apart from NUMBERS because a finished checkpoint holds all of its effect: no test of it depends on such
+    a key any more.
+    """
+
+    NUMBERS = "the weights, and what finished weights make of a clip"
+    TRAINING = "the weights that training ends with, or which of them are selected; not what they make of a clip"
+    SCORING = "only how finished weights are scored: what a validation or a test measures"
+    SPEED = "how fast it goes and what memory it takes; the numbers are the same but for rounding"
+    PLACE = "where things lie, what they are called, what is logged and kept, and whether a run goes on"
+
+
+NUMBERS, TRAINING, SCORING, SPEED, PLACE = Effect
+
+
+def key(doc: str, *, affects: Effect, may_change: bool = False, choices: tuple[str, ...] = (),
+        minimum: float | None = None, aliases: Mapping[str | None, str] = types.MappingProxyType({})) -> Any:
+    """Declare one configuration key: the value of a field of a section's dataclass.
 
     Args:
         doc: one line: meaning and unit.
-        inert: why the key is read by nothing (kept so that published files load); empty for keys that act.
+        affects: what changes with the key's value.
+        may_change: whether a run may go on with another value although numbers depend on it: it decides only about
+            what is still to come (more iterations, other ranks), and what was done stays as it was.
         choices: the values allowed, when they are few.
         minimum: the smallest number allowed.
+        aliases: other spellings of a value, to the one that stands in a Config and is compared.
     """
-    return dataclasses.field(metadata={"doc": doc, "inert": inert, "choices": choices, "minimum": minimum})
+    return dataclasses.field(metadata={"doc": doc, "affects": affects, "may_change": may_change, "choices": choices,
+                                       "minimum": minimum, "aliases": aliases})
+
+
+def section(doc: str) -> Any:
+    """Declare a field that holds a section: a dataclass of keys."""
+    return dataclasses.field(metadata={"doc": doc})
 
 
 def is_section(hint: Any) -> bool:
@@ -36,9 +66,11 @@ class Key:
 
     hint: Any
     doc: str
-    inert: str
-    choices: tuple
+    affects: Effect
+    may_change: bool
+    choices: tuple[str, ...]
     minimum: float | None
+    aliases: Mapping[str | None, str]
 
     @property
     def is_text(self) -> bool:
@@ -50,17 +82,27 @@ class Key:
         """Whether null is a value of this key."""
         return type(None) in typing.get_args(self.hint)
 
+    def one_spelling(self, value: Any) -> Any:
+        """Return the spelling of a value that stands in a Config, where it has several."""
+        return self.aliases.get(value, value) if self.aliases and isinstance(value, str | None) else value
+
 
 @functools.cache
 def keys_of(section: type, prefix: str = "") -> dict[str, Key]:
-    """Every key below a section by dotted name, in the order of the schema; the dict is shared: do not change it."""
+    """Every key below a section by dotted name, in the order of the schema; the dict is shared: do not change it.
+
+    Raises TypeError naming a field that does not say what it affects.
+    """
     found: dict[str, Key] = {}
     for field in dataclasses.fields(section):
         hint = hints(section)[field.name]
         if is_section(hint):
             found.update(keys_of(hint, f"{prefix}{field.name}."))
-        else:
+        elif isinstance(field.metadata.get("affects"), Effect):
             found[prefix + field.name] = Key(hint, **field.metadata)
+        else:
+            raise TypeError(f"{prefix}{field.name}: expected key(..., affects=NUMBERS, TRAINING, SCORING, SPEED or "
+                            f"PLACE), found {field.metadata.get('affects', 'no affects')}")
     return found
 
 
@@ -98,7 +140,7 @@ def _number(value: Any, hint: type) -> Any:
     raise Mismatch
 
 
-def _union(value: Any, args: tuple) -> Any:
+def _union(value: Any, args: tuple[Any, ...]) -> Any:
     if value is None and type(None) in args:
         return None
     for arg in args:

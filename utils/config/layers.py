@@ -26,7 +26,8 @@ class _Lenient(yaml.SafeLoader):
 class _Strict(_Lenient):
     """Refuses a key written twice, too."""
 
-    def construct_mapping(self, node, deep=False):
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """Return a mapping whose keys all differ; raise where one stands twice."""
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)

@@ -10,8 +10,9 @@ import yaml
 from utils.config import class_names
 from utils.config.checks import Finding, impossible, remarks
 from utils.config.fields import hints, is_section, keys_of
+from utils.config.inert import ignored_names
 from utils.config.layers import POOL, Layer, foreign_base, layer_files, parse_yaml, read_layer
-from utils.config.reading import Reading, shown, typed
+from utils.config.reading import Reading, typed
 from utils.config.schema import Config
 from utils.errors import ConfigError
 
@@ -50,7 +51,7 @@ def resolve_config(path: str | Path, overrides: Sequence[str] = ()) -> Resolved:
     path = Path(path)
     bases, project = layer_files(path)
     foreign = foreign_base(path)
-    reading = Reading(_ignored_names(), foreign.resolve().parent if foreign else None)
+    reading = Reading(ignored_names(), foreign.resolve().parent if foreign else None)
     defaults = _defaults(bases[0], reading)
     pairs = _pairs(overrides, reading.problems)
     for layer in [*bases[1:], *_protocol([*bases, *project, *pairs]), *project, *pairs]:
@@ -70,13 +71,8 @@ def resolve_config(path: str | Path, overrides: Sequence[str] = ()) -> Resolved:
     if reading.problems:
         raise ConfigError(list(dict.fromkeys(reading.problems)))
     notes += [layer.remark for layer in [*bases, *project] if layer.remark]
-    notes += [*_without_effect(values, defaults, sources), *_worded(remarks(config, sources), bad, sources)]
+    notes += [*reading.without_effect(), *_worded(remarks(config, sources), bad, sources)]
     return Resolved(config, sources, tuple(reading.ignored), tuple(notes), path)
-
-
-def _ignored_names() -> frozenset[str]:
-    path = POOL / "ignored_keys.yaml"
-    return frozenset(parse_yaml(path.read_text(encoding="utf-8"))) if path.exists() else frozenset()
 
 
 def _defaults(base: Layer, reading: Reading) -> dict[str, Any]:
@@ -157,9 +153,3 @@ def _worded(findings: list[Finding], bad: set[str], sources: dict[str, str]) -> 
     """Findings as lines; those about a key that is already reported as wrong are left out."""
     return [f"{sources[finding.keys[0]]}: {finding.keys[0]}: {finding.text}"
             for finding in findings if bad.isdisjoint(finding.keys)]
-
-
-def _without_effect(values: dict[str, Any], defaults: dict[str, Any], sources: dict[str, str]) -> list[str]:
-    """Inert keys that someone set to something else than the default."""
-    return [f"{sources[dotted]}: {dotted}: {shown(values[dotted])} has no effect: {key.inert}"
-            for dotted, key in keys_of(Config).items() if key.inert and values[dotted] != defaults[dotted]]

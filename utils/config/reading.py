@@ -1,13 +1,15 @@
 """Layers into one flat table: dotted key -> the value that wins. Collects problems instead of stopping at the first."""
 
 import difflib
+import functools
 import reprlib
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from utils.config.fields import Key, Mismatch, coerce, describe, hints, is_section, keys_of
+from utils.config.fields import Key, Mismatch, coerce, describe, keys_of
+from utils.config.inert import inert_keys
 from utils.config.layers import Layer
 from utils.config.schema import Config
 
@@ -25,17 +27,20 @@ def shown(value: Any) -> str:
     return short.repr(value)
 
 
-def _sections(section: type, prefix: str = "") -> list[str]:
-    found = []
-    for name, hint in hints(section).items():
-        if is_section(hint):
-            found += [prefix + name, *_sections(hint, f"{prefix}{name}.")]
+@functools.cache
+def _sections() -> dict[str, dict[str, None]]:
+    """Dotted section to the names right below it, those of inert keys last."""
+    found: dict[str, dict[str, None]] = {}
+    for dotted in (*keys_of(Config), *inert_keys()):
+        parts = dotted.split(".")
+        for depth in range(1, len(parts)):
+            found.setdefault(".".join(parts[:depth]), {})[parts[depth]] = None
     return found
 
 
 def suggestion(dotted: str) -> str:
     """'; did you mean ...?' with the nearest known names, or where all names stand."""
-    known = [*keys_of(Config), *_sections(Config)]
+    known = [*keys_of(Config), *inert_keys(), *_sections()]
     wanted = dotted.upper()
     leaf = wanted.rsplit(".", 1)[-1]
     found = difflib.get_close_matches(wanted, known, n=1, cutoff=0.8)
@@ -60,38 +65,49 @@ class Reading:
     Args:
         ignored_names: keys and sections of the public project's other tasks.
         foreign_pool: `configs/pool` of another project's tree; what its files declare beyond the schema is ignored.
+        entries: dotted key to the value that wins. inert: the same of keys that nothing reads.
+        ignored: what was found of `ignored_names`. problems: what is wrong, one line each.
     """
 
     ignored_names: frozenset[str]
     foreign_pool: Path | None = None
     entries: dict[str, Entry] = field(default_factory=dict)
+    inert: dict[str, Entry] = field(default_factory=dict)
     ignored: dict[str, None] = field(default_factory=dict)  # ordered, without duplicates
     problems: list[str] = field(default_factory=list)
 
     def add(self, layer: Layer) -> None:
         """Put one layer over the earlier ones."""
-        self._add(layer, layer.values, Config, "")
+        self._add(layer, layer.values, "")
 
-    def _add(self, layer: Layer, values: dict, section: type, prefix: str) -> None:
-        known = hints(section)
+    def _add(self, layer: Layer, values: dict[Any, Any], prefix: str) -> None:
         for name, value in values.items():
             dotted = f"{prefix}{name}"
             target = ALIASES.get(dotted, dotted)
-            name = target.removeprefix(prefix)
             if dotted in self.ignored_names or dotted in self.ignored:
                 self.ignored[dotted] = None
-            elif name not in known:
+            elif "." in str(name):  # a name with dots is not the way to a key in a section
                 self._unknown(layer, dotted, value)
-            elif is_section(known[name]):
-                self._section(layer, value, known[name], dotted)
-            else:
+            elif dotted in inert_keys():
+                if value is not None or layer.key:  # an empty line of a YAML file sets nothing
+                    self.inert[dotted] = Entry(value, layer.name, dotted)
+            elif target in keys_of(Config):
                 self._value(layer, dotted, target, value)
+            elif dotted in _sections():
+                self._section(layer, value, dotted)
+            else:
+                self._unknown(layer, dotted, value)
+
+    def without_effect(self) -> list[str]:
+        """Return a line for each inert key that was set to something else than its default."""
+        return [f"{entry.layer}: {dotted}: {shown(entry.value)} has no effect: {inert_keys()[dotted].why}"
+                for dotted, entry in self.inert.items() if entry.value != inert_keys()[dotted].default]
 
     def _unknown(self, layer: Layer, dotted: str, value: Any) -> None:
         if self.foreign_pool and layer.path and layer.path.is_relative_to(self.foreign_pool):
             self.ignored[dotted] = None
             return
-        if "." in dotted and layer.path and dotted in keys_of(Config):
+        if "." in dotted and layer.path and (dotted in keys_of(Config) or dotted in inert_keys()):
             advice = f"; in a file a key stands indented under its section: {dotted.replace('.', ': ')}"
             self.problems.append(f"{layer.name}: {dotted}: unknown key{advice}")
             return
@@ -99,12 +115,13 @@ class Reading:
         name = layer.key or dotted
         self.problems.append(f"{layer.name}: {name}: unknown {kind}{suggestion(name)}")
 
-    def _section(self, layer: Layer, value: Any, section: type, dotted: str) -> None:
+    def _section(self, layer: Layer, value: Any, dotted: str) -> None:
         if isinstance(value, dict):
-            self._add(layer, value, section, f"{dotted}.")
+            self._add(layer, value, f"{dotted}.")
         elif value is not None or layer.key:
-            text = f"{layer.name}: {dotted}: expected a section (with {', '.join(list(hints(section))[:3])}, ...), "
-            self.problems.append(text + f"found {shown(value)}")
+            inner = ", ".join(list(_sections()[dotted])[:3])
+            self.problems.append(f"{layer.name}: {dotted}: expected a section (with {inner}, ...), found "
+                                 f"{shown(value)}")
 
     def _value(self, layer: Layer, spelled: str, dotted: str, value: Any) -> None:
         key = keys_of(Config)[dotted]
@@ -169,4 +186,4 @@ def typed(value: Any, key: Key) -> tuple[Any, str]:
         return None, f"expected a whole number below 2^63, found {shown(value)}"
     if key.minimum is not None and any(number < key.minimum for number in _numbers(result)):
         return None, f"expected {key.minimum:g} or more, found {shown(result)}"
-    return result, ""
+    return key.one_spelling(result), ""

@@ -1,19 +1,19 @@
 """A configuration as text, as a plain dict, and what to tell about it."""
 
+import dataclasses
 import json
 from typing import Any
 
 import yaml
 
-from utils.config.fields import hints, is_section, keys_of
 from utils.config.loader import Resolved
-from utils.config.schema import Config
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """A Config (or a section of one) as nested dicts with lists for tuples: what JSON and YAML hold."""
-    return {name: to_dict(value) if is_section(hint) else _plain(value)
-            for name, hint in hints(type(config)).items() for value in [getattr(config, name)]}
+    """Return a Config (or a section of one) as nested dicts with lists for tuples: what JSON and YAML hold."""
+    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    return {name: to_dict(value) if dataclasses.is_dataclass(value) else _plain(value)
+            for name, value in values.items()}
 
 
 def _plain(value: Any) -> Any:
@@ -28,20 +28,17 @@ def _scalar(value: Any) -> str:
 
 
 def format_config(resolved: Resolved) -> str:
-    """Every key in the order of the schema as YAML that loads back, each with the layer its value came from."""
-    return "".join(f"{line}\n" for line in _lines(resolved, resolved.config, type(resolved.config), "", ""))
+    """Return every key in the order of the schema as YAML that loads back, each with the layer its value came from."""
+    return "".join(f"{line}\n" for line in _lines(to_dict(resolved.config), resolved.sources, "", ""))
 
 
-def _lines(resolved: Resolved, section: Any, kind: type, prefix: str, indent: str) -> list[str]:
-    known = keys_of(Config)
-    lines = []
-    for name, hint in hints(kind).items():
-        value, dotted = getattr(section, name), prefix + name
-        if is_section(hint):
-            lines += [f"{indent}{name}:", *_lines(resolved, value, hint, f"{dotted}.", f"{indent}  ")]
-            continue
-        effect = " (no effect)" if known[dotted].inert else ""
-        lines.append(f"{indent}{name}: {_scalar(_plain(value))}   # {resolved.sources[dotted]}{effect}")
+def _lines(values: dict[str, Any], sources: dict[str, str], prefix: str, indent: str) -> list[str]:
+    lines: list[str] = []
+    for name, value in values.items():
+        if isinstance(value, dict):
+            lines += [f"{indent}{name}:", *_lines(value, sources, f"{prefix}{name}.", f"{indent}  ")]
+        else:
+            lines.append(f"{indent}{name}: {_scalar(value)}   # {sources[prefix + name]}")
     return lines
 
 

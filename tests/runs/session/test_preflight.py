@@ -38,7 +38,7 @@ def test_all_unknown_names_at_once(tiny_project):
         "command line: TEST.DATASET: unknown data set 'x'; known: Ssv2_few_shot, few_shot (another is registered in "
         "datasets/few_shot.py)",
         "command line: TRAIN.DATASET_FEW: unknown list format 'bar'; known: HMDB_few_shot, Kinetics_few_shot, "
-        "Ssv2_few_shot (another is registered in datasets/annotations.py)",
+        "Ssv2_few_shot, ids, paths (another is registered in datasets/annotations.py)",
         "command line: DATA.DECODER: unknown decoder 'decrod', did you mean 'decord'?; known: auto, decord, frames, "
         "pyav, torchcodec (another is registered in datasets/readers/)"]
     check_names(resolve_config(project, ["TRAIN.DATASET_FEW", "null", "DATA.DECODER", "auto"]))
