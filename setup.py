@@ -39,6 +39,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10,<3.14",
     packages=find_packages(include=["datasets*", "models*", "runs*", "utils*"]),
+    entry_points={"console_scripts": ["clip-fsar = runs.clip_fsar:start"]},
     install_requires=[
         "torch>=2.4",
         "torchvision>=0.19",
@@ -62,10 +63,12 @@ setup(
         "scipy",
         "pyarrow",
         "jinja2>=3.1",
+        "markupsafe",
         "urllib3>=2.2",
     ],
     extras_require={"torchcodec": ["torchcodec"],  # needs FFmpeg's shared libraries, too
-                    "dev": ["torchcodec", "pytest>=8", "pytest-timeout", "hypothesis", "ruff", "pylint",
+                    "dev": ["torchcodec", "pytest>=8", "pytest-timeout", "hypothesis", "ruff", "pylint", "mypy>=1.14",
+                            "pandas-stubs", "types-psutil", "types-PyYAML", "types-simplejson", "types-tqdm",
                             "selenium>=4.6", "setuptools>=64", "wheel"]},
     cmdclass={"install": Refuse, "sdist": Refuse},
 )

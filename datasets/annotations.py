@@ -1,8 +1,8 @@
 """Split lists: one video a line, class index first; from a line to a record, from a record to a file.
 
-Two formats, by their published names (`LIST_FORMATS`):
-    Kinetics_few_shot, HMDB_few_shot   train0//videos/brush_hair/x.avi   path under the root, extension included
-    Ssv2_few_shot                      train8/78687                      id; the file is id.mp4, id.webm or id/*.jpg
+Two formats (`LIST_FORMATS`), each with its published names:
+    paths (Kinetics_few_shot, HMDB_few_shot)   train0//videos/run/x.avi   path under the root, extension included
+    ids (Ssv2_few_shot)                        train8/78687               id; the file is id.mp4, id.webm or id/*.jpg
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from utils.episode import VideoRecord
 from utils.errors import AnnotationError, VideoDecodeError
 from utils.registry import Registry
 
-DEFAULT_FORMAT = "Ssv2_few_shot"
+DEFAULT_FORMAT = "ids"
 JPEG_SUFFIXES = (".jpg", ".jpeg")
 LIST_FORMATS: "Registry[ListFormat]" = Registry("list format", "datasets/annotations.py")
 
@@ -43,8 +43,8 @@ class ListFormat:
         return re.compile(rf"{re.escape(split)}([0-9]{{1,6}}){self.separator}{video}")
 
 
-LIST_FORMATS.register("Kinetics_few_shot", "HMDB_few_shot")(ListFormat("//", "videos/run/x.avi", ("",)))
-LIST_FORMATS.register(DEFAULT_FORMAT)(ListFormat("/", "78687", (".mp4", ".webm")))
+LIST_FORMATS.register("paths", "Kinetics_few_shot", "HMDB_few_shot")(ListFormat("//", "videos/run/x.avi", ("",)))
+LIST_FORMATS.register(DEFAULT_FORMAT, "Ssv2_few_shot")(ListFormat("/", "78687", (".mp4", ".webm")))
 
 
 def read_lines(path: Path) -> list[str]:
@@ -54,11 +54,11 @@ def read_lines(path: Path) -> list[str]:
     except FileNotFoundError:
         folder = path.parent
         if folder.is_dir():
-            here = sorted(entry.name for entry in folder.iterdir() if entry.suffix == ".txt")
-            state = f"which holds {', '.join(here[:6])}" if here else "which holds no .txt file"
+            names = sorted(entry.name for entry in folder.iterdir() if entry.suffix == ".txt")
+            state = f"which holds {', '.join(names[:6]) or 'no .txt file'}"
         else:
-            here = "" if folder.is_absolute() else f" in the current directory, {Path.cwd()}"
-            state = f"which does not exist{here}"
+            start = "" if folder.is_absolute() else f" in the current directory, {Path.cwd()}"
+            state = f"which does not exist{start}"
         raise AnnotationError(
             f"{path}: split list not found: expected {path.name} in directory {folder}, {state} (DATA.ANNO_DIR)"
         ) from None

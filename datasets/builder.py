@@ -107,9 +107,10 @@ def _transforms(cfg: Config, split: str) -> tuple[ClipTransform, ClipTransform]:
     pixels, aug, erase = pixel_settings(cfg, split), cfg.AUGMENTATION, cfg.AUGMENTATION.RANDOM_ERASING
     if split != "train":
         return (test_transform(pixels),) * 2
-    erasing = Erasing(erase.PROB, erase.MODE, erase.AREA_RANGE, erase.MIN_ASPECT) if erase.ENABLE else None
+    least, most = erase.AREA_RANGE
     return train_transforms(pixels, Augmentation(
-        Jitter(aug.BRIGHTNESS, aug.CONTRAST, aug.SATURATION, aug.HUE, aug.GRAYSCALE), erasing,
+        Jitter(aug.BRIGHTNESS, aug.CONTRAST, aug.SATURATION, aug.HUE, aug.GRAYSCALE),
+        Erasing(erase.PROB, erase.MODE, (least, most), erase.MIN_ASPECT) if erase.ENABLE else None,
         random_flip=aug.RANDOM_FLIP, color_aug=aug.COLOR_AUG, support_query_diff=aug.SUPPORT_QUERY_DIFF,
         support_query_diff_support=aug.SUPPORT_QUERY_DIFF_SUPPORT))
 
@@ -160,6 +161,8 @@ def build_split(cfg: Config, split: str) -> SplitData:
         videos=Videos(records, Path(data.DATA_ROOT_DIR), cfg.TRAIN.DATASET_FEW, decoder, cache), sampler=sampler,
         frames=partial(sample_frames, sampling=sampling, training=training), support_transform=support_transform,
         query_transform=query_transform, length=episodes, draws=draws, on_bad_video=data.ON_BAD_VIDEO)
+    # What is stored under these facts must be these pixels to the last bit, so they say more than the settings that
+    # affect NUMBERS (decoder, device, draws), and less (nothing of the model).
     pixels = {**asdict(sampling), **asdict(pixel_settings(cfg, "test")), "decoder": decoder, "draws": draws,
               "seed": seed if drawn else None}
     if cache is not None:  # its rounding, and JPEG, are other pixels than decoding gives

@@ -47,7 +47,7 @@ def clips_of(dataset: FewShotDataset, specs: Iterable[EpisodeSpec]) -> dict[int,
     return {video: tuple(sorted(wanted[video])) for video in sorted(wanted)}
 
 
-class ClipDataset(Dataset):
+class ClipDataset(Dataset[Clips]):
     """Item i is the i-th of `wanted`: a video with all its draws, as validation and test see it.
 
     Args:

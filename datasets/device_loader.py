@@ -7,25 +7,18 @@ fetched before it is asked for.
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+
+from datasets.loader import ItemLoader
 
 _LOGGER = logging.getLogger(__name__)
 Item = TypeVar("Item")
 
 
-class Loader(Protocol):
-    """What `on_device` takes: items with a method `to(device)`; `finish` transforms one where its pixels are, and is
-    None where the items are ready."""
-
-    finish: Callable[[Any], Any] | None
-
-    def __iter__(self) -> Iterator[Any]: ...
-
-
-def on_device(loader: Loader, device: torch.device) -> Iterable[Any]:
+def on_device(loader: ItemLoader, device: torch.device) -> Iterable[Any]:
     """The loader's items, in order, on `device` and ready for a model.
 
     On a GPU item i + 1 is fetched before item i is handed out; what goes wrong with it is raised when it is asked for.
@@ -66,7 +59,7 @@ class SideStream:
     """Work on a CUDA device beside that of its current stream."""
 
     def __init__(self, device: torch.device):
-        self.device, self.stream = device, torch.cuda.Stream(device)
+        self.device, self.stream = device, torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch
 
     def start(self, source: Iterator[Item]) -> tuple[Item, torch.cuda.Event] | None:
         """The next item, its work queued, with the event of its being ready; None: there is none."""

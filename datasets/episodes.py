@@ -67,7 +67,7 @@ class EpisodeSampler:
         self.split, self.seed, self.way, self.shot, self.query = split, seed, way, shot, query
         labels = np.fromiter((record.class_index for record in records), np.int64, len(records))
         order = np.argsort(labels, kind="stable")
-        bounds = np.cumsum(np.bincount(labels))[:-1] if len(labels) else []
+        bounds = np.cumsum(np.bincount(labels))[:-1]
         self.members = np.split(order, bounds)  # per class, its record indices in list order
         if len(records) == 0 or len(self.members) < way:
             classes = len(self.members) if len(records) else 0

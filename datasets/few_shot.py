@@ -128,8 +128,8 @@ class FewShotDataset(Dataset[Episode]):
         return [free[i] for i in draw_distinct(generator, len(free), min(MAX_REPLACEMENTS, len(free)))]
 
     def draw(self, spec: EpisodeSpec, position: int) -> int:
-        """Which of its `draws` choices of frames the clip at `position` takes."""
-        if self.draws == 1:
+        """Return which of its `draws` choices of frames the clip at `position` takes."""
+        if self.draws is None or self.draws == 1:
             return 0
         return derive_seed(self.sampler.seed, "draw:" + spec.split, spec.index, position) % self.draws
 

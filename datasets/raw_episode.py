@@ -40,7 +40,7 @@ class RawEpisode:
 
     def clips(self) -> list[tuple[Tensor, int]]:
         """(uint8 [T,H,W,3], seed) of each clip; views of `pixels`."""
-        parts = self.pixels.split([prod(shape) for shape in self.shapes])
+        parts = torch.split(self.pixels, [prod(shape) for shape in self.shapes])
         return [(part.view(shape), seed) for part, shape, seed in zip(parts, self.shapes, self.seeds, strict=True)]
 
     def to(self, device: torch.device | str) -> "RawEpisode":

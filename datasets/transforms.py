@@ -119,7 +119,8 @@ def resize_frames(frames_THWC: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """
     with _one_thread():
         resized = _resize(size)(_to_float(torch.from_numpy(frames_THWC).permute(0, 3, 1, 2)))
-    return resized.mul_(255).round_().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+    found: np.ndarray = resized.mul_(255).round_().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+    return found
 
 
 class ClipTransform:
@@ -160,8 +161,10 @@ class ClipTransform:
         if tuple(frames_TCHW.shape[-2:]) == self.size:
             # Nothing to resize (a frame cache): moving bytes, then converting what is left, gives the same floats; laid
             # out by channel, they are normalised in half the time.
-            return self.steps(_to_float(self.geometry(frames_TCHW).contiguous()))
-        return self.steps(self.geometry(self.resize(_to_float(frames_TCHW))))
+            clip: Tensor = self.steps(_to_float(self.geometry(frames_TCHW).contiguous()))
+        else:
+            clip = self.steps(self.geometry(self.resize(_to_float(frames_TCHW))))
+        return clip
 
 
 def _train_transform(pixels: PixelSettings, augmentation: Augmentation, query_recipe: bool) -> ClipTransform:

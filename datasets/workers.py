@@ -44,11 +44,12 @@ def worker_error(error: Exception, workers: Sequence[BaseProcess]) -> WorkerErro
     """An error that a worker's end led to, in words: what happened, most likely why, what to do."""
     fewer = _FEWER.format(len(workers))
     ended = next((worker for worker in workers if worker.exitcode), None)
-    if ended is None or ended.exitcode > 0:
-        said = f"exit status {ended.exitcode}" if ended else str(error).splitlines()[0]
+    status = ended.exitcode or 0 if ended else 0
+    if ended is None or status > 0:
+        said = f"exit status {status}" if ended else str(error).splitlines()[0]
         return WorkerError(f"a loader worker ended before its time ({said}); without workers the cause may show: "
                            f"{fewer}")
-    name = signal.Signals(-ended.exitcode).name
+    name = signal.Signals(-status).name
     text = f"loader worker {ended.pid} was killed by {name}"
     if name == "SIGBUS":
         return _no_room(text, len(workers))
@@ -73,7 +74,7 @@ def into_shared_memory(item: _Item) -> _Item:
         for part in dataclasses.fields(item):
             value = getattr(item, part.name)
             if isinstance(value, Tensor):
-                value.share_memory_()
+                value.share_memory_()  # type: ignore[no-untyped-call]  # torch
     except (RuntimeError, OSError) as error:
         reason = str(error).splitlines()[0]
         if "Too many open files" in reason:
@@ -87,7 +88,7 @@ class _Watch:
     """A handler of SIGCHLD that keeps torch's word of a killed worker until an item is waited for: raised anywhere, in
     the middle of a step, it would leave no state to save."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._before = signal.getsignal(signal.SIGCHLD)  # torch's, which raises
         self._ended: RuntimeError | None = None
         self._waiting = False

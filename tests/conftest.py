@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from datasets.demo.render import class_names, render_demo
+from runs.clip_fsar import main
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TINY_TOWER = {
@@ -63,6 +65,11 @@ def write_tiny_project():
 def tiny_project(tmp_path, tiny_videos):
     """_tiny_project in this test's own directory."""
     return partial(_tiny_project, tmp_path, tiny_videos)
+
+
+def called(name: str) -> Callable[[Iterable[object]], int]:
+    """The command `name` in this process: from its arguments to its exit status."""
+    return lambda arguments: main([name, *map(str, arguments)])
 
 
 def run_command(*arguments: str, **kwargs) -> subprocess.CompletedProcess:

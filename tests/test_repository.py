@@ -39,6 +39,17 @@ def test_imports_flow_one_way(path):
             assert root not in ALLOWED or root in ALLOWED[room], f"{path.name} imports {name}"
 
 
+@pytest.mark.parametrize("path", [p for p in CODE if p.is_relative_to(REPOSITORY / "runs") and p.parent.name != "runs"],
+                         ids=lambda p: str(p.relative_to(REPOSITORY)))
+def test_no_room_of_runs_imports_a_command(path):
+    commands = {f"runs.{p.stem}" for p in (REPOSITORY / "runs").glob("*.py") if p.stem != "__init__"}
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = [a.name for a in node.names] if isinstance(node, ast.Import) else [
+            node.module or "", *(f"{node.module}.{a.name}" for a in node.names)] if isinstance(
+                node, ast.ImportFrom) else []
+        assert not commands & set(names), f"{path.name} imports a command"
+
+
 def test_ruff():
     done = subprocess.run([sys.executable, "-m", "ruff", "check", "."], cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout

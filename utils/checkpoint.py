@@ -22,7 +22,7 @@ from utils.checkpoint_content import check_content
 from utils.errors import CheckpointError, DiskError
 from utils.files import free_text, whole_file
 
-_NAME = re.compile(r"^checkpoint_epoch_(\d{5,})\.pyth$")
+_NAME = re.compile(r"^checkpoint_epoch_\d{5,}\.pyth$")
 _FORBIDDEN = re.compile(r"GLOBAL ([\w.]*\w)")
 _LOGGER = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def read(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError,
             AttributeError) as error:  # damaged pickles fail in any of these ways
         raise CheckpointError(f"{path}: {_unreadable(error)}") from error
@@ -118,9 +118,9 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]
             raise CheckpointError(f"{origin}: optimizer state {number}: expected shape {list(parameter.shape)}, "
                                   f"found {list(moments[bad[0]].shape)}")
     # How the update is computed is this run's choice, not the file's.
-    own = [{name: group[name] for name in ("fused", "foreach") if name in group} for group in optimizer.param_groups]
+    chosen = [{name: group[name] for name in ("fused", "foreach") if name in group} for group in optimizer.param_groups]
     optimizer.load_state_dict(
-        {**state, "param_groups": [{**group, **how} for group, how in zip(state["param_groups"], own, strict=True)]})
+        {**state, "param_groups": [{**group, **how} for group, how in zip(state["param_groups"], chosen, strict=True)]})
     for parameter, moments in optimizer.state.items():  # the file may be of a run with another memory format
         moments.update({name: torch.empty_like(parameter, dtype=value.dtype).copy_(value)
                         for name, value in moments.items() if isinstance(value, Tensor) and value.ndim})
@@ -136,6 +136,11 @@ def load_gradients(model: nn.Module, gradients: dict[str, Tensor], origin: str |
                                   f"found shape {list(gradient.shape)}")
     for name, parameter in parameters.items():
         parameter.grad = torch.empty_like(parameter).copy_(gradients[name]) if name in gradients else None
+
+
+def _number(path: Path) -> int:
+    """Return the number in a numbered checkpoint's name."""
+    return int(path.stem.rpartition("_")[2])
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +177,7 @@ class CheckpointStore:
         if not self.directory.is_dir():
             return []
         found = (p for p in self.directory.iterdir() if _NAME.match(p.name))
-        return sorted(found, key=lambda p: int(_NAME.match(p.name).group(1)), reverse=True)
+        return sorted(found, key=_number, reverse=True)
 
     def states(self) -> list[Path]:
         """Every file a run can go on from, the numbered ones latest first."""
@@ -219,7 +224,7 @@ class CheckpointStore:
         """(file, content) of the states that can be read, furthest along first; damaged ones are named."""
         last = self._try(self.last) if self.last.is_file() else None
         for path in self.numbered():
-            if last and last.get("epoch", 0) >= int(_NAME.match(path.name).group(1)):
+            if last and last.get("epoch", 0) >= _number(path):
                 yield self.last, last
                 last = None
             state = self._try(path)

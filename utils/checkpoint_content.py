@@ -103,8 +103,10 @@ def check_content(state: Any, path: Path) -> None:
 
 def _check_training(state: dict[str, Any], path: Path) -> None:
     """The parts that a restart needs."""
-    for name, words, check in (("epoch", "a count", _count), ("optimizer_state", "state and param_groups", _optimizer),
-                               ("resume", "named parts", lambda value: isinstance(value, dict))):
+    parts: list[tuple[str, str, _Check]] = [
+        ("epoch", "a count", _count), ("optimizer_state", "state and param_groups", _optimizer),
+        ("resume", "named parts", lambda value: isinstance(value, dict))]
+    for name, words, check in parts:
         if not check(state.get(name)):
             raise CheckpointError(f"{path}: {name}: expected {words}, found {_kind(state.get(name))}")
     resume = state["resume"]

@@ -30,7 +30,7 @@ SAY_SECONDS = 10  # of waiting for the other ranks, until that is said
 _Item = TypeVar("_Item")
 
 
-def lost_rank(error: RuntimeError) -> LostRankError:
+def lost_rank(error: Exception) -> LostRankError:
     """torch's error of an exchange that broke off, in words."""
     reason = re.sub(r"^(\[[^]]*\]\s*)+", "", str(error).splitlines()[0]).split(". ")[0]
     return LostRankError(f"an exchange with the other ranks broke off ({reason})")
@@ -152,7 +152,7 @@ class Ranks:
                 dist.all_reduce(flat, group=self.group)
             if mean:
                 flat /= self.world
-            for gradient, value in zip(bucket, flat.split([g.numel() for g in bucket]), strict=True):
+            for gradient, value in zip(bucket, torch.split(flat, [g.numel() for g in bucket]), strict=True):
                 gradient.copy_(value.view_as(gradient))
 
 
@@ -172,7 +172,7 @@ def _buckets(gradients: Iterable[Tensor]) -> Iterator[list[Tensor]]:
         yield bucket
 
 
-def place_of_rank() -> tuple[int, int, int]:
+def rank_of_environment() -> tuple[int, int, int]:
     """(rank, number of ranks, rank on this machine) as a launcher's environment says.
 
     Raises LaunchError where it is half there: variables that a shell kept, or another launcher than torchrun.
@@ -206,7 +206,7 @@ def _waiting(rank: int, world: int) -> Iterator[None]:
 
 def join_ranks(gpus: bool) -> Ranks:
     """Meet the other ranks, as the launcher's environment says. Raises LostRankError when they do not come."""
-    rank, world, local = place_of_rank()
+    rank, world, local = rank_of_environment()
     if world == 1:
         return Ranks(local_rank=local)
     with _exchange(), _waiting(rank, world):
@@ -217,7 +217,8 @@ def join_ranks(gpus: bool) -> Ranks:
         if not gpus:
             return Ranks(rank, world, local)
         torch.cuda.set_device(local)
-        return Ranks(rank, world, local, dist.new_group(backend="nccl", timeout=WAIT_GPU))
+        group: Any = dist.new_group(backend="nccl", timeout=WAIT_GPU)
+        return Ranks(rank, world, local, group)
 
 
 def leave_ranks() -> None:

@@ -23,7 +23,7 @@ class VideoRecord:
     class_index: int
     line: int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.class_index < 0 or not self.path:
             raise EpisodeError(f"line {self.line}: class {self.class_index} and path {self.path!r} make no record")
 
@@ -48,7 +48,7 @@ class EpisodeSpec:
     query_M: tuple[int, ...]
     query_labels_M: tuple[int, ...]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if len(self.support_N) != len(self.support_labels_N) or len(self.query_M) != len(self.query_labels_M):
             raise EpisodeError(f"episode {self.split} {self.index}: videos and labels differ in number")
         if len(set(self.support_N) | set(self.query_M)) != len(self.support_N) + len(self.query_M):
@@ -104,7 +104,7 @@ class Episode:
     bad_videos: tuple[BadVideo, ...] = field(default=())
     shots_K: tuple[int, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         support, query = self.support_NTCHW, self.query_MTCHW
         if support.ndim != 5 or query.ndim != 5:
             raise EpisodeError(f"expected clips of shape [clips, T, C, H, W], found {list(support.shape)} "
@@ -171,7 +171,7 @@ class EpisodeOutput:
     scores: Mapping[str, Tensor]
     aux: Mapping[str, Any] = field(default_factory=dict)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, scores_MK in (("logits", self.logits_MK), *self.scores.items()):
             if scores_MK.ndim != 2:
                 raise EpisodeError(f"{name}: expected scores of shape [queries, ways], found {list(scores_MK.shape)}")

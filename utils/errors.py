@@ -4,6 +4,8 @@ All derive from `FewShotError`, so `runs/run.py` can show them as one message in
 Texts name the file or key, what was expected, and what came.
 """
 
+from os import PathLike
+
 
 class FewShotError(Exception):
     """Base of the errors a user can act on."""
@@ -18,7 +20,7 @@ class ConfigError(FewShotError):
         head = f"{count} problem{'s' if count != 1 else ''} in the configuration:"
         super().__init__("\n".join([head, *(f"  - {problem}" for problem in self.problems)]))
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type["ConfigError"], tuple[list[str]]]:
         return type(self), (self.problems,)
 
 
@@ -41,12 +43,12 @@ class EpisodeError(FewShotError):
 class VideoDecodeError(FewShotError):
     """A video that cannot give the frames asked of it. `path` and `reason` stand on their own, too."""
 
-    def __init__(self, path, reason: str):
+    def __init__(self, path: str | PathLike[str], reason: str):
         self.path = str(path)
         self.reason = reason
         super().__init__(f"{self.path}: {reason}")
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type["VideoDecodeError"], tuple[str, str]]:
         return type(self), (self.path, self.reason)
 
 

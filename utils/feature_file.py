@@ -60,7 +60,7 @@ class FeatureFile:
     def __enter__(self) -> "FeatureFile":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self._part.unlink(missing_ok=True)
 
     def _header(self, more: dict[str, Any]) -> bytes:

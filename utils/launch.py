@@ -17,7 +17,7 @@ from torch.distributed.elastic.rendezvous import RendezvousError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from utils.cores import cores
-from utils.distributed import Ranks, is_of_exchange, join_ranks, leave_ranks, lost_rank, place_of_rank
+from utils.distributed import Ranks, is_of_exchange, join_ranks, leave_ranks, lost_rank, rank_of_environment
 from utils.errors import FewShotError, LaunchError, LostRankError, RankError, described
 from utils.signals import STOPPING, Stopped, number_of
 
@@ -102,7 +102,7 @@ def as_rank(gpus: bool) -> Iterator[Ranks]:
 
     Whatever goes wrong is recorded for the launcher. Raises RankError in place of other errors.
     """
-    rank, world, _ = place_of_rank()
+    rank, world, _ = rank_of_environment()
     _end_with_parent()
     try:
         ranks = join_ranks(gpus)

@@ -4,7 +4,7 @@ The loop has data wait, backward and optimizer; a head adds its parts, such as e
 """
 
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -18,7 +18,7 @@ class Recorder:
     the device, so that its work is counted where it was asked for."""
 
     def __init__(self, device: torch.device):
-        self.seconds: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
         self._device = device
 
     def _now(self) -> float:

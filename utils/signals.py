@@ -32,7 +32,8 @@ def number_of(stop: KeyboardInterrupt) -> int:
 
 
 @contextmanager
-def handling(numbers: Iterable[int], handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
+def handling(numbers: Iterable[int], handler: Callable[[int, FrameType | None], Any] | signal.Handlers
+             ) -> Iterator[None]:
     """Handle signals until the block ends. One that is ignored (nohup) stays ignored; outside the main thread, where
     Python allows no handlers, nothing changes."""
     main = threading.current_thread() is threading.main_thread()

@@ -35,7 +35,7 @@ class Codec:
     mode: str
     quality: int | None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise ValueError(f"expected a mode of {', '.join(MODES)}, found {self.mode!r}")
         if (self.quality is None) != (self.mode == "lossless") or self.quality is not None \

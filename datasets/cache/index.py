@@ -5,6 +5,7 @@ make a video part of the cache. What lies in frames.bin behind the last video of
 """
 
 import contextlib
+import dataclasses
 import json
 import math
 import sqlite3
@@ -23,6 +24,7 @@ FORMAT = 1  # raise it when a cache of the same settings would hold other bytes
 DATA, INDEX = "frames.bin", "index.sqlite"
 _HEAD = struct.Struct("<4sIId")  # mark, checksum of the name, frames, frames a second
 _MARK = b"FSC1"
+# The fields of Entry in their order; `bytes` is its file_bytes.
 _COLUMNS = "path, height, width, bytes, mtime_ns, frames, fps, start, length, checksum, error"
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -36,7 +38,7 @@ class Entry:
 
     Args:
         path: as the list has it. height, width: of the stored frames, pixels.
-        bytes, mtime_ns: of the file it was decoded from (a folder of frames: the folder's).
+        file_bytes, mtime_ns: of the file it was decoded from (a folder of frames: the folder's).
         frames, fps: length and rate; fps is NaN where the file does not say.
         start, length: its bytes in the data file: a table (see `table`), then the frames.
         checksum: CRC-32 of the table.
@@ -46,7 +48,7 @@ class Entry:
     path: str
     height: int
     width: int
-    bytes: int
+    file_bytes: int
     mtime_ns: int
     frames: int = 0
     fps: float = math.nan
@@ -63,7 +65,7 @@ class Entry:
     @property
     def stamp(self) -> tuple[int, int]:
         """Size and time of the file, by which another one of the same name is told apart."""
-        return self.bytes, self.mtime_ns
+        return self.file_bytes, self.mtime_ns
 
     @property
     def table_size(self) -> int:
@@ -77,7 +79,8 @@ class Entry:
 
     def table(self, lengths: Sequence[int], checksums: Sequence[int]) -> bytes:
         """The head, then uint32 [frames, 2]: length and CRC-32 of each frame."""
-        return self.head() + np.array([lengths, checksums], "<u4").T.tobytes()
+        numbers: bytes = np.array([lengths, checksums], "<u4").T.tobytes()
+        return self.head() + numbers
 
 
 @contextlib.contextmanager
@@ -133,7 +136,7 @@ class FrameIndex:
 
     def put(self, entries: Sequence[Entry]) -> None:
         """Make the sizes of a video part of the cache, in one transaction."""
-        rows = [(*(getattr(entry, name) for name in _COLUMNS.split(", ")),) for entry in entries]
+        rows = [dataclasses.astuple(entry) for entry in entries]  # its fields are in the order of _COLUMNS
         with index_errors(self.directory), self._transaction():
             self._base.executemany(f"INSERT OR REPLACE INTO videos ({_COLUMNS}) VALUES ({', '.join('?' * 11)})", rows)
 
@@ -148,4 +151,4 @@ class FrameIndex:
     def end(self) -> int:
         """Byte of the data file behind the last video."""
         with index_errors(self.directory):
-            return self._base.execute("SELECT COALESCE(MAX(start + length), 0) FROM videos").fetchone()[0]
+            return int(self._base.execute("SELECT COALESCE(MAX(start + length), 0) FROM videos").fetchone()[0])

@@ -76,10 +76,10 @@ def _other_files(entries: Mapping[str, Entry], request: CacheRequest) -> list[st
     if missing:
         return [f"{len(missing)} of {len(request.paths)} videos of the {request.split} list are not in it "
                 f"({', '.join(missing[:NAMED])})"]
-    stamps = {path: request.stamp(path) for path in request.paths}
-    changed = [path for path, stamp in stamps.items() if stamp is not None and stamp != entries[path].stamp]
-    texts = ["{} ({} bytes, changed at {} ns there; {} bytes, {} ns here)".format(
-        path, *entries[path].stamp, *stamps[path]) for path in changed[:NAMED]]
+    stamps = ((path, request.stamp(path)) for path in request.paths)
+    changed = [(path, now) for path, now in stamps if now is not None and now != entries[path].stamp]
+    texts = ["{} ({} bytes, changed at {} ns there; {} bytes, {} ns here)".format(path, *entries[path].stamp, *now)
+             for path, now in changed[:NAMED]]
     return [f"{len(changed)} video files are not the ones cached: {', '.join(texts)}"] if changed else []
 
 
@@ -135,7 +135,7 @@ class FrameCache:
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key != "_file"}  # a descriptor is a process's own
 
-    def __del__(self):
+    def __del__(self) -> None:
         if "_file" in self.__dict__:
             os.close(self.__dict__["_file"])
 

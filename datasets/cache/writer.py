@@ -156,7 +156,7 @@ class CacheWriter:
             raise
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self._data.close()
         self.index.close()
         shutil.rmtree(self.directory / SPOOL, ignore_errors=True)

@@ -113,7 +113,8 @@ def _render_chunk(root: Path, jobs: list[tuple[ClassSpec, int]], seed: int) -> i
     return len(jobs)
 
 
-def _counts(setting: int | Mapping[str, int] | None, default: Mapping[str, int], lowest: int, label: str) -> dict:
+def _counts(setting: int | Mapping[str, int] | None, default: Mapping[str, int], lowest: int, label: str
+            ) -> dict[str, int]:
     """Fill a per-split setting from an int or a mapping; reject unknown splits and values out of range."""
     given = dict.fromkeys(SPLITS, setting) if isinstance(setting, int) else dict(setting or {})
     unknown = set(given) - set(SPLITS)

@@ -36,7 +36,7 @@ def _matroska_end(head: bytes) -> int | None:
 
 def _mp4_problem(path: Path, size: int) -> str | None:
     """What is missing of an MP4 file: a box that ends behind the file, or the index (`moov`)."""
-    at, boxes = 0, set()
+    at, boxes = 0, set[bytes]()
     with open(path, "rb") as file:
         while at + 8 <= size and len(boxes) < 64:
             file.seek(at)

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -58,7 +59,8 @@ class DecordClip:
         except ImportError as error:
             raise LaunchError(f"DATA.DECODER decord: the decord package cannot be imported ({error}); "
                               "install it, or set DATA.DECODER pyav") from error
-        self.path, self._upright = path, None
+        self.path = path
+        self._upright: PyavClip | None = None
         self._errors = (decord.DECORDError, decord.DECORDLimitReachedError, RuntimeError, IndexError, ValueError,
                         AssertionError)
         try:
@@ -72,7 +74,8 @@ class DecordClip:
         if self._upright is not None:
             return self._upright.frames(indices)
         try:
-            return self._reader.get_batch([int(i) for i in indices]).asnumpy()
+            frames: np.ndarray = self._reader.get_batch([int(i) for i in indices]).asnumpy()
+            return frames
         except self._errors as error:
             if "from_size == to_size" in str(error):  # how decord fails on a rotated video (it turns into RGBA)
                 self._upright = PyavClip(self.path)
@@ -125,7 +128,7 @@ class TorchcodecClip:
 
         self.path = path
         try:
-            self._decoder = VideoDecoder(str(path), dimension_order="NHWC", num_ffmpeg_threads=1, device="cpu",
+            self._decoder: Any = VideoDecoder(str(path), dimension_order="NHWC", num_ffmpeg_threads=1, device="cpu",
                                          seek_mode="exact")
             found = self._decoder.metadata
         except (RuntimeError, ValueError) as error:
@@ -138,7 +141,8 @@ class TorchcodecClip:
     def frames(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """See Clip."""
         try:
-            return self._decoder.get_frames_at([int(i) for i in indices]).data.numpy()
+            frames: np.ndarray = self._decoder.get_frames_at([int(i) for i in indices]).data.numpy()
+            return frames
         except (RuntimeError, ValueError, IndexError) as error:
             raise VideoDecodeError(self.path,
                                    f"damaged: decoding failed (torchcodec: {first_line(error)})") from error

@@ -18,7 +18,7 @@ def open_container(path: Path) -> Any:
     import av
 
     # Titles in any encoding are no reason to refuse a video; PyAV 19 no longer asks.
-    lenient = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
+    lenient: dict[str, Any] = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
     return av.open(str(path), **lenient)
 
 

@@ -1,12 +1,9 @@
-"""Clips a second from each decoder that works here and from frame caches of the same videos.
+"""Measures clips a second from each decoder that works here, and from frame caches of the same videos.
 
-python runs/benchmarks/bench_decode.py --data data/bench_loader
-(renders 10 s clips of 340 x 256, 30 frames a second, a keyframe every 250 frames there the first time)
-
+The videos are 10 s clips of 340 x 256, 30 frames a second, a keyframe every 250 frames.
 "frames" is opening a video and reading 8 frames of it (cache: already resized); "clip" is the tensor the model takes.
 """
 
-import argparse
 import contextlib
 import json
 import sys
@@ -16,24 +13,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-sys.path[0] = str(Path(__file__).resolve().parents[2])
+import numpy as np
 
-import numpy as np  # noqa: E402
-
-from datasets.builder import SplitData, build_split  # noqa: E402
-from datasets.cache.codec import QUALITY  # noqa: E402
-from datasets.decoding import DECODERS  # noqa: E402
-from runs.benchmarks.arguments import whole  # noqa: E402
-from runs.benchmarks.long_clips import render_long_clips  # noqa: E402
-from runs.benchmarks.rows import LOWER, Done, Row, silent  # noqa: E402
-from runs.benchmarks.timing import threads  # noqa: E402
-from runs.benchmarks.towers import small_resnet  # noqa: E402
-from runs.prepare import main as prepare  # noqa: E402
-from utils.command import command  # noqa: E402
-from utils.config import load_config  # noqa: E402
-from utils.config.schema import Config  # noqa: E402
-from utils.errors import BenchmarkError, FewShotError  # noqa: E402
-from utils.seed import numpy_generator  # noqa: E402
+from datasets.builder import SplitData, build_split
+from datasets.cache.codec import QUALITY, Codec
+from datasets.decoding import DECODERS
+from runs.benchmarks.long_clips import render_long_clips
+from runs.benchmarks.rows import LOWER, Done, Row, silent
+from runs.benchmarks.timing import threads
+from runs.benchmarks.towers import small_resnet
+from runs.preparing.cache import fill_cache
+from utils.config import load_config
+from utils.config.schema import Config
+from utils.errors import FewShotError
+from utils.seed import numpy_generator
 
 CLASSES, CLIPS = 2, 4
 PROJECT = """
@@ -71,16 +64,13 @@ def decoders(path: Path) -> dict[str, Config]:
 
 
 def caches(path: Path, data: Path, quality: int) -> dict[str, Config]:
-    """The configuration of each frame cache, which is made where it is not there. Raises BenchmarkError."""
-    found = {}
-    jpeg = ["--quality", str(quality)]
-    for name, folder, options in ((f"cache, jpeg {quality}", f"cache_jpeg{quality}", ["--mode", "jpeg", *jpeg]),
-                                  ("cache, lossless", "cache_lossless", ["--mode", "lossless"])):
-        out = str(data / folder)
+    """Return the configuration of each frame cache, which is made where it is not there. Raises FrameCacheError."""
+    found, cfg = {}, load_config(path)
+    for name, folder, codec in ((f"cache, jpeg {quality}", f"cache_jpeg{quality}", Codec("jpeg", quality)),
+                                ("cache, lossless", "cache_lossless", Codec("lossless", None))):
         with contextlib.redirect_stdout(sys.stderr):  # what it says of the cache is no part of the table
-            if prepare(["cache", "--cfg", str(path), "--out", out, *options]):
-                raise BenchmarkError(f"{out}: no frame cache could be made there (the reason stands above)")
-        found[name] = load_config(path, ["DATA.FRAME_CACHE", out])
+            fill_cache(cfg, data / folder, codec)
+        found[name] = load_config(path, ["DATA.FRAME_CACHE", str(data / folder)])
     return found
 
 
@@ -106,18 +96,6 @@ def bytes_a_video(split: SplitData) -> float:
     if split.dataset.videos.cache is not None:
         return sum(entry.length for entry in split.dataset.videos.cache.entries.values()) / len(split.records)
     return sum(split.dataset.videos.stamp(video)[0] for video in range(len(split.records))) / len(split.records)
-
-
-def lines(configs: dict[str, Config], clips: int) -> str:
-    """A line a source, against the first."""
-    splits, text = [build_split(cfg, "test") for cfg in configs.values()], ""
-    measured, base = clip_seconds(splits, clips), next(iter(configs))
-    for name, split, (frames, clip) in zip(configs, splits, measured, strict=True):
-        times = measured[0] / (frames, clip)
-        text += (f"{name:>16}: {1 / frames:7.1f} clips/s frames ({times[0]:5.1f} times {base}), "
-                 f"{1 / clip:7.1f} clips/s ready for the model ({times[1]:5.1f} times), "
-                 f"{bytes_a_video(split) / 1e6:.2f} MB a video\n")
-    return text
 
 
 def settings(quick: bool) -> dict[str, Any]:
@@ -150,25 +128,3 @@ def _rows(names: Sequence[str], times: np.ndarray) -> list[Row]:
                 ratios.append(Row(f"{what}, {name} against {names[0]}", "times",
                                   (times[:, 0, kind] / column).tolist()))
     return ratios + rates
-
-
-def parser(description: str) -> argparse.ArgumentParser:
-    """--data, --clips, --quality."""
-    found = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    found.add_argument("--data", type=Path, required=True, help="directory of the rendered videos")
-    for name, value in (("clips", 60), ("quality", QUALITY)):
-        found.add_argument(f"--{name}", type=whole(), default=value)
-    return found
-
-
-def main() -> None:
-    """A line a source, against decord."""
-    arguments = parser(__doc__).parse_args()
-    with tempfile.TemporaryDirectory() as scratch, threads(1):
-        data = arguments.data.resolve()
-        path = project(data, Path(scratch), episodes=1)
-        sys.stdout.write(lines({**decoders(path), **caches(path, data, arguments.quality)}, arguments.clips))
-
-
-if __name__ == "__main__":
-    sys.exit(command(main))

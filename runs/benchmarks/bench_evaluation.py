@@ -1,35 +1,30 @@
-"""Evaluation from stored features against episode by episode, on rendered videos shaped like Kinetics-100's test list.
+"""Measures an evaluation from stored features against one that encodes every episode anew.
 
-python runs/benchmarks/bench_evaluation.py --data data/bench    (renders 24 classes x 100 clips there the first time)
+The videos are rendered. Kinetics-100's test list has 24 classes of 100 clips: --classes 24 --clips 100 --episodes 10000
+is that size, and takes several times as long as the default.
 """
 
-import argparse
 import json
-import sys
 import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-sys.path[0] = str(Path(__file__).resolve().parents[2])
+import torch
 
-import torch  # noqa: E402
+from datasets.builder import build_split
+from datasets.demo.render import SPLITS, class_names, render_demo
+from models.builder import build_model
+from models.heads.clip_fsar import FewShotModel
+from runs.benchmarks.rows import LOWER, Done, Row, silent
+from runs.benchmarks.towers import small_resnet
+from runs.evaluation.evaluate import Evaluation, Evaluator, Places, score_places
+from runs.evaluation.features import FeatureStore, clip_features
+from utils.config import load_config
+from utils.config.schema import Config
 
-from datasets.builder import build_split  # noqa: E402
-from datasets.demo.render import SPLITS, class_names, render_demo  # noqa: E402
-from models.builder import build_model  # noqa: E402
-from models.heads.clip_fsar import FewShotModel  # noqa: E402
-from runs.benchmarks.arguments import whole  # noqa: E402
-from runs.benchmarks.rows import LOWER, Done, Row, silent  # noqa: E402
-from runs.benchmarks.towers import small_resnet  # noqa: E402
-from runs.evaluation.evaluate import Evaluation, Evaluator, Places, score_places  # noqa: E402
-from runs.evaluation.features import FeatureStore, clip_features  # noqa: E402
-from utils.command import command  # noqa: E402
-from utils.config import load_config  # noqa: E402
-from utils.config.schema import Config  # noqa: E402
-
-CLASSES, CLIPS, WIDTH = 24, 100, 1024
+WIDTH = 1024  # of the features that are scored
 TOWER = small_resnet(160, 2, 32)
 PROJECT = """
 PROTOCOL: clean
@@ -45,7 +40,7 @@ DATA_LOADER: {{NUM_WORKERS: {workers}}}
 """
 
 
-def render(data: Path, classes: int = CLASSES, clips: int = CLIPS) -> None:
+def render(data: Path, classes: int, clips: int) -> None:
     """classes x clips as one test list."""
     few = dict.fromkeys(SPLITS, 1)
     render_demo(data, clips_per_class={**few, "train": clips}, max_classes={**few, "train": classes})
@@ -53,7 +48,7 @@ def render(data: Path, classes: int = CLASSES, clips: int = CLIPS) -> None:
     (data / "test_few_shot.txt").write_text(text.replace("train", "test"), encoding="utf-8")
 
 
-def config(data: Path, scratch: Path, shot: int, *, episodes: int, workers: int, classes: int = CLASSES) -> Config:
+def config(data: Path, scratch: Path, shot: int, *, episodes: int, workers: int, classes: int) -> Config:
     """A test of random weights on that list; 5-shot merges before modulation, as published."""
     tower = scratch / "tower.json"
     tower.write_text(json.dumps(TOWER))
@@ -79,28 +74,18 @@ def timed(cfg: Config, model: FewShotModel, title: str) -> tuple[float, Evaluato
 
 @dataclass(frozen=True, slots=True)
 class Sides:
-    """Both ways on one setting: seconds an episode, stored, and one by one before and after; clips and videos read."""
+    """Holds what both ways took on one setting.
 
-    shot: int
-    episodes: int
-    sample: int
+    Args:
+        stored, before, after: seconds an episode from stored features, and one by one before and after that.
+        clips: clips of all episodes. encoded: videos that were decoded and encoded for the stored features.
+    """
+
     stored: float
     before: float
     after: float
     clips: int
     encoded: int
-
-    @property
-    def one_by_one(self) -> float:
-        """Mean of before and after, so that a drift of the machine evens out."""
-        return (self.before + self.after) / 2
-
-    def line(self) -> str:
-        """In words."""
-        return (f"{self.shot}-shot, {self.episodes:,} episodes: {self.encoded:,} videos decoded and encoded where one "
-                f"by one takes {self.clips:,} ({self.clips / self.encoded:.0f} times); {self.stored * 1e3:.2f} ms an "
-                f"episode, one by one {self.one_by_one * 1e3:.1f} ms (over twice {self.sample}): "
-                f"{self.one_by_one / self.stored:.0f} times\n")
 
 
 def side_by_side(cfg: Config, sample: int) -> Sides:
@@ -110,8 +95,8 @@ def side_by_side(cfg: Config, sample: int) -> Sides:
     whole, evaluator, found = timed(cfg, model, "stored")
     after, _, _ = timed(few, model, "one by one, after")
     count = len(evaluator.specs)
-    return Sides(evaluator.split.sampler.shot, count, sample, whole / count, before / sample, after / sample,
-                 found.query_EM.size + found.support_EN.size, found.encoded)
+    return Sides(whole / count, before / sample, after / sample, found.query_EM.size + found.support_EN.size,
+                 found.encoded)
 
 
 def scoring_seconds(cfg: Config, dim: int = WIDTH) -> float:
@@ -134,7 +119,7 @@ def scoring_seconds(cfg: Config, dim: int = WIDTH) -> float:
 
 
 def settings(quick: bool) -> dict[str, Any]:
-    """Arguments of `measure` in the suite: fewer videos than the command above, which takes several times as long."""
+    """Return the arguments of `measure` in the suite."""
     small = {"classes": 6, "clips": 10, "episodes": 200, "sample": 3, "rounds": 1}
     whole = {"classes": 12, "clips": 40, "episodes": 2000, "sample": 10, "rounds": 2}
     return {"shots": [1, 5], "workers": 0, **(small if quick else whole)}
@@ -156,29 +141,9 @@ def measure(data: Path, done: Done = silent, *, shots: list[int], classes: int, 
             each = [time for side in sides for time in (side.before / side.stored, side.after / side.stored)]
             rows += [
                 Row(f"{shot}-shot, stored features against one by one", "times", each),
+                Row(f"{shot}-shot, clips that one by one decodes and encodes, against stored", "times",
+                    [sides[0].clips / sides[0].encoded]),
                 Row(f"{shot}-shot, stored features", "ms an episode", [1e3 * side.stored for side in sides], LOWER),
                 Row(f"{shot}-shot, scoring from ready features of {WIDTH}", "ms an episode",
                     [1e3 * one / episodes for one in scoring], LOWER)]
     return rows
-
-
-def main() -> None:
-    """A line a setting: 1-shot and 5-shot, both ways, then the scoring alone."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="directory of the rendered videos")
-    for name, value in (("episodes", 10000), ("sample", 20), ("workers", 0)):
-        parser.add_argument(f"--{name}", type=whole(0 if name == "workers" else 1), default=value)
-    arguments = parser.parse_args()
-    render(arguments.data)
-    with tempfile.TemporaryDirectory() as scratch:
-        for shot in (1, 5):
-            cfg = config(arguments.data.resolve(), Path(scratch), shot, episodes=arguments.episodes,
-                         workers=arguments.workers)
-            sys.stdout.write(side_by_side(cfg, arguments.sample).line())
-            sys.stdout.write(f"{shot}-shot, features of {WIDTH} ready: {arguments.episodes:,} episodes scored in "
-                             f"{scoring_seconds(cfg):.1f} s\n")
-            sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    sys.exit(command(main))

@@ -1,12 +1,9 @@
-"""Clips a second from each decoder and frame cache, and how far two workers decode while the model works.
+"""Measures which share of the loading two workers hide while the model works.
 
-python runs/benchmarks/bench_loader.py --data data/bench_loader
-(renders 10 s clips of 340 x 256, 30 frames a second, a keyframe every 250 frames there the first time)
-
-"frames" is opening a video and reading 8 frames of it (cache: already resized); "clip" is the tensor the model takes.
+The videos are 10 s clips of 340 x 256, 30 frames a second, a keyframe every 250 frames. The model works on the same
+cores, or elsewhere: then the process waits as long as the model took.
 """
 
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -14,41 +11,29 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-sys.path[0] = str(Path(__file__).resolve().parents[2])
+import torch
 
-import torch  # noqa: E402
-
-from datasets.builder import build_loader, build_split  # noqa: E402
-from models.builder import build_model  # noqa: E402
-from runs.benchmarks.arguments import whole  # noqa: E402
-from runs.benchmarks.bench_decode import caches, decoders, lines, parser, project  # noqa: E402
-from runs.benchmarks.rows import LOWER, Done, Row, silent  # noqa: E402
-from runs.benchmarks.timing import seconds, threads  # noqa: E402
-from utils.command import command  # noqa: E402
-from utils.config.schema import Config  # noqa: E402
+from datasets.builder import build_loader, build_split
+from models.builder import build_model
+from runs.benchmarks.bench_decode import decoders, project
+from runs.benchmarks.rows import LOWER, Done, Row, silent
+from runs.benchmarks.timing import seconds, threads
+from utils.config.schema import Config
 
 PLACES = ("on these cores", "elsewhere")  # of the model; elsewhere (a GPU) is a wait of as long
 
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """Seconds of `episodes` episodes: loading alone, one after the other, with 2 workers, by turn; the model's each."""
+    """Holds, by turn, the seconds of `episodes` episodes: loading alone, one after the other, and with 2 workers."""
 
     place: str
     episodes: int
-    each: float
     turns: list[tuple[float, float, float]]
 
     def hidden(self, loading: float, after: float, together: float) -> float:
         """Share of the loading that two workers hide."""
         return (after - together) / loading
-
-    def line(self, source: str) -> str:
-        """The least of the turns, in words."""
-        least = [min(column) for column in zip(*self.turns, strict=True)]
-        return (f"{source}, model {self.place}: {self.episodes} episodes: loading alone {least[0]:.2f} s, model alone "
-                f"{self.each * self.episodes:.2f} s, one after the other {least[1]:.2f} s, with 2 workers "
-                f"{least[2]:.2f} s: {self.hidden(*least):.0%} of the loading is hidden\n")
 
     def rows(self, source: str) -> list[Row]:
         """A value a turn."""
@@ -78,7 +63,7 @@ def overlaps(cfg: Config, turns: int) -> Iterator[Overlap]:
         return time.perf_counter() - start
 
     for place, work in zip(PLACES, (model, lambda *_: time.sleep(each)), strict=True):
-        yield Overlap(place, split.episodes, each,
+        yield Overlap(place, split.episodes,
                       [(run(0, lambda *_: None), run(0, work), run(2, work)) for _ in range(turns)])
 
 
@@ -97,24 +82,3 @@ def measure(data: Path, done: Done = silent, *, decoder: str, episodes: int, tur
             rows += overlap.rows(name)
             done(len(rows) / (2 * len(PLACES)))
     return rows
-
-
-def main() -> None:
-    """A line a source, against decord; then the overlap of decoding and model."""
-    parsing = parser(__doc__)
-    parsing.add_argument("--episodes", type=whole(), default=12)
-    arguments = parsing.parse_args()
-    with tempfile.TemporaryDirectory() as scratch, threads(1):
-        data = arguments.data.resolve()
-        path = project(data, Path(scratch), arguments.episodes)
-        found = decoders(path)
-        sys.stdout.write(lines({**found, **caches(path, data, arguments.quality)}, arguments.clips))
-        sys.stdout.flush()
-        for name, cfg in found.items():  # a cache leaves too little to hide
-            for overlap in overlaps(cfg, 2):
-                sys.stdout.write(overlap.line(name))
-                sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    sys.exit(command(main))

@@ -1,16 +1,12 @@
-"""Episodes a second that 2 gloo ranks train on two cores, one thread each, against one rank with one thread.
+"""Measures episodes a second by number of ranks, each on a GPU of its own or on the CPU with one thread each.
 
-python runs/benchmarks/bench_ranks.py --data data/bench_ranks    (renders 8 classes x 12 clips there the first time)
-
-Both train in turns, several times; a run's figure is the mean over its last 50 iterations at most, loading included, as
-log.jsonl has it, and the median over the turns is printed. Ranks on the CPU pay where a step's work is large beside the
-exchange of gradients: the tower here is a ViT of 4 layers and 192 channels at 112 pixels.
+The runs take turns. A run's figure is the mean over its last 50 iterations at most, loading included, as log.jsonl has
+it. Ranks on the CPU pay where a step's work is large beside the exchange of gradients: the tower here is a ViT of 4
+layers and 192 channels at 112 pixels.
 """
 
-import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -18,18 +14,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-sys.path[0] = str(Path(__file__).resolve().parents[2])
+import torch
 
-import torch  # noqa: E402
-
-from datasets.demo.render import SPLITS, class_names, render_demo  # noqa: E402
-from runs.benchmarks.arguments import whole  # noqa: E402
-from runs.benchmarks.ending import ending  # noqa: E402
-from runs.benchmarks.rows import Done, Row, silent  # noqa: E402
-from runs.benchmarks.towers import SMALL_VIT  # noqa: E402
-from utils.command import command  # noqa: E402
-from utils.cores import cores  # noqa: E402
-from utils.errors import BenchmarkError  # noqa: E402
+from datasets.demo.render import SPLITS, class_names, render_demo
+from runs.benchmarks.ending import ending
+from runs.benchmarks.rows import Done, Row, silent
+from runs.benchmarks.towers import SMALL_VIT
+from utils.cores import cores
+from utils.errors import BenchmarkError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CLASSES, CLIPS, SIZE = 8, 12, SMALL_VIT["vision_cfg"]["image_size"]
@@ -92,7 +84,7 @@ def in_turns(data: Path, counts: Sequence[int], *, turns: int, iterations: int, 
 
 
 def settings(quick: bool) -> dict[str, Any]:
-    """Arguments of `measure` in the suite: GPUs where there are several, else two ranks on the CPU.
+    """Return the arguments of `measure` in the suite: GPUs where there are several, else two ranks on the CPU.
 
     Raises BenchmarkError where there is one core only.
     """
@@ -107,31 +99,18 @@ def settings(quick: bool) -> dict[str, Any]:
 
 
 def measure(data: Path, done: Done = silent, *, counts: list[int], gpus: int, turns: int, iterations: int) -> list[Row]:
-    """Rows of each number of ranks against one; a value a turn."""
+    """Return the rows of each number of ranks, and of each against one rank; a value a turn.
+
+    Args:
+        counts: numbers of ranks; 1 is measured in any case. gpus: 0: on the CPU.
+
+    Raises:
+        BenchmarkError: a run failed.
+    """
+    counts = sorted({1, *counts})
     found = in_turns(data, counts, turns=turns, iterations=iterations, gpus=gpus, done=done)
     where = "on a GPU each" if gpus else "on the CPU, a thread each"
     rows = [Row(f"{count} ranks {where}, against one", "times",
                 [many / one for one, many in zip(found[1], found[count], strict=True)]) for count in counts[1:]]
     return rows + [Row(f"{count} rank{'s' if count > 1 else ''} {where}", "episodes/s", found[count])
                    for count in counts]
-
-
-def main() -> None:
-    """Print both figures and their ratio. Raises BenchmarkError."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="directory of the rendered videos")
-    parser.add_argument("--ranks", type=whole(2), default=2)
-    parser.add_argument("--iterations", type=whole(), default=60)
-    parser.add_argument("--turns", type=whole(), default=3)
-    parser.add_argument("--gpus", action="store_true", help="each rank on a GPU of its own")
-    arguments = parser.parse_args()
-    found = in_turns(arguments.data, (1, arguments.ranks), turns=arguments.turns, iterations=arguments.iterations,
-                     gpus=arguments.ranks if arguments.gpus else 0)
-    one, many = (statistics.median(found[count]) for count in (1, arguments.ranks))
-    ratios = ", ".join(f"{b / a:.2f}" for a, b in zip(found[1], found[arguments.ranks], strict=True))
-    sys.stdout.write(f"one rank {one:.2f} episodes/s, {arguments.ranks} ranks {many:.2f}: {many / one:.2f} times "
-                     f"(turn by turn {ratios})\n")
-
-
-if __name__ == "__main__":
-    sys.exit(command(main))

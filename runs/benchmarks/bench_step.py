@@ -1,8 +1,6 @@
-"""A training step as the code base does it against the same step written plainly, in turns; no video is decoded.
+"""Measures a training step as the code base does it against the same step written plainly, in turns.
 
-python runs/benchmarks/bench_step.py                    (a small ViT on the CPU; with a GPU ViT-B/16)
-python runs/benchmarks/bench_step.py --backbone ViT-B/16 --query 5 --precision bf16 --compile \
-    --alignment otam_triton                             (for a GPU)
+No video is decoded. The default is a small ViT on the CPU, and ViT-B/16 with a GPU.
 
 Episodes of random pixels, random weights. Written plainly: one pass of the tower for supports and one for queries, OTAM
 cell by cell, float32 with torch's default number formats, default memory format, Adam that is not fused.
@@ -13,28 +11,20 @@ share: its forward and backward alone, on costs of the step's shape, over the st
 own; on a GPU torch's allocations, on the CPU resident memory, sampled, libraries included.
 """
 
-import argparse
 import math
-import sys
 import tempfile
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-sys.path[0] = str(Path(__file__).resolve().parents[2])
+import torch
 
-import torch  # noqa: E402
-
-from models.builder import build_model  # noqa: E402
-from runs.benchmarks.arguments import positive, whole  # noqa: E402
-from runs.benchmarks.hardware import matmul_rate  # noqa: E402
-from runs.benchmarks.progress import Bar  # noqa: E402
-from runs.benchmarks.rows import LOWER, NEITHER, Done, Row, short, silent, table  # noqa: E402
-from runs.benchmarks.steps import (  # noqa: E402
+from models.builder import build_model
+from runs.benchmarks.hardware import matmul_rate
+from runs.benchmarks.rows import LOWER, NEITHER, Done, Row, silent
+from runs.benchmarks.steps import (
     LESS,
     PLAIN,
-    PRECISIONS,
-    SMALL,
     Step,
     StepOptions,
     as_it_is,
@@ -45,12 +35,11 @@ from runs.benchmarks.steps import (  # noqa: E402
     step_memory,
     written_plainly,
 )
-from runs.benchmarks.timing import seconds, threads  # noqa: E402
-from utils.command import command  # noqa: E402
-from utils.config.schema import Config  # noqa: E402
-from utils.cores import cores  # noqa: E402
-from utils.errors import BenchmarkError  # noqa: E402
-from utils.launch import choose_device  # noqa: E402
+from runs.benchmarks.timing import seconds, threads
+from utils.config.schema import Config
+from utils.cores import cores
+from utils.errors import BenchmarkError
+from utils.launch import choose_device
 
 PEAK_SIZES = {"cpu": (1024, 2048), "cuda": (4096, 8192)}
 WARM_UP = 3  # steps: kernels are chosen, compiled, and memory is allocated in the first
@@ -64,12 +53,6 @@ class Turn:
     ours: float
     alignment: float
     peak: float
-
-
-def default_options(device: str = "auto") -> StepOptions:
-    """A CPU's small ViT, a GPU's ViT-B/16. `device`: auto, cpu or cuda."""
-    cuda = torch.cuda.is_available() if device == "auto" else device == "cuda"
-    return StepOptions(backbone="ViT-B/16" if cuda else SMALL, device="cuda" if cuda else "cpu")
 
 
 def alignment_of(cfg: Config, options: StepOptions) -> Step:
@@ -143,23 +126,31 @@ def memory_rows(memory: tuple[float, float], gpu: bool) -> list[Row]:
 
 
 def settings(quick: bool) -> dict[str, Any]:
-    """Arguments of `measure` in the suite: on a GPU 5-way 1-shot with 5 queries a class at bfloat16.
+    """Return the arguments of `measure` in the suite: on a GPU 5-way 1-shot with 5 queries a class at bfloat16.
 
     On the CPU one thread: where another process takes a core, threads that wait for each other measure that process.
     """
-    options = default_options()
-    if options.device == "cuda":
-        options = replace(options, query=5, precision="bf16", compile=True, alignment="otam_triton")
+    options = StepOptions()
+    if torch.cuda.is_available():
+        options = StepOptions(backbone="ViT-B/16", query=5, precision="bf16", compile=True, alignment="otam_triton",
+                              device="cuda")
     return {**asdict(options), "cpu_threads": 1, "repeats": 3 if quick else 5, "least": 0.2 if quick else 1.0,
             "memory": True, "peak_sizes": list(PEAK_SIZES[options.device])}
 
 
 def measure(done: Done = silent, *, repeats: int, least: float, peak_sizes: list[int], cpu_threads: int,
             memory: bool = True, **options: Any) -> list[Row]:
-    """Rows of a step. `memory`: measure it, too. `options`: of StepOptions.
+    """Return the rows of a step.
 
-    Raises ConfigError, WeightsError: options that make no run. BenchmarkError: too little memory.
+    Args:
+        repeats: turns. least: seconds of each way in a turn. peak_sizes: of the matrices whose product is the peak.
+        memory: measure it, too. options: of StepOptions.
+
+    Raises:
+        ConfigError, WeightsError: options that make no run. BenchmarkError: more threads than cores, too little memory.
     """
+    if cpu_threads > cores():
+        raise BenchmarkError(f"cpu_threads: expected at most {cores()}, the cores of this machine, found {cpu_threads}")
     chosen = StepOptions(**options)
     try:
         with tempfile.TemporaryDirectory() as scratch:
@@ -175,50 +166,3 @@ def measure(done: Done = silent, *, repeats: int, least: float, peak_sizes: list
                              f"GPU's memory; {LESS} ({error})") from error
     rows = rows_of(turns, flops, chosen.clips)
     return rows + memory_rows(tuple(bytes_of), chosen.device == "cuda") if memory else rows
-
-
-def parse_arguments(arguments: list[str] | None = None) -> tuple[StepOptions, argparse.Namespace]:
-    """(what is measured, how long)."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: a GPU if there is one")
-    parser.add_argument("--backbone", help="RN50, ViT-B/16, any open_clip name, a .json model config, or small "
-                        "(default: ViT-B/16 on a GPU, else small)")
-    for name, value, text in (("way", 5, "classes"), ("shot", 1, "supports a class"), ("query", 1, "queries a class"),
-                              ("frames", 8, "frames a clip"), ("episodes", 1, "episodes of one step")):
-        parser.add_argument(f"--{name}", type=whole(), default=value, help=text)
-    parser.add_argument("--size", type=whole(), help="side of the pictures in pixels (default: the tower's)")
-    parser.add_argument("--precision", choices=PRECISIONS, default="fp32")
-    parser.add_argument("--channels-last", action=argparse.BooleanOptionalAction, help="of the step as it is")
-    for name in ("compile", "grad-checkpoint"):
-        parser.add_argument(f"--{name}", action="store_true", help="of the step as it is")
-    parser.add_argument("--alignment", help="of the step as it is: otam, or otam_triton for a GPU")
-    parser.add_argument("--threads", type=whole(1, cores(), ", the cores of this machine"),
-                        default=torch.get_num_threads(), help="of the CPU (default: torch's)")
-    parser.add_argument("--no-memory", action="store_true", help="measure speed only")
-    parser.add_argument("--repeats", type=whole(), default=5, help="turns")
-    parser.add_argument("--seconds", type=positive, default=1.0, help="of each way in a turn, at least")
-    parsed = parser.parse_args(arguments)
-    default = default_options(parsed.device)
-    given = {field.name: getattr(parsed, field.name) for field in fields(StepOptions)}
-    return StepOptions(**{**given, "backbone": parsed.backbone or default.backbone, "device": default.device}), parsed
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Print the figures. Raises ConfigError, WeightsError, BenchmarkError."""
-    options, parsed = parse_arguments(arguments)
-    bar = Bar({"step": 1.0})
-    try:
-        rows = measure(bar.start("step"), repeats=parsed.repeats, least=parsed.seconds, cpu_threads=parsed.threads,
-                       memory=not parsed.no_memory,
-                       peak_sizes=list(PEAK_SIZES[options.device]), **asdict(options))
-    finally:
-        bar.close()
-    device = torch.cuda.get_device_name() if options.device == "cuda" else f"the CPU, threads: {parsed.threads}"
-    sys.stdout.write(f"{options.backbone}, {options.way}-way {options.shot}-shot, queries a class {options.query}, "
-                     f"{options.frames} frames, {options.precision}, on {device}\n\n")
-    sys.stdout.write(table(("step", row) for row in rows) + "\nturn by turn, times as fast as written plainly: "
-                     + ", ".join(map(short, rows[0].values)) + "\n")
-
-
-if __name__ == "__main__":
-    sys.exit(command(main))

@@ -1,4 +1,4 @@
-"""A training step in two ways, for bench_step.py: as the code base does it, and written plainly.
+"""Builds a training step in two ways, for bench_step.py: as the code base does it, and written plainly.
 
 N = way*shot supports, M queries, K ways, T frames, C/H/W image.
 """
@@ -32,7 +32,6 @@ from utils.launch import choose_device
 from utils.seed import seed_everything
 
 SMALL = "small"  # towers.SMALL_VIT
-PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 CLASSES = 64  # training classes, as in Kinetics-100
 LR = 1e-5
 LESS = "a lower --query, --frames or --size, and --grad-checkpoint, need less"
@@ -46,11 +45,10 @@ class StepOptions:
     Args:
         backbone: RN50, ViT-B/16, any open_clip name, a .json model config, or small.
         way, shot, query: of an episode; query a class. frames: T of a clip.
-        size: side of the picture in pixels; None: the tower's.
-        precision, channels_last, compile, grad_checkpoint: of the step as it is, never of the plain one; None: a run's
-            default.
+        size: side of the picture in pixels; 0: the tower's.
+        precision, channels_last, compile, grad_checkpoint: of the step as it is, never of the plain one.
         episodes: episodes of one step, in one pass of the step as it is.
-        alignment: VIDEO.HEAD.ALIGNMENT of the step as it is; None: a run's default.
+        alignment: VIDEO.HEAD.ALIGNMENT of the step as it is; empty: a run's default.
         device: cpu or cuda.
     """
 
@@ -59,13 +57,13 @@ class StepOptions:
     shot: int = 1
     query: int = 1
     frames: int = 8
-    size: int | None = None
+    size: int = 0
     precision: str = "fp32"
-    channels_last: bool | None = None
+    channels_last: bool = True
     compile: bool = False
     grad_checkpoint: bool = False
     episodes: int = 1
-    alignment: str | None = None
+    alignment: str = ""
     device: str = "cpu"
 
     @property
@@ -75,17 +73,13 @@ class StepOptions:
 
 
 def overrides(options: StepOptions) -> list[str]:
-    """KEY VALUE pairs of the step as it is; what is not asked for keeps its default."""
-    pairs = {"TRAIN.PRECISION": options.precision}
-    for key, value in (("CHANNELS_LAST", options.channels_last), ("COMPILE", options.compile or None),
-                       ("GRAD_CHECKPOINT", options.grad_checkpoint or None)):
-        if value is not None:
-            pairs[f"TRAIN.{key}"] = str(value).lower()
+    """Return the KEY VALUE pairs of the step as it is."""
+    pairs = {"TRAIN.PRECISION": options.precision, "TRAIN.EPISODES_PER_STEP": options.episodes}
+    for name in ("channels_last", "compile", "grad_checkpoint"):
+        pairs[f"TRAIN.{name.upper()}"] = str(getattr(options, name)).lower()
     if options.alignment:
         pairs["VIDEO.HEAD.ALIGNMENT"] = options.alignment
-    if options.episodes > 1:
-        pairs["TRAIN.EPISODES_PER_STEP"] = str(options.episodes)
-    return [part for pair in pairs.items() for part in pair]
+    return [str(part) for pair in pairs.items() for part in pair]
 
 
 PLAIN = ("TRAIN.CHANNELS_LAST", "false")  # of the step written plainly

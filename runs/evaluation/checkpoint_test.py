@@ -15,7 +15,10 @@ from runs.evaluation.explain import report
 from runs.reporting.run_record import write_bad_videos
 from runs.evaluation.identity import data_set_name, list_name
 from utils import checkpoint
+from utils.config.effects import settings
+from utils.config.fields import PLACE, SPEED, TRAINING
 from utils.config.schema import Config
+from utils.config.show import to_dict
 from utils.json_files import read_json, write_json
 
 _LOGGER = logging.getLogger(__name__)
@@ -57,14 +60,18 @@ def warn_of_other_text(state: dict[str, Any], cfg: Config, path: Path) -> None:
 
 
 def test_id(cfg: Config, evaluator: Evaluator, path: Path) -> str:
-    """16 hex digits of all that a test's numbers depend on, but for the content of the checkpoint."""
-    train, head, split = cfg.TRAIN, cfg.VIDEO.HEAD, evaluator.split
+    """Return 16 hex digits of all that a test's numbers depend on, but for the content of the checkpoint.
+
+    Every setting counts, but for those whose effect a checkpoint holds (TRAINING), and SPEED and PLACE.
+    """
     place, run = path.absolute(), Path(cfg.OUTPUT_DIR).absolute()
-    facts = [str(place.relative_to(run) if place.is_relative_to(run) else place), cfg.PROTOCOL,
-             evaluator.episodes_hash, split.list_hash, split.pixels, head.NAME,
-             head.BACKBONE_NAME, head.BACKBONE_WEIGHTS, head.SMOOTHING, cfg.TEST.PROMPT, train.EVAL_TEXT, train.COMBINE,
-             train.TEXT_COFF, train.COMBINE_FRAMES, train.MERGE_BEFORE, train.SINGLE_DIRECT, train.TRANSFORMER_DEPTH]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+    depends_on = settings(to_dict(cfg), TRAINING, SPEED, PLACE) | {
+        # These two are paths: what was found there stands in their place.
+        "TEST.CHECKPOINT_FILE_PATH": str(place.relative_to(run) if place.is_relative_to(run) else place),
+        "DATA.FRAME_CACHE": evaluator.split.pixels.get("frame_cache"),
+    }
+    facts = [depends_on, evaluator.episodes_hash, evaluator.split.list_hash]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def results_dir(output_dir: Path, own_id: str, name: str) -> Path:

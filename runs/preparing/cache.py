@@ -56,15 +56,6 @@ class Plan:
     decoder: str
 
 
-def codec_asked_for(arguments: argparse.Namespace) -> Codec:
-    """--mode and --quality. Raises ConfigError."""
-    quality = arguments.quality if arguments.mode == "lossless" or arguments.quality is not None else QUALITY
-    try:
-        return Codec(arguments.mode, quality)
-    except ValueError as error:
-        raise ConfigError([f"--quality: {error}"]) from error
-
-
 def make_plan(cfg: Config) -> Plan:
     """Every video of the lists in DATA.ANNO_DIR with the sizes its lists need."""
     data, sizes, records, lists = cfg.DATA, {}, {}, {}
@@ -197,19 +188,45 @@ def _compared(writer: CacheWriter, plan: Plan) -> str:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Fill the cache; exit status 1 where videos cannot be decoded and DATA.ON_BAD_VIDEO is stop."""
-    cfg, codec, start = load_config(arguments.cfg, arguments.overrides), codec_asked_for(arguments), time.monotonic()
+    """Fill the cache that the command line asks for; 1 where videos cannot be decoded and DATA.ON_BAD_VIDEO is stop.
+
+    Raises ConfigError, AnnotationError, FrameCacheError.
+    """
     if arguments.workers < 1 or not arguments.limit > 0:
         raise ConfigError([f"--workers, --limit: expected 1 or more and above 0, found {arguments.workers} and "
                            f"{arguments.limit:g}"])
-    plan = make_plan(cfg)
-    with CacheWriter(arguments.out, codec, plan.decoder, repair=arguments.verify) as writer:
-        jobs = missing_jobs(writer, plan, _verified(writer) if arguments.verify else set())
+    quality = arguments.quality if arguments.mode == "lossless" or arguments.quality is not None else QUALITY
+    try:
+        codec = Codec(arguments.mode, quality)
+    except ValueError as error:
+        raise ConfigError([f"--quality: {error}"]) from error
+    return fill_cache(load_config(arguments.cfg, arguments.overrides), arguments.out, codec, workers=arguments.workers,
+                      limit=arguments.limit, verify=arguments.verify)
+
+
+def fill_cache(cfg: Config, out: Path, codec: Codec, *, workers: int = cores(), limit: float = LIMIT,
+               verify: bool = False) -> int:
+    """Store every video of the configuration's lists that is not in the cache yet, and say on the screen what is there.
+
+    Args:
+        out: directory of the cache. codec: how frames are stored.
+        workers: processes. limit: seconds that decoding and storing a whole video may take.
+        verify: read what is stored first, and make anew what is damaged.
+
+    Returns:
+        The exit status: 1 where videos cannot be decoded and DATA.ON_BAD_VIDEO is stop.
+
+    Raises:
+        FrameCacheError: a cache of another kind, too little space, or frames that differ from the decoder's.
+    """
+    plan, start = make_plan(cfg), time.monotonic()
+    with CacheWriter(out, codec, plan.decoder, repair=verify) as writer:
+        jobs = missing_jobs(writer, plan, _verified(writer) if verify else set())
         lists = writer.index.meta()["lists"]
         writer.index.set_meta(lists={**lists, **plan.lists})
         sys.stdout.write(f"{', '.join(plan.lists)} list: {len(plan.jobs):,} videos, "
                          f"{len(plan.jobs) - len(jobs):,} already stored\n")
-        fill(writer, jobs, arguments.workers, arguments.limit)
+        fill(writer, jobs, workers, limit)
         compared = _compared(writer, plan)
         writer.index.set_meta(lists={**lists, **{split: {**own, "complete": True}
                                                  for split, own in plan.lists.items()}})

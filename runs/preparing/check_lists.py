@@ -14,7 +14,7 @@ from utils.config.schema import Config
 from utils.errors import AnnotationError
 from utils.files import whole_file
 
-PATHS = "Kinetics_few_shot"  # the list format that can name any file
+PATHS = "paths"  # the list format that can name any file
 
 
 def kept(checked: Checked, split: str) -> pd.DataFrame:

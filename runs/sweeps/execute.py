@@ -7,8 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -90,7 +89,7 @@ class Outcome:
 
     done: list[Combination] = field(default_factory=list)
     failed: list[Failure] = field(default_factory=list)
-    interrupted: bool = False
+    stopped_by: int | None = None  # the signal that came before the end
 
 
 def _launch(combination: Combination, jobs: int, lock: IO[bytes]) -> _Running:
@@ -150,15 +149,6 @@ def _stop(runs: Sequence[_Running]) -> None:
         run.lock.close()
 
 
-@contextmanager
-def _interrupts() -> Iterator[Callable[[], bool]]:
-    """Whether Ctrl-C, SIGTERM or SIGHUP (a closed terminal) came: asked for between two steps, so that no process is
-    started and forgotten. A signal that is ignored (nohup) stays ignored."""
-    came: list[int] = []
-    with handling((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), lambda number, frame: came.append(number)):
-        yield lambda: bool(came)
-
-
 class _Bar:
     """The progress bar: done, failed, running, and the time left."""
 
@@ -198,15 +188,16 @@ def _collect(running: list[_Running], outcome: Outcome, bar: _Bar) -> None:
 def execute(combinations: Sequence[Combination], jobs: int) -> Outcome:
     """Run what is not done, at most `jobs` at once. A failure does not stop the others.
 
-    After Ctrl-C, SIGTERM or a closed terminal the processes are ended and the outcome says interrupted.
+    After Ctrl-C, SIGTERM or a closed terminal the processes are ended, and the outcome names the signal.
     """
     outcome = Outcome(done=[c for c in combinations if is_done(c)])
     pending = [c for c in combinations if c not in outcome.done]
     running: list[_Running] = []
     bar = _Bar(len(combinations), len(outcome.done))
-    with _interrupts() as interrupted:
+    came: list[int] = []  # asked for between two steps, so that no process is started and forgotten
+    with handling((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), lambda number, frame: came.append(number)):
         try:
-            while (pending or running) and not interrupted():
+            while (pending or running) and not came:
                 while pending and len(running) < jobs:
                     started = _start(pending.pop(0), jobs)
                     if isinstance(started, Failure):
@@ -217,7 +208,7 @@ def execute(combinations: Sequence[Combination], jobs: int) -> Outcome:
                 bar.show(outcome, len(running))
                 time.sleep(_POLL_SECONDS)
                 _collect(running, outcome, bar)
-            outcome.interrupted = bool(pending or running)
+            outcome.stopped_by = came[0] if came and (pending or running) else None
         finally:
             _stop(running)
             bar.show(outcome, 0)

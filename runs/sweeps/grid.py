@@ -6,12 +6,13 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
 from utils.config import Config, resolve_config
-from utils.config.fields import keys_of
+from utils.config.effects import settings
+from utils.config.fields import PLACE, SPEED, keys_of
 from utils.config.layers import REPOSITORY
 from utils.config.reading import ALIASES
 from utils.config.show import to_dict
@@ -32,7 +33,7 @@ class Combination:
         directory: its OUTPUT_DIR.
         project: the project file.
         overrides: KEY VALUE pairs, OUTPUT_DIR not among them.
-        config_sha256: hash of the resolved configuration without OUTPUT_DIR.
+        config_sha256: hash of the settings that its numbers depend on.
     """
 
     name: str
@@ -168,9 +169,8 @@ def _choices(projects: Sequence[Path], grid: dict[str, list[str]]) -> Iterator[t
 
 
 def config_hash(config: Config) -> str:
-    """SHA-256 of the settings, OUTPUT_DIR aside: a sweep may be moved."""
-    values = {**to_dict(config), "OUTPUT_DIR": ""}
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    """Return the SHA-256 of the settings that numbers depend on: a sweep may be moved, or go on with more workers."""
+    return hashlib.sha256(json.dumps(settings(to_dict(config), SPEED, PLACE), sort_keys=True).encode()).hexdigest()
 
 
 def _summed_up(problems: dict[str, list[str]], total: int) -> list[str]:
@@ -198,7 +198,7 @@ def plan(projects: Sequence[Path], items: Sequence[str], pairs: Sequence[str], o
     grid = parse_grid(items, pairs)
     choices = list(_choices(projects, grid))
     names = fit_names([name for name, _, _ in choices])
-    found: dict[str, Combination] = {}
+    found: dict[Config, Combination] = {}
     problems: dict[str, list[str]] = {}
     for name, (_, project, words) in zip(names, choices, strict=True):
         overrides = (*words, *pairs)
@@ -210,7 +210,7 @@ def plan(projects: Sequence[Path], items: Sequence[str], pairs: Sequence[str], o
             continue
         combination = Combination(name, (out or default_directory(projects)) / name, project, overrides,
                                   config_hash(resolved.config))
-        same = found.setdefault(combination.config_sha256, combination)
+        same = found.setdefault(replace(resolved.config, OUTPUT_DIR=""), combination)
         if same is not combination:
             problems.setdefault(f"the same settings as {same.name}", []).append(name)
         elif names.count(name) > 1:  # only where a project is called as another one with its hash

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from runs.tables.reading import SCORINGS, Result, Setting
-
-# Settings that change where a run writes or how fast it goes, never its numbers.
-_WITHOUT_EFFECT = ("OUTPUT_DIR", "LOG_PERIOD", "DATA_LOADER.", "TRAIN.LOG_FILE", "TEST.LOG_FILE")
+from utils.config.effects import settings
+from utils.config.fields import PLACE, SPEED
 
 Column = tuple[str, int]  # data set, shots
 
@@ -56,9 +55,9 @@ def backbone_name(backbone: str) -> str:
 
 
 def _settings(result: Result) -> dict[str, Any]:
-    """The run's settings that may change its numbers, seeds aside."""
-    return {key: value for key, value in (result.config or {}).items()
-            if not key.startswith(_WITHOUT_EFFECT) and not key.endswith(("SEED", "SEEDS"))}
+    """Return the run's settings that may change its numbers, seeds aside."""
+    return {key: value for key, value in settings(result.config or {}, SPEED, PLACE).items()
+            if not key.endswith(("SEED", "SEEDS"))}
 
 
 def _same_but_seed(result: Result) -> tuple:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from utils.config.effects import flat
 from utils.config.fields import Mismatch, coerce, describe
 from utils.config.reading import shown
 from utils.errors import ResultsError
@@ -163,19 +164,15 @@ def _wanted(path: Path, content: dict[str, Any], scorings: dict[str, Any], scori
     return [own]
 
 
-def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested sections as one table of dotted keys."""
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        found.update(flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value})
-    return found
+def _config(path: Path, content: dict[str, Any]) -> dict[str, Any] | None:
+    """The configuration in the run.json beside a results.json with this content, flat.
 
-
-def _config(path: Path) -> dict[str, Any] | None:
-    """The configuration in the run.json beside a results.json, flat."""
+    In place of the directory of a frame cache stands what the results say of its pixels: it may lie anywhere.
+    """
     if not path.with_name("run.json").is_file():
         return None
-    return flat(_section(path.with_name("run.json"), _json(path.with_name("run.json")), "config"))
+    found = flat(_section(path.with_name("run.json"), _json(path.with_name("run.json")), "config"))
+    return found | ({"DATA.FRAME_CACHE": content["frame_cache"]} if "frame_cache" in content else {})
 
 
 def read_results(runs: Iterable[str | Path], scoring: str | None = None) -> list[Result]:
@@ -197,7 +194,7 @@ def read_results(runs: Iterable[str | Path], scoring: str | None = None) -> list
         setting = Setting(**{name: _value(path, content, name, hint) for name, hint in hints.items()})
         lists = _section(path, content, "lists")
         lists = {split: _value(path, lists, split, str, "lists.") for split in lists}
-        scorings, config = _section(path, content, "scorings"), _config(path)
+        scorings, config = _section(path, content, "scorings"), _config(path, content)
         found += [Result(path, setting, name, _score(path, scorings, name), lists, config)
                   for name in _wanted(path, content, scorings, scoring)]
     return found

@@ -15,6 +15,8 @@ from models.builder import FewShotModel
 from runs.evaluation.identity import list_name
 from runs.training.loop import Progress
 from utils import checkpoint
+from utils.config.effects import may_change, settings
+from utils.config.fields import PLACE, SCORING, SPEED
 from utils.config.schema import Config
 from utils.config.show import to_dict
 from utils.distributed import ALONE, Ranks
@@ -22,37 +24,17 @@ from utils.errors import CheckpointError
 
 _LOGGER = logging.getLogger(__name__)
 
-# Settings that may change between a run and its continuation: where things lie, how fast they go, the final test.
-# AUGMENTATION.USE_GPU changes no bit on the CPU; on a GPU it rounds pixels otherwise, as NUM_GPUS does all else.
-MAY_CHANGE = {
-    "OUTPUT_DIR", "LOG_PERIOD", "NUM_GPUS", "NUM_PROCESSES", "DATA.DATA_ROOT_DIR", "DATA.ANNO_DIR", "DATA.DECODER",
-    "DATA_LOADER", "TRAIN.ENABLE", "TRAIN.NUM_TEST_TASKS", "TRAIN.NUM_TRAIN_TASKS", "TRAIN.KEEP_CHECKPOINTS",
-    "TRAIN.LOG_FILE", "TRAIN.AUTO_RESUME", "TEST.ENABLE", "TEST.CHECKPOINT_FILE_PATH", "TEST.LOG_FILE",
-    "TRAIN.COMPILE", "TRAIN.CHANNELS_LAST", "TRAIN.GRAD_CHECKPOINT", "TRAIN.EPISODES_PER_STEP", "OPTIMIZER.FUSED",
-    "TEST.FEATURE_STORE", "TEST.FEATURE_STORE_DIR", "TEST.ENCODE_BATCH", "VIDEO.HEAD.WEIGHTS_DIR", "RANDOM_SEEDS",
-    "AUGMENTATION.USE_GPU",
-}
-# They decide what a validation measures, so they may change only when no validation is to come: for the final test.
-SCORING = {"TRAIN.EVAL_TEXT", "TRAIN.COMBINE", "TRAIN.TEXT_COFF", "TRAIN.COMBINE_FRAMES"}
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    out: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            out.update(_flat(value, f"{prefix}{name}."))
-        else:
-            out[prefix + name] = value
-    return out
-
 
 def training_differences(state: dict[str, Any], cfg: Config) -> list[str]:
-    """Settings in which a checkpoint's run differs from this one, beyond those that may change."""
+    """Name the settings in which a checkpoint's run differs from this one, beyond those that may change.
+
+    What a validation measures may change only when no validation is to come: for the final test.
+    """
     saved = state.get("cfg")  # a file of other code may hold something else
-    then, now = _flat(json.loads(saved) if isinstance(saved, str) else {}), _flat(to_dict(cfg))
-    may_change = MAY_CHANGE | (SCORING if training_finished(state, cfg) else set())
+    free = (SPEED, PLACE, SCORING) if training_finished(state, cfg) else (SPEED, PLACE)
+    then, now = settings(json.loads(saved) if isinstance(saved, str) else {}), settings(to_dict(cfg), *free)
     return [f"{key}: {then[key]!r} there, {value!r} here" for key, value in now.items()
-            if key in then and then[key] != value and not {key, key.split(".")[0]} & may_change]
+            if key in then and then[key] != value and not may_change(key)]
 
 
 def training_finished(state: dict[str, Any], cfg: Config) -> bool:

@@ -43,7 +43,9 @@ def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path):
 
 
 def test_formats_have_the_published_names():
-    assert list(LIST_FORMATS) == ["HMDB_few_shot", "Kinetics_few_shot", "Ssv2_few_shot"]
+    assert list(LIST_FORMATS) == ["HMDB_few_shot", "Kinetics_few_shot", "Ssv2_few_shot", "ids", "paths"]
+    assert LIST_FORMATS["paths"] is LIST_FORMATS["HMDB_few_shot"] is LIST_FORMATS["Kinetics_few_shot"]
+    assert LIST_FORMATS["ids"] is LIST_FORMATS["Ssv2_few_shot"]
 
 
 def test_unknown_format(tmp_path):

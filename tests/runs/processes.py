@@ -18,12 +18,14 @@ from torch.distributed.elastic.multiprocessing.subprocess_handler.subprocess_han
 from datasets.few_shot import FewShotDataset
 from runs.evaluation import summary as results
 from runs.evaluation.evaluate import Evaluator
-from runs.run import main
 from runs.training import driver as trainer
 from runs.training import loop as train
 from runs.training import step as learner
+from tests.conftest import called
 from utils import checkpoint
 from utils.errors import VideoDecodeError
+
+main = called("run")
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["tests.runs.processes"])
@@ -101,7 +103,7 @@ def spoil(what: str, iteration: int) -> None:
     learner.step_losses = wrapped
 
 
-def be_rank(arguments: list[str] | None) -> int:
+def be_rank(arguments: list[str]) -> int:
     """runs/run.py as one rank; what is to happen to one of them (see run_until), once, stands in the environment."""
     again = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
     if os.environ.get("MOMENT_RANK") == os.environ["RANK"] and not again:

@@ -6,13 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from runs import compare
-from runs.compare import main
+from runs.evaluation import paired as compare
 from runs.evaluation.predictions import FILE, read_predictions
-from runs.run import main as run_main
 from runs.session.session import run
+from tests.conftest import called
 from utils.config import resolve_config
 from utils.errors import ConfigError, ResultsError
+
+main = called("compare")
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +89,7 @@ def test_other_episodes_are_refused(runs, capsys, tmp_path):
 
 def test_several_seeds_are_run_and_joined(tiny_project, capsys):
     project = tiny_project("seeds", NUM_TRAIN_TASKS=2)
-    assert run_main(["--cfg", str(project), "RANDOM_SEEDS", "[1, 2]"]) == 0
+    assert called("run")(["--cfg", str(project), "RANDOM_SEEDS", "[1, 2]"]) == 0
     out = project.parent / "seeds"
     joint = json.loads((out / "results.json").read_text())
     each = [json.loads((out / f"seed_{seed}" / "results.json").read_text()) for seed in (1, 2)]

@@ -1,13 +1,14 @@
 """The command as a user runs it: train, select, test; kill and resume; refuse what is wrong."""
 
 import json
+import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
+from runs.clip_fsar import COMMANDS
 from runs.session.session import run
 from tests.conftest import REPOSITORY, run_command
 from utils import checkpoint
@@ -93,12 +94,34 @@ def test_print_config_and_errors_on_the_command_line(tiny_project):
     assert done.returncode == 1 and "TRAIN.SHOT" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_the_checkout_comes_first(tmp_path):
-    (tmp_path / "datasets.py").write_text("raise SystemExit('the wrong datasets')")
-    done = subprocess.run([sys.executable, str(REPOSITORY / "runs" / "run.py"), "--help"], cwd=tmp_path, text=True,
-                          capture_output=True, env={"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin"})
-    assert done.returncode == 0, done.stderr
-    check = ("import runpy, sys; sys.argv = ['runs/run.py', '--help']\ntry:\n runpy.run_path(sys.argv[0], "
-             "run_name='__main__')\nexcept SystemExit: pass\nimport datasets; print(datasets.__file__)")
-    done = subprocess.run([sys.executable, "-c", check], cwd=REPOSITORY, text=True, capture_output=True)
-    assert Path(done.stdout.splitlines()[-1]).parent == REPOSITORY / "datasets"
+@pytest.mark.parametrize("command", sorted([*COMMANDS, "prepare demo", "prepare check"]))
+def test_the_checkout_comes_first(tmp_path, command):
+    """Packages of our names that are installed, or lie in the current directory, are never imported."""
+    for name in ("datasets", "models", "runs", "utils"):
+        (tmp_path / f"{name}.py").write_text(f"raise SystemExit('the wrong {name}')")
+    first, *more = command.split()
+    script = REPOSITORY / "runs" / ("benchmarks/run.py" if first == "benchmark" else f"{first}.py")
+    done = subprocess.run([sys.executable, script, *more, "--help"], cwd=tmp_path, text=True, capture_output=True,
+                          env={"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin"})
+    assert done.returncode == 0 and f"usage: runs/{script.relative_to(REPOSITORY / 'runs')}" in done.stdout, done.stderr
+
+
+def test_the_installed_program_finds_its_commands(tmp_path):
+    """What the entry point of setup.py calls; sys.path begins with the folder of the installed script."""
+    (tmp_path / "utils.py").write_text("raise SystemExit('the wrong utils')")
+    code = f"import sys; sys.path[:0] = ['bin', {str(REPOSITORY)!r}]; from runs.clip_fsar import start; start()"
+    for arguments, status, text in ((["run", "--cfg", "none.yaml"], 1, "none.yaml"),
+                                    (["--help"], 0, "python runs/sweep.py"), (["runn"], 2, "invalid choice: 'runn'"),
+                                    ([], 2, "arguments are required: COMMAND")):
+        done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=tmp_path, text=True, capture_output=True)
+        assert done.returncode == status and text in done.stdout + done.stderr and "Traceback" not in done.stderr
+
+
+def test_output_that_nobody_reads_ends_the_command(tiny_project):
+    """As in `python runs/run.py ... --print-config | head -1`: no traceback, and the status of a closed pipe."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([sys.executable, "runs/run.py", "--cfg", tiny_project(), "--print-config"], cwd=REPOSITORY,
+                          stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert done.returncode == 141 and "Error" not in done.stderr, done.stderr

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from runs.sweep import main
 from runs.sweeps import execute, grid
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, called
 from tests.runs.result_files import RESULT
 from utils.config import resolve_config
+
+main = called("sweep")
 
 # Stands for runs/run.py: notes when it ran and with what, writes results.json; RANDOM_SEED decides how it ends.
 STUB = """
@@ -89,6 +90,16 @@ def test_every_combination_once_with_its_settings(project):
         for prompt in ("a, {}", "-b {}")}
     assert all(c.TRAIN.WAY == 4 and str(one.directory) == c.OUTPUT_DIR for c, one in zip(loaded, found, strict=True))
     assert len({c.config_sha256 for c in found}) == 8
+
+
+def test_a_sweep_goes_on_elsewhere_and_with_more_workers(project):
+    def planned(*pairs: str) -> dict[str, str]:
+        return {c.name: c.config_sha256 for c in grid.plan([project], ["TRAIN.COMPILE=true,false"], pairs, None)}
+
+    before = planned()
+    assert len(before) == 2  # what is as fast as what is worth a sweep, too
+    assert planned("DATA_LOADER.NUM_WORKERS", "3", "DATA.DATA_ROOT_DIR", "/elsewhere") == before
+    assert set(planned("TRAIN.SHOT", "2").values()).isdisjoint(before.values())
 
 
 def test_names_say_what_varies_and_never_clash(project, tmp_path, tiny_project):
@@ -205,7 +216,7 @@ def test_interrupt_stops_the_children(project, stub, number):
     """Both children end, and the lock they held is free; what is done is skipped afterwards."""
     code = (f"import sys; sys.path[:0] = [{str(REPOSITORY)!r}]\nfrom pathlib import Path\n"
             f"from runs.sweeps import grid\ngrid.RUN = Path({str(stub)!r})\n"
-            "from runs.sweep import main\nsys.exit(main())")
+            "from runs.clip_fsar import main\nsys.exit(main(['sweep', *sys.argv[1:]]))")
     out = project.parent / "sweep"
     process = subprocess.Popen(
         [sys.executable, "-c", code, "--cfg", project, "--out", out, "--jobs", "2", "--grid", "RANDOM_SEED=0,77",
@@ -218,8 +229,9 @@ def test_interrupt_stops_the_children(project, stub, number):
     assert "another process is running it; wait for its end" in str(busy.failed[0])
     process.send_signal(number)
     stdout, stderr = process.communicate(timeout=30)
-    assert process.returncode == 130 and "2 of 4 combinations done, 0 failed" in stdout
-    assert "interrupted; the same command goes on: it skips what is done" in stderr and "Traceback" not in stderr
+    assert process.returncode == 128 + number and "2 of 4 combinations done, 0 failed" in stdout
+    assert f"stopped by {number.name}; the same command goes on: it skips what is done" in stderr
+    assert "Traceback" not in stderr
     assert [what for d in slow for what, *_ in _trace(d)] == ["start", "start"]
     for directory in slow:
         with pytest.raises(ProcessLookupError):

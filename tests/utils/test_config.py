@@ -53,6 +53,8 @@ def test_there_are_ten_published_settings():
 def test_published_settings(name):
     [path] = CLIPFSAR.glob(f"*/{name}.yaml")
     resolved, wanted = resolve_config(path), flat(PUBLISHED[name])
+    wanted |= {"TRAIN.DATASET": "few_shot", "TEST.DATASET": "few_shot",  # the plain names of what was published
+               "TRAIN.DATASET_FEW": "ids" if "SSv2" in name else "paths"}
     defaults = {key: found.default for key, found in inert_keys().items()}
     assert not [note for note in resolved.notes for key in defaults if f" {key}: " in note]  # none set otherwise
     found = flat(to_dict(resolved.config)) | defaults
@@ -115,7 +117,13 @@ def test_the_protocol_of_a_project_file_lies_under_its_other_keys(tmp_path):
     ("TEST.PROMPT", "{} in a video", "{} in a video"),
     ("TEST.PROMPT", '"a {} clip"', "a {} clip"),
     ("TRAIN.CHECKPOINT_FILE_PATH", "", ""),
-    ("TRAIN.DATASET_FEW", "null", None),
+    ("TRAIN.DATASET_FEW", "null", "ids"),
+    ("TRAIN.DATASET_FEW", "Ssv2_few_shot", "ids"),
+    ("TRAIN.DATASET_FEW", "HMDB_few_shot", "paths"),
+    ("TRAIN.DATASET_FEW", "Kinetics_few_shot", "paths"),
+    ("TRAIN.DATASET_FEW", "lines_of_mine", "lines_of_mine"),
+    ("TRAIN.DATASET", "Ssv2_few_shot", "few_shot"),
+    ("TEST.DATASET", "Ssv2_few_shot", "few_shot"),
     ("VIDEO.HEAD.BACKBONE_NAME", "ViT-B/16", "ViT-B/16"),
     ("AUGMENTATION.RANDOM_ERASING.ENABLE", "yes", True),
     ("TRAIN", "{WAY: 3, SHOT: 2}", None),

@@ -4,14 +4,21 @@ from dataclasses import dataclass
 
 from utils.config.fields import NUMBERS, PLACE, SCORING, SPEED, TRAINING, key, section
 
+# Published names of one data set that stand for what all of them use.
+_DATASET: dict[str | None, str] = {"Ssv2_few_shot": "few_shot"}
+_LIST_FORMAT: dict[str | None, str] = {"HMDB_few_shot": "paths", "Kinetics_few_shot": "paths", "Ssv2_few_shot": "ids",
+                                       None: "ids"}
+
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
     """TRAIN: episodes, training, and (as published) the switches of the head."""
 
     ENABLE: bool = key("train, then test the best checkpoint once", affects=TRAINING, may_change=True)
-    DATASET: str = key("data set class, from the data sets registry", affects=TRAINING)
-    DATASET_FEW: str | None = key("format of the split lists; null: SSv2's (id without extension)", affects=NUMBERS)
+    DATASET: str = key("data set class, from the data sets registry", affects=TRAINING, aliases=_DATASET)
+    DATASET_FEW: str | None = key("format of the split lists: paths of videos, or ids (file names without extension); "
+                                  "published: HMDB_few_shot, Kinetics_few_shot (paths), Ssv2_few_shot, null (ids)",
+                                  affects=NUMBERS, aliases=_LIST_FORMAT)
     CLASS_NAME: tuple[str, ...] | None = key("names of the training classes, in the order of their index",
                                              affects=TRAINING)
     VAL_CLASS_NAME: tuple[str, ...] | None = key("names of the validation classes, in the order of their index",
@@ -59,7 +66,8 @@ class TestConfig:
     """TEST"""
 
     ENABLE: bool = key("test CHECKPOINT_FILE_PATH when TRAIN.ENABLE is false", affects=PLACE)
-    DATASET: str = key("data set class of validation and test, from the data sets registry", affects=SCORING)
+    DATASET: str = key("data set class of validation and test, from the data sets registry",
+                       affects=SCORING, aliases=_DATASET)
     CLASS_NAME: tuple[str, ...] | None = key("names of the test classes, in the order of their index", affects=SCORING)
     # Training sees the text of its classes, too.
     PROMPT: str = key("sentence whose {} takes the class name", affects=NUMBERS)

@@ -18,10 +18,12 @@ from datasets.cache.store import FrameCache
 from datasets.cache.writer import CacheWriter, VideoToCache, encode_video
 from datasets.decoding import open_video
 from runs.evaluation.features import store_facts
-from runs.prepare import main
+from tests.conftest import called
 from utils.config import load_config
 from utils.errors import FrameCacheError, VideoDecodeError
 from utils.seed import numpy_generator
+
+main = called("prepare")
 
 LOSSLESS = Codec("lossless", None)
 

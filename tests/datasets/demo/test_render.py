@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from datasets.demo.render import SPLITS, class_names, render_demo
-from runs.prepare import main
+from tests.conftest import called
+
+main = called("prepare")
 
 SMALL = {"clips_per_class": 3, "max_classes": {"train": 2, "val": 1, "test": 1}, "workers": 1}
 LINE = re.compile(r"(train|val|test)(\d+)//(videos/[a-z_]+/\d{3}\.(?:mp4|avi))")

@@ -1,5 +1,6 @@
 """How the benchmarks' commands end: by a signal, by an error."""
 
+import argparse
 import json
 import os
 import signal
@@ -7,18 +8,20 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import psutil
 import pytest
 
-from runs.benchmarks import bench_ranks, bench_step, run
+from runs.benchmarks import run, suite
 from runs.benchmarks.record import Finding, Record, write_record
 from runs.benchmarks.rows import Row
-from tests.conftest import REPOSITORY, TINY_TOWER
+from tests.conftest import REPOSITORY, TINY_TOWER, called
+from tests.runs.benchmarks.parts import part
 from utils.command import command
 from utils.errors import BenchmarkError
 from utils.signals import Stopped
+
+benchmark = called("benchmark")
 
 
 def _until(what, seconds: float = 120) -> None:
@@ -28,12 +31,12 @@ def _until(what, seconds: float = 120) -> None:
         time.sleep(0.1)
 
 
-def _stopped(scratch: Path, number: int, script: str, *arguments: str, begun: str) -> tuple[int, str]:
+def _stopped(scratch: Path, number: int, *arguments: str, begun: str) -> tuple[int, str]:
     """(exit status, stderr) of a command that gets a signal when a process whose command line holds `begun` runs below
     it, as Ctrl-C: SIGINT goes to all of them. Asserts that none of its processes and none of its files are left."""
     scratch.mkdir()
     started = subprocess.Popen(
-        [sys.executable, f"runs/benchmarks/{script}", *arguments], cwd=REPOSITORY, text=True, stdout=subprocess.DEVNULL,
+        [sys.executable, "runs/benchmarks/run.py", *arguments], cwd=REPOSITORY, text=True, stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE, start_new_session=True, env={
             **os.environ, "TMPDIR": str(scratch), "TORCHINDUCTOR_CACHE_DIR": str(scratch.parent / "kept by torch")},
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))  # noqa: PLW1509
@@ -62,14 +65,14 @@ def _stopped(scratch: Path, number: int, script: str, *arguments: str, begun: st
 @pytest.mark.parametrize("number, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_step_that_is_stopped_leaves_nothing(tmp_path, number, status):
     (tmp_path / "tower.json").write_text(json.dumps(TINY_TOWER))
-    found, told = _stopped(tmp_path / "scratch", number, "bench_step.py", "--device", "cpu", "--backbone",
+    found, told = _stopped(tmp_path / "scratch", number, "step", "--device", "cpu", "--backbone",
                            str(tmp_path / "tower.json"), "--way", "2", "--repeats", "1000", begun="spawn_main")
     assert found == status, told
     assert f"stopped by {signal.Signals(number).name}" in told and "Traceback" not in told
 
 
 def test_ranks_that_are_stopped_leave_nothing(tmp_path):
-    found, told = _stopped(tmp_path / "scratch", signal.SIGTERM, "bench_ranks.py", "--data", str(tmp_path / "data"),
+    found, told = _stopped(tmp_path / "scratch", signal.SIGTERM, "ranks", "--data", str(tmp_path / "data"),
                            "--iterations", "1000", begun="runs/run.py")
     assert found == 143, told
     assert "stopped by SIGTERM" in told and "Traceback" not in told
@@ -91,47 +94,68 @@ def test_ends_of_a_command(capsys, raised, status, message):
     assert capsys.readouterr().err == message
 
 
-@pytest.mark.parametrize("module, arguments, message", [
-    (bench_ranks, ["--data", "x", "--turns", "0"], "--turns: expected a whole number above 0, found '0'"),
-    (bench_ranks, ["--data", "x", "--iterations", "1.5"], "--iterations: expected a whole number above 0, found '1.5'"),
-    (bench_ranks, ["--data", "x", "--ranks", "1"], "--ranks: expected a whole number of at least 2, found '1'"),
-    (bench_step, ["--seconds", "nan"], "--seconds: expected a finite number above 0, found 'nan'"),
-    (bench_step, ["--seconds", "0"], "--seconds: expected a finite number above 0, found '0'"),
-    (bench_step, ["--threads", "99999"], ", the cores of this machine, found '99999'"),
-    (run, ["--threshold", "inf"], "--threshold: expected a finite number of at least 0, found 'inf'"),
-    (run, ["--threshold", "five"], "--threshold: expected a finite number of at least 0, found 'five'"),
+@pytest.mark.parametrize("arguments, message", [
+    (["ranks", "--turns", "0"], "--turns: expected a whole number above 0, found '0'"),
+    (["ranks", "--iterations", "1.5"], "--iterations: expected a whole number above 0, found '1.5'"),
+    (["ranks", "--counts", "1", "two"], "--counts: expected a whole number above 0, found 'two'"),
+    (["loader", "--data", "x", "--epsodes", "1"], "unrecognized arguments: --epsodes"),
+    (["step", "--least", "nan"], "--least: expected a finite number above 0, found 'nan'"),
+    (["step", "--least", "0"], "--least: expected a finite number above 0, found '0'"),
+    (["step", "--episodes", "0"], "--episodes: expected a whole number above 0, found '0'"),
+    (["evaluation", "--workers", "x"], "--workers: expected a whole number of at least 0, found 'x'"),
+    (["--threshold", "inf"], "--threshold: expected a finite number of at least 0, found 'inf'"),
+    (["--threshold", "five"], "--threshold: expected a finite number of at least 0, found 'five'"),
+    (["steps"], "unrecognized arguments: steps"),
+    (["--only", "steps"], "expected some of decode, loader, alignment, step, evaluation, ranks, found 'steps'"),
 ])
-def test_wrong_values_of_options(monkeypatch, capsys, module, arguments, message):
-    monkeypatch.setattr(sys, "argv", ["benchmark", *arguments])
+def test_wrong_values_of_options(capsys, arguments, message):
     with pytest.raises(SystemExit):
-        module.main()
+        benchmark(arguments)
     assert message in capsys.readouterr().err
 
 
-def test_a_place_that_takes_no_videos_is_one_message(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("name", run.COMMANDS)
+def test_every_benchmark_has_a_command(name, capsys):
+    """Its help shows its settings; the example that the list of commands gives is one that it takes."""
+    with pytest.raises(SystemExit, match="0"):
+        benchmark([name, "--help"])
+    text, options = capsys.readouterr().out, suite.BENCHMARKS[name].load().settings(False)
+    assert all(f"--{option.replace('_', '-')} " in text for option in options) and run.COMMANDS[name][1] in text
+    parser = argparse.ArgumentParser()
+    run.load(name).add_arguments(parser)
+    parser.parse_args(run.COMMANDS[name][1].split()[3:])
+
+
+def test_a_place_that_takes_no_videos_is_one_message(tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr(sys, "argv", ["benchmark", "--data", str(tmp_path / "file" / "videos")])
-    assert command(bench_ranks.main) == 1
+    assert benchmark(["ranks", "--data", tmp_path / "file" / "videos"]) == 1
     assert "file/videos" in capsys.readouterr().err
+
+
+def test_more_threads_than_cores_are_refused(capsys):
+    assert benchmark(["step", "--cpu-threads", "99999"]) == 1
+    assert ", the cores of this machine, found 99999" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("place, message", [
     ("", "expected the name of a file, found a directory"), ("file/a.json", "cannot be written: ")])
-def test_out_is_tried_before_anything_is_measured(tmp_path, monkeypatch, place, message):
+def test_out_is_tried_before_anything_is_measured(tmp_path, monkeypatch, capsys, place, message):
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr(run, "run_suite", lambda *_: pytest.fail("measured"))
-    with pytest.raises(BenchmarkError, match=message):
-        run.main(["--out", str(tmp_path / place)])
+    monkeypatch.setattr(suite, "run_suite", lambda *_: pytest.fail("measured"))
+    assert benchmark(["--out", tmp_path / place]) == 1
+    assert message in capsys.readouterr().err
 
 
-def test_strict_needs_something_that_can_be_judged(tmp_path):
+def test_strict_needs_something_that_can_be_judged(tmp_path, capsys):
     for name, cpu in (("old", "A"), ("new", "B")):
         found = {"decode": Finding({}, [Row("frames", "clips/s", [1.0])], 1)}
         write_record(tmp_path / f"{name}.json", Record({"cpu": cpu}, {}, None, found))
     both = ["--read", str(tmp_path / "new.json"), "--compare", str(tmp_path / "old.json")]
-    assert run.main(both) == 0
-    with pytest.raises(BenchmarkError, match="--strict: nothing was compared: none of the 1 rows could be judged"):
-        run.main([*both, "--strict"])
+    assert benchmark(both) == 0
+    assert benchmark([*both, "--strict"]) == 1
+    assert "--strict: nothing was compared: none of the 1 rows could be judged" in capsys.readouterr().err
+    assert benchmark(["--strict"]) == 1
+    assert "--strict: expected --compare OLD.json beside it, found none" in capsys.readouterr().err
 
 
 def test_what_a_stopped_suite_says_of_its_file(tmp_path, monkeypatch):
@@ -139,8 +163,7 @@ def test_what_a_stopped_suite_says_of_its_file(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     parts = {"one": lambda done: [Row("a", "ms", [1.0])], "stopped": stop}
-    monkeypatch.setattr(run, "SUITE", {name: run.Benchmark(
-        SimpleNamespace(settings=lambda quick: {}, measure=measure), None, (1, 1)) for name, measure in parts.items()})
+    monkeypatch.setattr(suite, "SUITE", {name: part(measure) for name, measure in parts.items()})
     for names, message in ((["stopped"], "nothing was written"), (["one", "stopped"], "had ended are in .*a.json")):
         with pytest.raises(Stopped, match=message):
-            run.run_suite(names, tmp_path, tmp_path / "a.json", True)
+            suite.run_suite(names, tmp_path, tmp_path / "a.json", True)

@@ -1,9 +1,7 @@
 """Each benchmark on something tiny, and the command that runs them all."""
 
 import json
-import math
 import shutil
-from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -11,21 +9,25 @@ import torch
 
 from runs.benchmarks import (
     bench_alignment,
+    bench_check,
+    bench_container,
     bench_decode,
     bench_evaluation,
     bench_loader,
     bench_ranks,
     long_clips,
     run,
+    suite,
 )
 from runs.benchmarks.record import read_record
 from runs.benchmarks.rows import Row
 from runs.benchmarks.steps import StepOptions
-from tests.conftest import TINY_TOWER
-from utils.command import command
+from tests.conftest import TINY_TOWER, called
+from tests.runs.benchmarks.parts import part
 from utils.errors import BenchmarkError
 
 CPU = torch.device("cpu")
+benchmark = called("benchmark")
 
 
 @pytest.fixture()
@@ -64,10 +66,9 @@ def test_decoding_and_loading(tmp_path, short_clips):
 
 
 def test_hidden_share_of_the_loading():
-    found = bench_loader.Overlap("elsewhere", 10, 0.1, [(2.0, 3.0, 1.5), (4.0, 5.0, 2.0)])
+    found = bench_loader.Overlap("elsewhere", 10, [(2.0, 3.0, 1.5), (4.0, 5.0, 2.0)])
     assert found.rows("decord")[0].values == (75.0, 75.0)
     assert found.rows("decord")[1].values == (150.0, 200.0)
-    assert "loading alone 2.00 s" in found.line("decord") and "75% of the loading is hidden" in found.line("decord")
 
 
 def test_evaluation(tmp_path, tiny_videos, monkeypatch):
@@ -79,6 +80,8 @@ def test_evaluation(tmp_path, tiny_videos, monkeypatch):
     ratio = rows["1-shot, stored features against one by one"]
     assert len(ratio.values) == 2 and min(ratio.values) > 0
     assert rows["1-shot, stored features"].better == "lower"
+    clips = rows["1-shot, clips that one by one decodes and encodes, against stored"].figure  # 4 episodes of 5 + 5
+    assert 40 / 20 <= clips <= 40 / 5
 
 
 def test_ranks(tmp_path, monkeypatch):
@@ -110,17 +113,12 @@ def test_a_run_of_ranks_that_fails_is_told(tmp_path, monkeypatch):
         bench_ranks.episodes_a_second(tmp_path / "x.yaml", 2, tmp_path)
 
 
-def _part(measure):
-    return run.Benchmark(SimpleNamespace(settings=lambda quick: {"clips": 1 if quick else 9}, measure=measure), None,
-                         (2, 1))
-
-
 @pytest.fixture()
-def suite(monkeypatch):
-    """Two benchmarks: `speed`, whose figure is suite["speed"], and `broken`, which fails."""
+def speed(monkeypatch):
+    """Two benchmarks: `speed`, whose figure is speed["speed"], and `broken`, which fails."""
     state = {"speed": 100.0, "measured": 0}
 
-    def speed(done, clips):
+    def measure(done, clips):
         done(0.5)
         state["measured"] += 1
         return [Row("frames", "clips/s", [state["speed"], state["speed"] + clips]), Row("base", "times", [2.0])]
@@ -128,13 +126,16 @@ def suite(monkeypatch):
     def broken(done, clips):
         raise BenchmarkError("no clips here")
 
-    monkeypatch.setattr(run, "SUITE", {"speed": _part(speed), "broken": _part(broken)})
+    def settings(quick):
+        return {"clips": 1 if quick else 9}
+
+    monkeypatch.setattr(suite, "SUITE", {"speed": part(measure, settings), "broken": part(broken, settings)})
     return state
 
 
-def test_one_command_prints_a_table_and_writes_json(suite, tmp_path, capsys):
+def test_one_command_prints_a_table_and_writes_json(speed, tmp_path, capsys):
     out = tmp_path / "a.json"
-    assert run.main(["--quick", "--only", "speed", "--out", str(out)]) == 0
+    assert benchmark(["--quick", "--only", "speed", "--out", str(out)]) == 0
     told = capsys.readouterr().out
     assert "| 100 to 101 (2) " in told and "| times " in told and f"Written to {out}" in told
     content = json.loads(out.read_text())
@@ -144,52 +145,64 @@ def test_one_command_prints_a_table_and_writes_json(suite, tmp_path, capsys):
     assert read_record(out).findings["speed"].rows[0].values == (100.0, 101.0)
 
 
-def test_one_that_fails_leaves_the_others(suite, tmp_path, capsys):
+def test_one_that_fails_leaves_the_others(speed, tmp_path, capsys):
     out = tmp_path / "a.json"
-    assert run.main(["--out", str(out)]) == 1
+    assert benchmark(["--out", str(out)]) == 1
     told = capsys.readouterr().out
     assert "broken: not measured: BenchmarkError: no clips here" in told and "| speed " in told
     assert list(read_record(out).findings) == ["speed"] and list(read_record(out).failed) == ["broken"]
 
 
-def test_compare_flags_and_strict_exits(suite, tmp_path, capsys):
+def test_compare_flags_and_strict_exits(speed, tmp_path, capsys):
     old, new = (str(tmp_path / name) for name in ("old.json", "new.json"))
     only = ["--quick", "--only", "speed"]
-    assert run.main([*only, "--out", old]) == 0
-    suite["speed"] = 90.0
-    assert run.main([*only, "--out", new, "--compare", old]) == 0
+    assert benchmark([*only, "--out", old]) == 0
+    speed["speed"] = 90.0
+    assert benchmark([*only, "--out", new, "--compare", old]) == 0
     told = capsys.readouterr().out
     assert "-10.0 %  | WORSE" in told and "2 of 2 rows judged: 1 worse and 0 better by more than 5 %" in told
-    assert suite["measured"] == 2
-    assert run.main(["--read", new, "--compare", old, "--strict"]) == 1
-    assert run.main(["--read", new, "--compare", old, "--strict", "--threshold", "20"]) == 0
-    assert run.main(["--read", old, "--compare", new, "--strict"]) == 0  # better is no failure
-    assert suite["measured"] == 2  # --read measures nothing
+    assert speed["measured"] == 2
+    assert benchmark(["--read", new, "--compare", old, "--strict"]) == 1
+    assert benchmark(["--read", new, "--compare", old, "--strict", "--threshold", "20"]) == 0
+    assert benchmark(["--read", old, "--compare", new, "--strict"]) == 0  # better is no failure
+    assert speed["measured"] == 2  # --read measures nothing
 
 
-def test_a_wrong_file_is_told_before_anything_is_measured(suite, tmp_path, capsys):
+def test_a_wrong_file_is_told_before_anything_is_measured(speed, tmp_path, capsys):
     wrong = ["--compare", str(tmp_path / "none.json"), "--out", str(tmp_path / "a.json")]
-    assert command(partial(run.main, wrong)) == 1
-    assert "none.json: cannot be read" in capsys.readouterr().err and suite["measured"] == 0
+    assert benchmark(wrong) == 1
+    assert "none.json: cannot be read" in capsys.readouterr().err and speed["measured"] == 0
 
 
-def test_names_of_the_suite(capsys):
-    assert run.parse_arguments(["--only", "step, decode"]).only == ["decode", "step"]
-    with pytest.raises(SystemExit):
-        run.parse_arguments(["--only", "steps"])
-    known = "decode, loader, alignment, step, evaluation, ranks"
-    assert f"expected some of {known}, found 'steps'" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        run.parse_arguments(["--strict"])
-    assert "--strict needs --compare OLD.json" in capsys.readouterr().err
+def test_names_of_the_suite():
+    assert suite.names("step, decode") == ["decode", "step"]
 
 
 def test_every_part_takes_its_own_settings():
     """measure() of each benchmark accepts what settings() gives."""
-    for name, part in run.SUITE.items():
-        given = {*part.module.settings(True), "done", *(["data"] if part.folders else [])}
-        taken = part.module.measure.__code__
+    assert set(run.COMMANDS) == set(suite.BENCHMARKS)
+    for name, benchmark_ in suite.BENCHMARKS.items():
+        module = benchmark_.load()
+        given = {*module.settings(True), "done", *(["data"] if benchmark_.folders else [])}
+        taken = module.measure.__code__
         names = taken.co_varnames[:taken.co_argcount + taken.co_kwonlyargcount]
-        options = set(StepOptions.__slots__) if name == "step" else set()
+        options = {"step": StepOptions.__slots__, "container": bench_container.Size.__slots__}.get(name, ())
         assert given == {*names, *options}, name
-        assert math.isfinite(sum(part.weight))
+
+
+def test_containers(tmp_path):
+    """Each gives the frames that were stored, and its three rows."""
+    size = bench_container.Size(videos=2, frames=10, bytes=50)
+    stored = list(bench_container.videos(size))
+    for name in ("one file, positional", "one file, mapped"):
+        read = bench_container.CONTAINERS[name][1](tmp_path, size)
+        assert read(1, [0, 3, 9]) == [stored[1][i] for i in (0, 3, 9)], name
+    rows = named(bench_container.measure(tmp_path / "data", clips=2, videos=2, frames=10, bytes=50))
+    assert len(rows["reading, one file, mapped"].values) == 2 and not list((tmp_path / "data").iterdir())
+
+
+def test_check(tmp_path):
+    rows = named(bench_check.measure(tmp_path, decoder="pyav", classes=5, clips=6))
+    assert rows["files"].figure > 0 and rows["memory of all"].figure > 50
+    with pytest.raises(BenchmarkError, match="a check ended with 1: "):
+        bench_check.measure(tmp_path, decoder="none", classes=5, clips=2)

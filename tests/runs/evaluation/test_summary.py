@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 
-from runs import table
 from runs.session.session import run
+from tests.conftest import called
 from utils import checkpoint
 from utils.config import resolve_config
 from utils.errors import NonFiniteLossError
@@ -87,6 +87,6 @@ def test_a_checkpoint_of_the_published_layout(trained, capsys, tmp_path):
                                          str(tmp_path / "foreign"), "TRAIN.WAT_TEST", "3"]))
     assert found["accuracy"] == results["accuracy"] and found["selected_on"] == "not recorded in the checkpoint"
     assert f"checkpoint {path} (it does not say how it was selected)" in capsys.readouterr().out
-    assert table.main([str(tmp_path / "foreign"), "--format", "markdown"]) == 0
+    assert called("table")([str(tmp_path / "foreign"), "--format", "markdown"]) == 0
     told = capsys.readouterr().out
     assert f"{100 * found['accuracy']:.1f}" in told and "not recorded in the checkpoint" in told

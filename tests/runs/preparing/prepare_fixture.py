@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runs import prepare
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, called
 from utils import download
 from utils.config.class_names import CLASSES, read_class_names
 
@@ -76,5 +75,5 @@ def touch(root: Path, paths: Sequence[str]) -> Path:
 def call(capfd, *arguments) -> tuple[int, str, str]:
     """Exit status, standard output and error of prepare.py."""
     capfd.readouterr()
-    status = prepare.main([str(argument) for argument in arguments])
+    status = called("prepare")(arguments)
     return status, *capfd.readouterr()

@@ -17,12 +17,13 @@ from datasets.cache.index import DATA, FrameIndex
 from datasets.cache.writer import CacheWriter
 from datasets.decoding import DECODERS, Clip
 from runs.evaluation.summary import read_json
-from runs.prepare import main
 from runs.preparing import cache as command
 from runs.session.preflight import read_splits
-from tests.conftest import REPOSITORY, run_command
+from tests.conftest import REPOSITORY, called, run_command
 from utils.config import load_config
 from utils.errors import FrameCacheError, VideoDecodeError
+
+main = called("prepare")
 
 
 def arguments(project: Path, out: Path, *options: str) -> list[str]:

@@ -8,9 +8,11 @@ import pytest
 from PIL import Image
 
 from datasets.frame_sampling import FrameSampling, sample_frames
-from runs.prepare import main
 from runs.preparing.probe import samplings
+from tests.conftest import called
 from tests.datasets.readers.decoder_files import bright_noise, ramp, write_folder, write_pictures
+
+main = called("prepare")
 
 FIXED = {"T": 8, "sampling_rate": 8.0, "target_fps": 12.0, "seed": 3}
 

@@ -112,4 +112,4 @@ def test_an_interruption_is_said_to_be_one(capfd, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("runs.preparing.weights.fetch", stop)
-    assert call(capfd, "weights", "RN50") == (130, "", "\ninterrupted; the same command goes on where it stopped\n")
+    assert call(capfd, "weights", "RN50") == (130, "", "\nstopped by SIGINT; what was saved before is untouched\n")

@@ -7,11 +7,10 @@ import time
 import pytest
 
 from datasets.annotations import missing_videos
-from runs.run import parse_arguments
 from runs.session import session
 from runs.session.preflight import check_names, read_splits, shared_videos
 from runs.session.session import run
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, run_command
 from utils.config import load_config, resolve_config
 from utils.episode import VideoRecord
 from utils.errors import AnnotationError, ConfigError, VideoDecodeError
@@ -39,7 +38,7 @@ def test_all_unknown_names_at_once(tiny_project):
         "command line: TEST.DATASET: unknown data set 'x'; known: Ssv2_few_shot, few_shot (another is registered in "
         "datasets/few_shot.py)",
         "command line: TRAIN.DATASET_FEW: unknown list format 'bar'; known: HMDB_few_shot, Kinetics_few_shot, "
-        "Ssv2_few_shot (another is registered in datasets/annotations.py)",
+        "Ssv2_few_shot, ids, paths (another is registered in datasets/annotations.py)",
         "command line: DATA.DECODER: unknown decoder 'decrod', did you mean 'decord'?; known: auto, decord, frames, "
         "pyav, torchcodec (another is registered in datasets/readers/)"]
     check_names(resolve_config(project, ["TRAIN.DATASET_FEW", "null", "DATA.DECODER", "auto"]))
@@ -105,7 +104,8 @@ def test_looking_for_67000_videos_takes_seconds(tmp_path):
 
 
 def test_negative_numbers_and_help():
-    parsed = parse_arguments(["--cfg", "x", "SOLVER.BASE_LR", "-1e-5", "--print-config"])
-    assert [item.strip() for item in parsed.overrides] == ["SOLVER.BASE_LR", "-1e-5"] and parsed.print_config
+    done = run_command("--cfg", REPOSITORY / "configs/projects/demo/CLIPFSAR_Demo_1shot.yaml", "TRAIN.TEXT_COFF",
+                       "-1e-5", "--print-config")
+    assert "TEXT_COFF: expected" in done.stderr and "found -1e-05" in done.stderr
     done = subprocess.run([sys.executable, "runs/run.py", "--help"], cwd=REPOSITORY, capture_output=True, text=True)
-    assert "Every key: configs/pool/base.yaml" in done.stdout
+    assert "Every key is in configs/pool/base.yaml" in done.stdout

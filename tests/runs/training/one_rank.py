@@ -8,4 +8,4 @@ sys.path[0] = str(Path(__file__).resolve().parents[3])
 from tests.runs.processes import be_rank  # noqa: E402
 
 if __name__ == "__main__":
-    sys.exit(be_rank(None))
+    sys.exit(be_rank(sys.argv[1:]))

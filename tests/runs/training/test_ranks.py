@@ -17,12 +17,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from runs.run import main
-from tests.conftest import REPOSITORY, TINY_TOWER
+from tests.conftest import REPOSITORY, TINY_TOWER, called
 from tests.runs.processes import run_until
 from utils import checkpoint
 from utils.config import resolve_config
 from utils.errors import ConfigError
+
+main = called("run")
 
 CONSTANT = ("SOLVER.STEPS", "[0]", "SOLVER.LRS", "[1]", "SOLVER.BASE_LR", "1e-4")
 TEST_ONLY = ("TRAIN.ENABLE", "false", "TEST.ENABLE", "true")
@@ -188,8 +189,8 @@ def test_half_of_a_launchers_environment_is_refused(project, monkeypatch, capsys
 def test_a_rank_that_waits_says_so_and_heeds_signals(project):
     environment = {**os.environ, "RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "localhost",
                    "MASTER_PORT": "1"}
-    code = ("import utils.distributed as d, sys; d.SAY_SECONDS = 0.1; from runs.run import main; "
-            f"sys.exit(main(['--cfg', {str(project)!r}]))")
+    code = ("import utils.distributed as d, sys; d.SAY_SECONDS = 0.1; from runs.clip_fsar import main; "
+            f"sys.exit(main(['run', '--cfg', {str(project)!r}]))")
     waiting = subprocess.Popen([sys.executable, "-c", code], cwd=REPOSITORY, env=environment, text=True,
                                stderr=subprocess.PIPE)
     assert "rank 1 of 2 waits for the others at localhost:1\n" in iter(waiting.stderr.readline, "")

@@ -1,5 +1,6 @@
 """What a run finds in its OUTPUT_DIR: damaged or lost checkpoints, other settings, another process."""
 
+import json
 import os
 import shutil
 import signal
@@ -9,9 +10,11 @@ import pytest
 import torch
 
 from runs.session.session import run
+from runs.training.state import training_differences
 from tests.runs.processes import run_until
 from utils import checkpoint, lock
 from utils.config import resolve_config
+from utils.config.show import to_dict
 from utils.errors import CheckpointError, ConfigError, OutputDirError
 from utils.signals import handling
 
@@ -148,6 +151,33 @@ def test_what_validation_measures_may_change_only_for_a_finished_run(trained):
     _change(saved / "checkpoint_epoch_00003.pyth", validated=2)  # stopped in its last validation
     with pytest.raises(ConfigError, match="TRAIN.COMBINE: False there, True here"):
         run(resolve_config(project, fused))
+
+
+@pytest.mark.parametrize("key, value, unfinished, finished", [
+    ("DATA.DATA_ROOT_DIR", "/elsewhere", True, True), ("DATA.DECODER", "pyav", True, True),
+    ("TRAIN.COMPILE", "true", True, True), ("DATA_LOADER.NUM_WORKERS", "7", True, True),
+    ("DATA.CLASSES", "hmdb51", True, True), ("NUM_PROCESSES", "2", True, True),
+    ("TRAIN.NUM_TEST_TASKS", "77", True, True), ("TEST.CHECKPOINT_FILE_PATH", "any.pyth", True, True),
+    ("TRAIN.SHOT_TEST", "2", False, True), ("DATA.TEST_SAMPLING", "center", False, True),
+    ("TRAIN.EVAL_SPLIT", "test", False, False), ("DATA.FRAME_CACHE", "/frames", False, False),
+    ("SOLVER.BASE_LR", "0.5", False, False), ("VIDEO.HEAD.SMOOTHING", "0.2", False, False),
+    ("TRAIN.DATASET_FEW", "ids", False, False), ("TRAIN.DATASET_FEW", "Kinetics_few_shot", True, True),
+])
+def test_what_may_change_before_and_after_the_end_of_training(tiny_project, key, value, unfinished, finished):
+    project = tiny_project("asked")
+    there = resolve_config(project).config
+    here = resolve_config(project, [key, value]).config
+    for iteration, allowed in ((there.TRAIN.NUM_TRAIN_TASKS - 1, unfinished), (there.TRAIN.NUM_TRAIN_TASKS, finished)):
+        state = {"cfg": json.dumps(to_dict(there)), "resume": {"iteration": iteration}}
+        assert [line.split(":")[0] for line in training_differences(state, here)] == ([] if allowed else [key])
+
+
+def test_the_checkpoint_of_an_earlier_version_goes_on(tiny_project):
+    """It names the list format as published, and knows keys that nothing reads."""
+    config = resolve_config(tiny_project("earlier")).config
+    saved = to_dict(config)
+    saved["TRAIN"] |= {"DATASET": "Ssv2_few_shot", "DATASET_FEW": "HMDB_few_shot", "NUM_FOLDS": 9}
+    assert training_differences({"cfg": json.dumps(saved), "resume": {"iteration": 1}}, config) == []
 
 
 def test_two_runs_in_one_directory(trained):

@@ -1,0 +1,72 @@
+"""CLIP-FSAR: few-shot action recognition. Every command is `clip-fsar COMMAND ...`, or `python runs/COMMAND.py ...`."""
+
+import argparse
+import importlib
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NoReturn
+
+# Command to (what it does, an example). A command is a module whose docstring is its help, with
+# add_arguments(parser) and run(parsed), which returns an exit status or None. A module with COMMANDS of its own is a
+# group of commands, which its load(name) gives.
+COMMANDS = {
+    "run": ("train on the train list, select on the val list, test once on the test list",
+            "python runs/run.py --cfg configs/projects/demo/CLIPFSAR_Demo_1shot.yaml"),
+    "prepare": ("make a data set ready: split lists, weights, checks, frame caches", "python runs/prepare.py --help"),
+    "table": ("put the results of runs into a table for a paper", "python runs/table.py output/A output/B"),
+    "compare": ("compare two tests of the same episodes, query by query", "python runs/compare.py output/A output/B"),
+    "sweep": ("run every combination of settings", "python runs/sweep.py --cfg X.yaml --grid TRAIN.SHOT=1,5"),
+    "benchmark": ("measure how fast each part is", "python runs/benchmarks/run.py --quick"),
+}
+
+
+def load(name: str) -> ModuleType:
+    """Return the module of a command."""
+    return importlib.import_module("runs.benchmarks.run" if name == "benchmark" else f"runs.{name}")
+
+
+def start(*names: str) -> NoReturn:
+    """Run this process' command line, with `names` before its arguments, and exit with the command's status.
+
+    datasets, models and utils are generic names: this checkout takes the place of the script's folder on sys.path, so
+    that they mean its packages, whatever else is installed.
+    """
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    sys.exit(main([*names, *sys.argv[1:]]))
+
+
+def _parser(module: Any, prog: str, example: str) -> argparse.ArgumentParser:
+    """The parser of a command, or of a group, whose help lists its commands with their examples."""
+    commands = getattr(module, "COMMANDS", {})
+    lines = [f"  {name}: {text}\n    {example}\n" for name, (text, example) in commands.items()]
+    epilog = "".join(["commands:\n", *lines]) if commands else getattr(module, "EXAMPLES", f"example: {example}")
+    parser = argparse.ArgumentParser(prog=prog, description=module.__doc__, epilog=epilog,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    if hasattr(module, "add_arguments"):
+        module.add_arguments(parser)
+    else:
+        parser.add_argument("command", choices=commands, metavar="COMMAND", help=", ".join(commands))
+    return parser
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command that `arguments` begin with; returns its exit status (see utils.command)."""
+    from utils.command import command  # utils is this checkout's once `start` has run
+
+    given, prog, example = list(arguments), "", ""
+    module: Any = sys.modules[__name__]
+    while given and given[0] in getattr(module, "COMMANDS", {}):
+        name, example = given[0], module.COMMANDS[given[0]][1]
+        module = module.load(given.pop(0))
+        prog = f"{prog} {name}" if prog else f"{module.__name__.replace('.', '/')}.py"
+    parser = _parser(module, prog or "clip-fsar", example)
+    # argparse takes -1e-5 for an option; with a blank in front it is a value, and YAML does not mind.
+    parsed = parser.parse_intermixed_args([f" {item}" if re.match(r"-[\d.]", item) else item for item in given])
+    parsed.given = given
+    return command(lambda: module.run(parsed))
+
+
+if __name__ == "__main__":
+    start()

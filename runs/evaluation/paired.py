@@ -1,0 +1,100 @@
+"""Two tests of the same episodes, compared query by query."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from runs.evaluation.predictions import FILE, read_predictions
+from utils.errors import ResultsError
+from utils.metrics import exact_mcnemar, mean_interval
+
+MOVED = 5  # classes that are listed
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Says how test B differs from test A on the same queries.
+
+    Args:
+        scoring: how A and B were scored.
+        accuracy_a, accuracy_b: 0..1.
+        difference, interval: mean of B - A over episodes, half width of its 95 % interval.
+        only_a, only_b: number of queries that only one of the two gets right. p: of McNemar's exact test.
+        moved: accuracies A and B of the classes that changed most, and their change, largest first.
+    """
+
+    scoring: tuple[str, str]
+    episodes: int
+    queries: int
+    accuracy_a: float
+    accuracy_b: float
+    difference: float
+    interval: float
+    only_a: int
+    only_b: int
+    p: float
+    moved: pd.DataFrame
+
+
+def _correct(table: pd.DataFrame, scoring: str, path: Path) -> np.ndarray:
+    column = f"logits_{scoring}"
+    if column not in table:
+        known = ", ".join(name.removeprefix("logits_") for name in table if name.startswith("logits_"))
+        raise ResultsError(f"{path}: expected scores of {scoring!r}, found {known}")
+    best = np.stack(table[column].to_list()).argmax(axis=1)
+    classes = np.stack(table["classes"].to_list())
+    return classes[np.arange(len(best)), best] == table["true_class"].to_numpy()
+
+
+def _load(run: Path) -> tuple[Path, pd.DataFrame, dict[str, str]]:
+    path = run / FILE if run.is_dir() else run
+    return path, *read_predictions(path)
+
+
+def compare(run_a: Path, run_b: Path, scoring: str | None = None) -> Comparison:
+    """Compare two runs, given by their directories or their predictions.parquet.
+
+    Args:
+        scoring: None takes the scoring that each run was configured for.
+
+    Raises:
+        ResultsError: predictions that are missing or damaged, a scoring that a run has not, or other episodes.
+    """
+    (path_a, a, facts_a), (path_b, b, facts_b) = _load(run_a), _load(run_b)
+    for name, what in (("list_sha256", "test lists"), ("episodes_sha256", "episodes"),
+                       ("replaced", "clips in place of unreadable ones (bad_videos.csv)")):
+        if facts_a.get(name) != facts_b.get(name):
+            raise ResultsError(f"expected two tests of the same {what}, found {facts_a.get(name, 'none')} in "
+                               f"{path_a} and {facts_b.get(name, 'none')} in {path_b}; the same list, way, shot, "
+                               "queries, number of episodes and TEST.EPISODE_SEED give the same episodes")
+    names = tuple(scoring or facts["scoring"] for facts in (facts_a, facts_b))
+    right_a, right_b = _correct(a, names[0], path_a), _correct(b, names[1], path_b)
+    change = pd.Series(right_b.astype(float) - right_a).groupby(a["episode"].to_numpy()).mean()
+    difference, interval = mean_interval(change.tolist())
+    only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
+    by_class = pd.DataFrame({"class": a["true_class"], "A": right_a, "B": right_b}).groupby("class").mean()
+    by_class["change"] = by_class["B"] - by_class["A"]
+    moved = by_class.sort_values("change", key=abs, ascending=False, kind="stable").head(MOVED)
+    return Comparison(names, len(change), len(a), float(right_a.mean()), float(right_b.mean()), difference, interval,
+                      only_a, only_b, exact_mcnemar(only_a, only_b), moved)
+
+
+def in_words(found: Comparison, run_a: Path, run_b: Path) -> str:
+    """Return a comparison as text for the screen."""
+    sure = "differ" if found.p < 0.05 else "do not differ"
+    lines = [
+        f"A: {run_a} ({found.scoring[0]}) {found.accuracy_a:.2%}",
+        f"B: {run_b} ({found.scoring[1]}) {found.accuracy_b:.2%}",
+        f"B - A: {100 * found.difference:+.2f} points +- {100 * found.interval:.2f} (95 % interval over "
+        f"{found.episodes:,} paired episodes, {found.queries:,} queries)",
+        f"McNemar's exact test: only A right {found.only_a:,}, only B right {found.only_b:,}, p = {found.p:.3g}: "
+        f"the two {sure} at the 5 % level, taking queries as independent",
+        "Classes that moved most (A, B, change in points):",
+    ]
+    if not found.moved["change"].any():
+        lines[-1] = "No class moved."
+    lines += [f"  {name}: {row['A']:.1%}, {row['B']:.1%}, {100 * row['change']:+.1f}"
+              for name, row in found.moved.iterrows() if row["change"]]
+    return "\n".join(lines) + "\n"

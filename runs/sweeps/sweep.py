@@ -1,0 +1,96 @@
+"""A sweep from its settings to its table."""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from runs.sweeps.execute import Outcome, execute, is_done
+from runs.sweeps.grid import Combination, default_directory, plan
+from runs.sweeps.slurm import script
+from utils.errors import LaunchError
+from utils.signals import Stopped
+
+
+def sweep(settings: argparse.Namespace) -> int:
+    """Plan a sweep, then show it, write its Slurm script, or run it.
+
+    Args:
+        settings: cfg, grid, overrides, out, jobs, slurm, dry_run of the command line (runs/sweep.py).
+
+    Returns:
+        The exit status: 1 where a combination failed.
+
+    Raises:
+        ConfigError: settings that cannot be meant. LaunchError: a file that cannot be written. Stopped: by a signal.
+    """
+    combinations = plan(settings.cfg, settings.grid, settings.overrides, settings.out)
+    out = settings.out or default_directory(settings.cfg)
+    if settings.slurm:
+        text = script(combinations, out, settings.jobs)
+        if settings.dry_run:
+            sys.stdout.write(text)
+        else:
+            _write_slurm(settings.slurm, text, out, len(combinations))
+        return 0
+    if settings.dry_run:
+        _show(combinations)
+        return 0
+    outcome = execute(combinations, settings.jobs or 1)
+    _report(outcome, len(combinations))
+    if outcome.stopped_by:
+        raise Stopped(outcome.stopped_by, "the same command goes on: it skips what is done, and the runs that were "
+                                          "stopped go on from their last checkpoints")
+    if outcome.done:
+        _write_tables(outcome.done, out)
+    return 1 if outcome.failed else 0
+
+
+def _show(combinations: Sequence[Combination]) -> None:
+    """Print the commands, and which of them are done already."""
+    for combination in combinations:
+        state = "done" if is_done(combination) else "to run"
+        sys.stdout.write(f"{state}: {combination.name}\n  {shlex.join(combination.command())}\n")
+    sys.stdout.write(f"{len(combinations)} combinations, {sum(map(is_done, combinations))} of them done\n")
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise LaunchError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def _write_slurm(file: Path, text: str, out: Path, count: int) -> None:
+    """Write the script, and make the directory of its logs, which Slurm does not make."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LaunchError(f"--out: {out}: cannot be made ({error.strerror})") from error
+    _write(file, text)
+    sys.stdout.write(f"{count} tasks, one a combination. Fill in partition, time and GPUs in {file}, then:\n"
+                     f"  sbatch {shlex.quote(str(file))}\n"
+                     "Relative paths in settings are taken from the checkout. The table comes when this command is "
+                     "started again without --slurm: what is done is not run again.\n")
+
+
+def _write_tables(done: Sequence[Combination], out: Path) -> None:
+    """Write table.md and table.csv of what is done, and print the first."""
+    from runs.tables.formats import FORMATS  # pandas loads only when there is something to write
+    from runs.tables.table import build_table
+
+    table = build_table([combination.directory for combination in done])
+    text = FORMATS["markdown"](table)
+    _write(out / "table.md", text)
+    _write(out / "table.csv", FORMATS["csv"](table))
+    sys.stdout.write(f"\n{text}\nWritten to {out}/table.md and table.csv\n")
+
+
+def _report(outcome: Outcome, total: int) -> None:
+    """Print what became of the sweep, with the failures once more: the first may have scrolled away."""
+    sys.stdout.write(f"{len(outcome.done)} of {total} combinations done, {len(outcome.failed)} failed\n")
+    sys.stdout.flush()
+    for failure in outcome.failed:
+        sys.stderr.write(f"failed: {failure.combination.directory} ({failure.reason})\n")
