@@ -8,12 +8,12 @@ from typing import Any
 
 from models.builder import FewShotModel
 from models.heads.base import Head
-from runs.evaluation.summary import confusion_of, summarise, write_confusion
 from runs.evaluation.evaluate import Evaluation, Evaluator
-from runs.evaluation.predictions import FILE, write_predictions
 from runs.evaluation.explain import report
-from runs.reporting.run_record import write_bad_videos
 from runs.evaluation.identity import data_set_name, list_name
+from runs.evaluation.predictions import FILE, write_predictions
+from runs.evaluation.summary import confusion_of, summarise, write_confusion
+from runs.reporting.run_record import write_bad_videos
 from utils import checkpoint
 from utils.config.effects import settings
 from utils.config.fields import PLACE, SPEED, TRAINING

@@ -58,10 +58,11 @@ def _example(model: FewShotModel, split: SplitData, evaluation: Evaluation, epis
     own = slice(query, query + 1)
     alone = replace(episode, query_MTCHW=episode.query_MTCHW[own], query_labels_M=episode.query_labels_M[own],
                     query_classes_M=episode.query_classes_M[own])
+    scoring, alignment = evaluation.scoring, model.head.explain(model.head.batch(alone, model.text(split.name)))
     return make_example(
         pictures, [split.class_names[index] for index in episode.classes_K.tolist()],
-        int(episode.query_labels_M[query]), evaluation.scores[evaluation.scoring][number, query],
-        evaluation.scorings[evaluation.scoring].kind, model.head.explain(model.head.batch(alone, model.text(split.name))))
+        int(episode.query_labels_M[query]), evaluation.scores[scoring][number, query],
+        evaluation.scorings[scoring].kind, alignment)
 
 
 def report(model: FewShotModel, evaluator: Evaluator, evaluation: Evaluation, summary: Mapping[str, Any],

@@ -60,6 +60,12 @@ def scores_of(table: pd.DataFrame, scoring: str) -> np.ndarray | None:
     return None
 
 
+def scorings_of(table: pd.DataFrame) -> list[str]:
+    """The names of the scorings that a table has scores of."""
+    columns = (str(name).partition("_") for name in table)
+    return [scoring for prefix, _, scoring in columns if prefix in PREFIXES.values() and scoring]
+
+
 def read_predictions(path: Path) -> tuple[pd.DataFrame, dict[str, str]]:
     """(table, facts). Raises ResultsError naming a file that is missing or damaged."""
     if not path.is_file():

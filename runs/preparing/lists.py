@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from datasets.annotations import parse_split_list
+from runs.evaluation.identity import foreign_names, list_name
 from runs.preparing.folder_lists import derive
 from runs.preparing.imported_lists import import_lists, locate
 from runs.preparing.published_lists import STORE, clean, fetch_published, file_hash
 from runs.preparing.split_lists import SPLITS, SplitList, check_lists, install, list_format
-from runs.evaluation.identity import foreign_names, list_name
 from utils.config.class_names import CLASSES, read_class_names
 from utils.config.layers import POOL
 from utils.errors import ListError

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from runs.session.preflight import check_names
+from runs.session.profiling import profile
 from runs.session.seeds import run_seeds
 from runs.session.session import going_on, run
-from runs.session.profiling import profile
 from utils.config.loader import Resolved
 from utils.distributed import ALONE, Ranks
 from utils.errors import RankError

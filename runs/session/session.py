@@ -16,11 +16,11 @@ from models.builder import FewShotModel, build_model
 from models.layers.sync_batch_norm import over_ranks
 from runs.evaluation.checkpoint_test import results_dir, test_checkpoint, test_id
 from runs.evaluation.evaluate import Evaluator
-from runs.evaluation.summary import in_words
 from runs.evaluation.identity import list_name
+from runs.evaluation.summary import in_words
+from runs.reporting.run_record import write_run as write_run_record
 from runs.session.preflight import check_names, check_store, read_splits, shared_videos
 from runs.training.complexity import complexity_line
-from runs.reporting.run_record import write_run as write_run_record
 from runs.training.driver import Trainer, videos_of
 from runs.training.setup import loop_options, optimizer_of, schedule_of
 from runs.training.state import TrainingParts, find_best, keep_best, training_differences, training_finished

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from models.builder import FewShotModel
+from models.heads.base import Role
 
 
 def _attention_flops(inputs: Sequence[Any], outputs: Sequence[Any]) -> int:
@@ -36,23 +37,24 @@ def module_flops(module: nn.Module, *example: Tensor) -> int:
 
 
 @torch.no_grad()
-def clip_flops(model: FewShotModel, frames: int, size: int) -> dict[str, int]:
-    """Count the FLOPs (fvcore: one multiply-add is one) of each of the head's parts as a support clip passes them.
+def clip_flops(model: FewShotModel, frames: int, size: int, role: Role = "support") -> dict[str, int]:
+    """Count the FLOPs (fvcore: one multiply-add is one) of each of the head's parts as one clip passes them.
 
     Args:
-        frames: T. size: side of the picture in pixels.
+        frames: T. size: side of the picture in pixels. role: of the clip.
     """
     head, device, was_training = model.head, next(model.parameters()).device, model.training
     calls: list[tuple[str, tuple[Tensor, ...]]] = []
     hooks = [part.register_forward_pre_hook(lambda _, given, name=name: calls.append((name, given)))
              for name, part in head.parts().items()]
     model.eval()
-    alone = 1 if getattr(head.backbone, "takes_clips", False) else frames  # frames pass such a tower alone: one of them is enough
+    # Frames pass a tower alone, unless it takes clips: then one of them is enough.
+    alone = 1 if getattr(head.backbone, "takes_clips", False) else frames
     encoded = head.encode(torch.zeros(1, frames // alone, 3, size, size, device=device))
     of_frames = len(calls)
     features = {name: value.repeat_interleave(alone, dim=1) for name, value in encoded.items()}
-    text_PD = torch.zeros(1, head.dim, device=device) if head.reads_text else None
-    head.in_role(head.clip_features(features), text_PD, "support")
+    text_PD = torch.zeros(1, head.dim, device=device) if head.reads_text and role == "support" else None
+    head.in_role(head.clip_features(features), text_PD, role)
     for hook in hooks:
         hook.remove()
     counts = dict.fromkeys(head.parts(), 0)

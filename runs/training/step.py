@@ -156,8 +156,8 @@ class Learner:
         width = figures.shape[1]
         return [[flat[i * width:(i + 1) * width] for flat in of_ranks] for i in range(count)]
 
-    def _tell(self, episodes: Sequence[Episode], position: PassPosition, names: list[str], found: list[list[list[float]]],
-              bad: list[set[int]]) -> None:
+    def _tell(self, episodes: Sequence[Episode], position: PassPosition, names: list[str],
+              found: list[list[list[float]]], bad: list[set[int]]) -> None:
         """Say which losses are not finite, or raise (ON_NONFINITE: stop)."""
         skipped = position.skipped
         for i, (episode, of) in enumerate(zip(episodes, bad, strict=True)):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-
 from models.losses import clip_fsar_criterion
+
 from runs.session.session import run
 from runs.training import state as resume
 from runs.training.loop import Progress
