@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.encoders.base import Encoder, encode_clips
+from models.encoders.base import Encoder, Output, encode_clips
 from models.layers.efficiency import has_batch_statistics
 from utils.episode import Episode, EpisodeOutput
 from utils.errors import HeadError
@@ -131,6 +131,7 @@ class Head(nn.Module, ABC):
 
     title: ClassVar[str]
     Options: ClassVar[type] = NoOptions
+    tower_output: ClassVar[Output] = "vector"  # what the tower gives of a frame: a vector, or a map
     reads_text: ClassVar[bool] = False  # text towers are built, and class names asked for, only where it is true
     episode_free: ClassVar[bool] = True  # whether a clip's features are the same in every episode
     transductive: ClassVar[bool] = False  # whether a query's scores depend on the other queries

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path
 
-import models.builder  # noqa: F401  (fills the registries)
 from datasets.annotations import LIST_FORMATS, missing_videos
 from datasets.builder import SplitData, build_split
 from datasets.cache.store import FrameCache
 from datasets.decoding import AUTO, DECODERS
 from datasets.few_shot import DATASETS
-from models.registries import ENCODERS, HEADS
+from models.builder import encoder_problems
+from models.registries import HEADS
 from runs.evaluation.identity import foreign_names
 from utils.config.checks import missing_classes
 from utils.config.fields import Names
@@ -35,13 +35,14 @@ def check_names(resolved: Resolved) -> Resolved:
     cfg, sources = resolved.config, resolved.sources
     head, train = cfg.VIDEO.HEAD, cfg.TRAIN
     named: list[tuple[str, str | None, Names]] = [
-        ("VIDEO.HEAD.NAME", head.NAME, HEADS), ("VIDEO.HEAD.ENCODER", head.ENCODER, ENCODERS),
+        ("VIDEO.HEAD.NAME", head.NAME, HEADS),
         ("TRAIN.DATASET", train.DATASET, DATASETS), ("TEST.DATASET", cfg.TEST.DATASET, DATASETS),
         ("TRAIN.DATASET_FEW", train.DATASET_FEW, LIST_FORMATS),
         ("DATA.DECODER", None if cfg.DATA.DECODER == AUTO else cfg.DATA.DECODER, DECODERS),
     ]
     problems = [f"{sources[key]}: {key}: {registry.unknown(name)}" for key, name, registry in named
                 if name is not None and name not in registry]
+    problems += [f"{sources[key]}: {key}: {text}" for key, text in encoder_problems(head).items()]
     if head.NAME in HEADS:
         kind = HEADS[head.NAME]
         resolved, wrong = with_options(resolved, kind.Options)

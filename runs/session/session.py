@@ -13,7 +13,7 @@ import torch
 
 from datasets.builder import SplitData
 from models.builder import FewShotModel, build_model
-from models.layers.sync_batch_norm import over_ranks
+from models.layers.batch_norm import over_ranks
 from runs.evaluation.checkpoint_test import results_dir, test_checkpoint, test_id
 from runs.evaluation.evaluate import Evaluator
 from runs.evaluation.identity import list_name

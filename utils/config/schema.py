@@ -15,11 +15,13 @@ class HeadConfig:
     """VIDEO.HEAD"""
 
     NAME: str = key("few-shot head, from the heads registry (published: CNN_OTAM_CLIPFSAR)", affects=NUMBERS)
-    BACKBONE_NAME: str = key("RN50, ViT-B/16, any open_clip name, or a .json file in open_clip's model-config format",
-                             affects=NUMBERS)
-    BACKBONE_WEIGHTS: str = key("openai (downloaded, SHA-256 checked), random, or a weights file", affects=NUMBERS)
-    WEIGHTS_DIR: str | None = key("cache directory of downloaded weights; null: ~/.cache/clip", affects=PLACE)
-    ENCODER: str = key("visual and text encoder, from the encoders registry", affects=NUMBERS)
+    BACKBONE_NAME: str = key("CLIP: RN50, ViT-B/16, any open_clip name, or a .json file in open_clip's model-config "
+                             "format; images: resnet18, resnet34, resnet50 or mobilenet_v2", affects=NUMBERS)
+    BACKBONE_WEIGHTS: str | None = key("random, a weights file, or null: the published ones (CLIP: openai; images: "
+                                       "imagenet), downloaded and their SHA-256 checked", affects=NUMBERS)
+    WEIGHTS_DIR: str | None = key("cache directory of downloaded weights; null: ~/.cache/clip, for images torch's own",
+                                  affects=PLACE)
+    ENCODER: str | None = key("what builds the towers, clip or image; null: what fits BACKBONE_NAME", affects=NUMBERS)
     OPTIONS: dict[str, Any] = free_section("the head's own options, typed by its Options class (models/heads)")
 
 

@@ -1,7 +1,7 @@
 """Distances of two frame sequences: `ALIGNMENTS["otam"](costs, smoothing=0.5, single_direction=False)`.
 
 `otam` is plain PyTorch; `otam_triton` the same distance by Triton kernels on a GPU, where Triton can be imported. They
-become the default once a GPU has shown them to be faster.
+become the default once a GPU has shown them to be faster. `otam_reference` goes cell by cell: slow, and easy to read.
 """
 
 from collections.abc import Callable
@@ -10,11 +10,19 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from models.layers.alignment.otam import otam_distance
+from models.layers.alignment.otam import otam_distance, otam_reference
 from models.registries import ALIGNMENTS
 
 ALIGNMENTS.register("otam")(partial(otam_distance, backend="plain"))
 ALIGNMENTS.register("otam_triton")(otam_distance)
+
+
+@ALIGNMENTS.register("otam_reference")
+def both_directions(costs: Tensor, *, smoothing: float = 0.5, single_direction: bool = False) -> Tensor:
+    """The distance of `otam`, by the readable recursion. [..., L, M] -> [...]"""
+    forward = otam_reference(costs, smoothing)
+    return forward if single_direction else forward + otam_reference(costs.transpose(-1, -2), smoothing)
+
 
 __all__ = ["ALIGNMENTS", "otam_distance", "visiting_probabilities"]
 

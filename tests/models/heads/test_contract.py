@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from models.encoders.base import Encoder
 from torch import nn
 
 from models.builder import FewShotModel
+from models.encoders.base import Encoder
 from models.heads import HEADS
 from models.heads.base import FeatureBatch, Head, Setting
 from runs.compare import main as compare
