@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from models.encoders.base import Encoder
 from models.heads.base import Alignment, FeatureBatch, Features, Head, Role, Scoring, Setting
 from models.layers.alignment import visiting_probabilities
-from models.layers.similarity import cos_similarity
+from models.layers.similarity import cos_similarity, full_precision
 from models.registries import ALIGNMENTS, HEADS, MODULATORS
 from utils.config.fields import NUMBERS, SCORING, TRAINING, key
 from utils.episode import Episode, EpisodeOutput
@@ -118,7 +118,7 @@ class ClipFsar(Head):
         frames_PTD = features["frames"]
         if role == "support":
             return features if self.options.MERGE_BEFORE else {"frames": self.modulate_support(frames_PTD, text_PD)}
-        return {"frames": self.modulate(frames_PTD), "pooled": frames_PTD.float().mean(dim=1)}
+        return {"frames": self.modulate(frames_PTD), "pooled": full_precision(frames_PTD).mean(dim=1)}
 
     def prototypes(self, batch: FeatureBatch) -> Tensor:
         """Modulated prototypes. [B, K, T, D]"""
@@ -130,7 +130,7 @@ class ClipFsar(Head):
 
     def costs(self, query_BMTD: Tensor, prototypes_BKTD: Tensor) -> Tensor:
         """1 - cos of every frame of a query with every frame of a prototype. [B, M, K, T, T]"""
-        frames = (rearrange(x.float(), "b clips t d -> b (clips t) d") for x in (query_BMTD, prototypes_BKTD))
+        frames = (rearrange(full_precision(x), "b clips t d -> b (clips t) d") for x in (query_BMTD, prototypes_BKTD))
         return 1 - rearrange(cos_similarity(*frames), "b (m t) (k s) -> b m k t s", m=query_BMTD.shape[1],
                              k=prototypes_BKTD.shape[1])
 
@@ -167,7 +167,7 @@ class ClipFsar(Head):
             return output
         frames_PTD = torch.cat([encoded["support"]["frames"], encoded["query"]["frames"]])
         return replace(output, aux={
-            "class_logits": self.scale * cos_similarity(frames_PTD.float().mean(dim=1), text_GD)})
+            "class_logits": self.scale * cos_similarity(full_precision(frames_PTD).mean(dim=1), text_GD)})
 
     def losses(self, output: EpisodeOutput, episode: Episode) -> dict[str, Tensor]:
         """(CE(logits) + weight * CE(class_logits)) / divisor, or one of the two terms alone."""
