@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path
 
-import models.builder  # noqa: F401  (fills the registries)
 from datasets.annotations import LIST_FORMATS, missing_videos
 from datasets.builder import SplitData, build_split
 from datasets.cache.store import FrameCache
 from datasets.decoding import AUTO, DECODERS
 from datasets.few_shot import DATASETS
-from models.registries import ALIGNMENTS, ENCODERS, HEADS, MODULATORS
+from models.builder import encoder_problems
+from models.registries import ALIGNMENTS, HEADS, MODULATORS
 from runs.session.identity import foreign_names
 from utils.config.loader import Resolved
 from utils.config.schema import Config
@@ -29,13 +29,14 @@ def check_names(resolved: Resolved) -> None:
     head, train = cfg.VIDEO.HEAD, cfg.TRAIN
     decoder = None if cfg.DATA.DECODER == AUTO else cfg.DATA.DECODER
     named = [
-        ("VIDEO.HEAD.NAME", head.NAME, HEADS), ("VIDEO.HEAD.ENCODER", head.ENCODER, ENCODERS),
+        ("VIDEO.HEAD.NAME", head.NAME, HEADS),
         ("VIDEO.HEAD.MODULATOR", head.MODULATOR, MODULATORS), ("VIDEO.HEAD.ALIGNMENT", head.ALIGNMENT, ALIGNMENTS),
         ("TRAIN.DATASET", train.DATASET, DATASETS), ("TEST.DATASET", cfg.TEST.DATASET, DATASETS),
         ("TRAIN.DATASET_FEW", train.DATASET_FEW, LIST_FORMATS), ("DATA.DECODER", decoder, DECODERS),
     ]
     problems = [f"{resolved.sources[key]}: {key}: {registry.unknown(name)}" for key, name, registry in named
                 if name is not None and name not in registry]
+    problems += [f"{resolved.sources[key]}: {key}: {text}" for key, text in encoder_problems(head).items()]
     if problems:
         raise ConfigError(problems)
 

@@ -35,10 +35,12 @@ class HeadConfig:
     """VIDEO.HEAD"""
 
     NAME: str = key("few-shot head, from the heads registry (published: CNN_OTAM_CLIPFSAR)")
-    BACKBONE_NAME: str = key("RN50, ViT-B/16, any open_clip name, or a .json file in open_clip's model-config format")
-    BACKBONE_WEIGHTS: str = key("openai (downloaded, SHA-256 checked), random, or a weights file")
-    WEIGHTS_DIR: str | None = key("cache directory of downloaded weights; null: ~/.cache/clip")
-    ENCODER: str = key("visual and text encoder, from the encoders registry")
+    BACKBONE_NAME: str = key("CLIP: RN50, ViT-B/16, any open_clip name, or a .json file in open_clip's model-config "
+                             "format; images: resnet18, resnet34, resnet50 or mobilenet_v2")
+    BACKBONE_WEIGHTS: str | None = key("random, a weights file, or null: the published ones (CLIP: openai; images: "
+                                       "imagenet), downloaded and their SHA-256 checked")
+    WEIGHTS_DIR: str | None = key("cache directory of downloaded weights; null: ~/.cache/clip, for images torch's own")
+    ENCODER: str | None = key("what builds the towers, clip or image; null: what fits BACKBONE_NAME")
     MODULATOR: str = key("prototype modulator, from the modulators registry")
     ALIGNMENT: str = key("distance of two frame sequences, from the alignments registry")
     SMOOTHING: float = key("lambda of the soft minimum in OTAM", minimum=0.0)
