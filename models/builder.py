@@ -4,7 +4,6 @@ import logging
 from functools import partial
 
 import torch
-from torch import nn
 
 import models.encoders.clip
 import models.heads
@@ -13,6 +12,7 @@ import models.layers.modulator  # noqa: F401  (these imports fill the registries
 from models.encoders import image
 from models.encoders.base import Encoder, Output
 from models.heads.clip_fsar import FewShotModel, HeadOptions
+from models.layers.batch_norm import freeze_batch_norm
 from models.layers.efficiency import checkpoint_blocks, has_batch_statistics
 from models.losses import Criterion, clip_fsar_criterion
 from models.registries import ALIGNMENTS, ENCODERS, HEADS, MODULATORS
@@ -112,15 +112,6 @@ def _make_efficient(model: FewShotModel, cfg: Config) -> None:
             raise ConfigError(["TRAIN.COMPILE, TRAIN.GRAD_CHECKPOINT: of a tower with batch statistics only one of "
                                f"them can be had, found both with {cfg.VIDEO.HEAD.BACKBONE_NAME}"])
         model.head.compile_training()
-
-
-def freeze_batch_norm(model: FewShotModel) -> None:
-    """Batch-norm layers keep statistics and affine weights as they are, in training, too."""
-    for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.requires_grad_(False)
-            module.eval()
-            module.train = lambda mode=True, module=module: module
 
 
 def build_criterion(cfg: Config) -> Criterion:

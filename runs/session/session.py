@@ -13,7 +13,7 @@ from torch import nn
 
 from datasets.builder import SplitData
 from models.builder import build_criterion, build_model
-from models.layers.sync_batch_norm import over_ranks
+from models.layers.batch_norm import over_ranks
 from runs.evaluation import summary as results
 from runs.evaluation.checkpoint_test import results_dir, test_checkpoint, test_id
 from runs.evaluation.evaluate import Evaluator

@@ -7,9 +7,11 @@ import torch
 from torch import nn
 
 from models.encoders.clip import build_towers
+from models.encoders.image import image_encoder
 from models.heads.clip_fsar import ClipFsar, FewShotModel
 from models.layers.alignment import otam_distance
-from models.layers.efficiency import CheckpointedBottleneck, checkpoint_blocks, compiling, has_batch_statistics
+from models.layers.batch_norm import freeze_batch_norm
+from models.layers.efficiency import CheckpointedStage, checkpoint_blocks, compiling, has_batch_statistics
 from models.layers.modulator import TemporalTransformer
 from tests.conftest import TINY_TOWER
 from tests.models.episodes import random_episode
@@ -124,12 +126,35 @@ def test_checkpointed_blocks_save_less_and_give_the_same_bits(tower):
     assert copy.deepcopy(saving).state_dict().keys() == plain.state_dict().keys()
 
 
-def test_batch_norms_of_other_towers_are_not_counted_twice():
-    blocks = [module for module in model_of(TINY_RESNET).modules() if type(module) is CheckpointedBottleneck]
-    assert not blocks
-    tower = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
-    with pytest.raises(ConfigError, match="GRAD_CHECKPOINT: expected CLIP's ResNets or a tower without batch norms, "
-                                          "found Sequential"):
+@pytest.mark.parametrize("name, stages", [("resnet18", 4), ("resnet50", 4), ("mobilenet_v2", 1)])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_checkpointed_image_towers_count_each_batch_once(name, stages, frozen):
+    towers = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        towers.append(image_encoder(name=name, weights="random", weights_dir=None, reads_text=False).visual)
+    plain, saving = towers
+    parameters = list(saving.parameters())
+    checkpoint_blocks(saving)
+    assert sum(isinstance(module, CheckpointedStage) for module in saving.modules()) == stages
+    assert all(a is b for a, b in zip(parameters, saving.parameters(), strict=True))
+    for tower in towers:
+        if frozen:
+            freeze_batch_norm(tower)
+        for seed in (0, 1):
+            tower(torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(seed))).square().sum().backward()
+    torch.testing.assert_close(plain.state_dict(), saving.state_dict(), rtol=0, atol=0)
+    norm = next(module for module in saving.modules() if hasattr(module, "num_batches_tracked"))
+    assert norm.num_batches_tracked == (0 if frozen else 2)
+    gradients = [{name: p.grad for name, p in tower.named_parameters() if p.requires_grad} for tower in towers]
+    torch.testing.assert_close(*gradients, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("tower", [nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)), nn.Linear(2, 2)])
+def test_towers_that_cannot_be_checkpointed_are_refused(tower):
+    with pytest.raises(ConfigError, match="GRAD_CHECKPOINT: expected CLIP's towers, torchvision's ResNets or "
+                                          "MobileNetV2, or a tower of open_clip without batch norms, found "
+                                          + type(tower).__name__):
         checkpoint_blocks(tower)
 
 
