@@ -13,7 +13,7 @@ from utils.registry import Registry
 
 @pytest.mark.parametrize("registry, names", [
     (DATASETS, ["Ssv2_few_shot"]), (LIST_FORMATS, ["Ssv2_few_shot", "Kinetics_few_shot", "HMDB_few_shot"]),
-    (DECODERS, ["decord", "pyav", "frames"]), (ENCODERS, ["clip", "RN50", "ViT-B/16", "ViT-L/14@336px"]),
+    (DECODERS, ["decord", "pyav", "frames"]), (ENCODERS, ["clip", "image"]),
     (MODULATORS, ["transformer"]), (ALIGNMENTS, ["otam", "otam_triton"]), (HEADS, ["CNN_OTAM_CLIPFSAR"])])
 def test_published_names_resolve(registry, names):
     for name in names:
