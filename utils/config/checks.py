@@ -1,4 +1,4 @@
-"""Settings that cannot hold together, although each has the right type; and settings worth a remark."""
+"""Find settings that cannot hold together, although each has the right type, and settings that are worth a remark."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -8,21 +8,21 @@ from utils.config.schema import Config
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something about one or more keys; the first is the one to change."""
+    """Say something about one or more keys; the first is the one to change."""
 
     keys: tuple[str, ...]
     text: str
 
 
 def impossible(cfg: Config) -> list[Finding]:
-    """Every combination that cannot run, found without importing torch or touching data."""
+    """Return every combination that cannot run, without importing torch or touching data."""
     return [finding for check in (_work, _classes, _enough_classes, _schedule, _optimizer, _pictures, _pixels, _colours,
                                   _erasing, _text, _head, _draws, _seeds, _ranks, _passes, _places)
             for finding in check(cfg)]
 
 
 def remarks(cfg: Config, sources: dict[str, str]) -> list[Finding]:
-    """What runs, but may not mean what its author thinks."""
+    """Return what runs, but may not mean what its author thinks."""
     found = []
     train, solver = cfg.TRAIN, cfg.SOLVER
     if train.EVAL_TEXT and train.COMBINE:
@@ -71,7 +71,7 @@ def _class_lists(cfg: Config) -> dict[str, tuple[str, ...] | None]:
 
 
 def _classes(cfg: Config) -> list[Finding]:
-    """Class lists that are needed and missing, or name a class twice."""
+    """Find class lists that are needed and missing, or that name a class twice."""
     lists = _class_lists(cfg)
     needed = ["TEST.CLASS_NAME"]
     if cfg.TRAIN.ENABLE:
@@ -158,7 +158,7 @@ def _pictures(cfg: Config) -> list[Finding]:
 
 
 def _pixels(cfg: Config) -> list[Finding]:
-    """Mean and deviation of three channels."""
+    """Check that mean and deviation have three channels."""
     named = {"DATA.MEAN": cfg.DATA.MEAN, "DATA.STD": cfg.DATA.STD, "SOLVER.MEAN": cfg.SOLVER.MEAN,
              "SOLVER.STD": cfg.SOLVER.STD}
     found = []

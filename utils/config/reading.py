@@ -1,4 +1,4 @@
-"""Layers into one flat table: dotted key -> the value that wins. Collects problems instead of stopping at the first."""
+"""Put layers into one table, dotted key to the value that wins; problems are collected, and none stops it."""
 
 import difflib
 import functools
@@ -18,7 +18,7 @@ _NULLS = ("null", "Null", "NULL", "~")
 
 
 def shown(value: Any) -> str:
-    """A value in an error message: YAML's words for null and booleans, long lists cut."""
+    """Return a value as an error message has it: YAML's words for null and booleans, long lists cut."""
     words = {None: "null", True: "true", False: "false"}
     if value is None or isinstance(value, bool):
         return words[value]
@@ -29,7 +29,7 @@ def shown(value: Any) -> str:
 
 @functools.cache
 def _sections() -> dict[str, dict[str, None]]:
-    """Dotted section to the names right below it, those of inert keys last."""
+    """Return the names right below each section, those of inert keys last."""
     found: dict[str, dict[str, None]] = {}
     for dotted in (*keys_of(Config), *inert_keys()):
         parts = dotted.split(".")
@@ -39,7 +39,7 @@ def _sections() -> dict[str, dict[str, None]]:
 
 
 def suggestion(dotted: str) -> str:
-    """'; did you mean ...?' with the nearest known names, or where all names stand."""
+    """Return '; did you mean ...?' with the nearest known names, or where all names stand."""
     known = [*keys_of(Config), *inert_keys(), *_sections()]
     wanted = dotted.upper()
     leaf = wanted.rsplit(".", 1)[-1]
@@ -51,7 +51,7 @@ def suggestion(dotted: str) -> str:
 
 @dataclass(frozen=True)
 class Entry:
-    """A value as written, the layer that wrote it, and the name it was written under."""
+    """Hold a value as written, the layer that wrote it, and the name it was written under."""
 
     value: Any
     layer: str
@@ -60,7 +60,7 @@ class Entry:
 
 @dataclass
 class Reading:
-    """What the layers say, in the order they were added.
+    """Collect what the layers say, in the order in which they are added.
 
     Args:
         ignored_names: keys and sections of the public project's other tasks.
@@ -143,14 +143,14 @@ class Reading:
 
 
 def _typed_text(text: str, value: Any) -> Any:
-    """A command-line value of a text key: null, quoted text without its quotes, or the text as typed."""
+    """Return a command-line value of a text key: null, quoted text without its quotes, or the text as typed."""
     if text.strip() in _NULLS:
         return None
     return value if isinstance(value, str) and text.strip()[:1] in ("'", '"') else text
 
 
 def _wrong_type(value: Any, key: Key) -> str:
-    """Expected and found; for a list, the first item that does not fit."""
+    """Say what was expected and found; for a list, the first item that does not fit."""
     text = f"expected {describe(key.hint)}, found {shown(value)}"
     lists = [key.hint, *typing.get_args(key.hint)]
     item_types = [typing.get_args(hint)[0] for hint in lists if typing.get_origin(hint) is tuple]
@@ -171,7 +171,7 @@ def _numbers(value: Any) -> list[float]:
 
 
 def typed(value: Any, key: Key) -> tuple[Any, str]:
-    """(value as the key's type, "") or (None, what is wrong with it)."""
+    """Return (value as the key's type, "") or (None, what is wrong with it)."""
     try:
         result = coerce(value, key.hint)
     except Mismatch:
