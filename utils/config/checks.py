@@ -1,4 +1,4 @@
-"""Settings that cannot hold together, although each has the right type; and settings worth a remark."""
+"""Find settings that cannot hold together, although each has the right type, and settings that are worth a remark."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from utils.config.schema import Config
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something about one or more keys; the first is the one to change."""
+    """Say something about one or more keys; the first is the one to change."""
 
     keys: tuple[str, ...]
     text: str
@@ -22,7 +22,7 @@ def impossible(cfg: Config) -> list[Finding]:
 
 
 def remarks(cfg: Config, sources: dict[str, str]) -> list[Finding]:
-    """What runs, but may not mean what its author thinks."""
+    """Return what runs, but may not mean what its author thinks."""
     found = []
     train, solver = cfg.TRAIN, cfg.SOLVER
     if train.ENABLE and train.EVAL_SPLIT == "test":
@@ -158,7 +158,7 @@ def _pictures(cfg: Config) -> list[Finding]:
 
 
 def _pixels(cfg: Config) -> list[Finding]:
-    """Mean and deviation of three channels."""
+    """Check that mean and deviation have three channels."""
     named = {"DATA.MEAN": cfg.DATA.MEAN, "DATA.STD": cfg.DATA.STD, "SOLVER.MEAN": cfg.SOLVER.MEAN,
              "SOLVER.STD": cfg.SOLVER.STD}
     found = []

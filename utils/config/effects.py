@@ -1,4 +1,4 @@
-"""What each key affects, asked of its declaration: by resume, by the identity of a test, by tables and by sweeps."""
+"""Answer what each key affects, for all that compare two runs: resume, the identity of a test, tables, sweeps."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

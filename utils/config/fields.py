@@ -1,4 +1,4 @@
-"""How the schema declares a key, and how a YAML or command-line value becomes the key's type."""
+"""Declare the keys of the schema, and turn a YAML or command-line value into its key's type."""
 
 import dataclasses
 import functools
@@ -10,7 +10,7 @@ from typing import Any, Protocol, Union
 
 
 class Effect(Enum):
-    """What changes with a key's value. Every key is declared with one of these words: the first that is true of it.
+    """Say what changes with a key's value. A key is declared with one of these words: the first that is true of it.
 
     Resume, the identity of a test, tables and sweeps ask for it (utils/config/effects.py); none of them keeps a list.
     TRAINING is apart from NUMBERS because a finished checkpoint holds all of its effect: no test of it depends on such
@@ -59,13 +59,13 @@ def section(doc: str) -> Any:
 
 
 def is_section(hint: Any) -> bool:
-    """Whether a field's type is a nested section rather than a value."""
+    """Return whether a field's type is a nested section rather than a value."""
     return dataclasses.is_dataclass(hint)
 
 
 @functools.cache
 def hints(section: type) -> dict[str, Any]:
-    """Field name to type of a section."""
+    """Return the type of each field of a section by name."""
     return typing.get_type_hints(section)
 
 
@@ -97,12 +97,12 @@ class Key:
 
     @property
     def is_text(self) -> bool:
-        """Whether text as typed is a value of this key."""
+        """Return whether text as typed is a value of this key."""
         return self.hint is str or str in typing.get_args(self.hint)
 
     @property
     def optional(self) -> bool:
-        """Whether null is a value of this key."""
+        """Return whether null is a value of this key."""
         return type(None) in typing.get_args(self.hint)
 
     def one_spelling(self, value: Any) -> Any:
@@ -112,7 +112,7 @@ class Key:
 
 @functools.cache
 def keys_of(section: type, prefix: str = "") -> dict[str, Key]:
-    """Every key below a section by dotted name, in the order of the schema; the dict is shared: do not change it.
+    """Return every key below a section by dotted name, in schema order; the dict is shared: do not change it.
 
     Raises TypeError naming a field that does not say what it affects.
     """
@@ -132,7 +132,7 @@ def keys_of(section: type, prefix: str = "") -> dict[str, Key]:
 
 
 def describe(hint: Any) -> str:
-    """A type in the words of an error message."""
+    """Return a type in the words of an error message."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (Union, types.UnionType):
         return " or ".join(describe(arg) for arg in args)
@@ -143,7 +143,7 @@ def describe(hint: Any) -> str:
 
 
 class Mismatch(Exception):
-    """A value that is not of the wanted type (internal; becomes one line of a ConfigError)."""
+    """Say that a value is not of the wanted type (internal; it becomes one line of a ConfigError)."""
 
 
 def _number(value: Any, hint: type) -> Any:
@@ -179,7 +179,7 @@ def _union(value: Any, args: tuple[Any, ...]) -> Any:
 
 
 def coerce(value: Any, hint: Any) -> Any:
-    """`value` as the type `hint`, or Mismatch. Lists become tuples; integers widen to floats; nothing narrows."""
+    """Return `value` as the type `hint`: lists become tuples, integers widen to floats. Raises Mismatch."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (Union, types.UnionType):
         return _union(value, args)

@@ -1,4 +1,4 @@
-"""From a project file and KEY VALUE pairs to a frozen Config: layers, types, class names, checks, one ConfigError."""
+"""Turn a project file and KEY VALUE pairs into a frozen Config, or into one ConfigError with all that is wrong."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ COMMAND_LINE = "command line"
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """A configuration, and how it came to be.
+    """Hold a configuration and how it came to be.
 
     Args:
         config: what the run does.
@@ -41,7 +41,7 @@ class Resolved:
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """The configuration of a project file; `overrides` alternates dotted keys and values, as on the command line.
+    """Return the configuration of a project file; `overrides` alternates dotted keys and values, as on a command line.
 
     Raises ConfigError with every problem found.
     """
@@ -49,7 +49,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def resolve_config(path: str | Path, overrides: Sequence[str] = ()) -> Resolved:
-    """As load_config, with the layer of each key, the ignored keys and the notes."""
+    """Return what load_config does, with the layer of each key, the ignored keys and the notes."""
     path = Path(path)
     bases, project = layer_files(path)
     foreign = foreign_base(path)
@@ -82,7 +82,7 @@ def resolve_config(path: str | Path, overrides: Sequence[str] = ()) -> Resolved:
 
 
 def _defaults(base: Layer, reading: Reading) -> dict[str, Any]:
-    """Every key's default. Raises one clear problem when base.yaml is not this project's."""
+    """Return every key's default. Raises one clear problem when base.yaml is not this project's."""
     reading.add(base)
     missing = [key for key in keys_of(Config) if key not in reading.entries]
     if missing:
@@ -97,7 +97,7 @@ def _defaults(base: Layer, reading: Reading) -> dict[str, Any]:
 
 
 def _pairs(overrides: Sequence[str], problems: list[str]) -> list[Layer]:
-    """KEY VALUE pairs as layers of one key each; problems are appended."""
+    """Return KEY VALUE pairs as layers of one key each; problems are appended."""
     items = [str(item) for item in overrides]
     if len(items) % 2:
         equals = [item for item in items if "=" in item]
@@ -131,7 +131,7 @@ def _of_head(layers: list[Layer]) -> list[Layer]:
 
 
 def _protocol(layers: list[Layer]) -> list[Layer]:
-    """The layer of the last PROTOCOL named; none when that is no protocol (the key's own check says so)."""
+    """Return the layer of the last PROTOCOL named; none when that is no protocol (the key's own check says so)."""
     names = [layer.values["PROTOCOL"] for layer in layers if "PROTOCOL" in layer.values]
     names = [name for name in names if name is not None]
     known = keys_of(Config)["PROTOCOL"].choices
@@ -139,7 +139,7 @@ def _protocol(layers: list[Layer]) -> list[Layer]:
 
 
 def _values(reading: Reading, defaults: dict[str, Any]) -> tuple[dict[str, Any], set[str]]:
-    """Typed values, and the keys whose value is wrong (their default stands in, so that other checks can go on)."""
+    """Return typed values, and the keys whose value is wrong (their default stands in, so that other checks go on)."""
     values, bad = {}, set()
     for dotted, key in keys_of(Config).items():
         entry = reading.entries[dotted]
@@ -159,11 +159,11 @@ def _build(section: type, values: dict[str, Any], prefix: str = "") -> Any:
 
 
 def _blame(problems: list[str], sources: dict[str, str]) -> list[str]:
-    """Problems of DATA.CLASSES with the layer that set it; problems of a class file name that file already."""
+    """Put the layer before problems of DATA.CLASSES; problems of a class file name that file already."""
     return [f"{sources['DATA.CLASSES']}: {text}" if text.startswith("DATA.CLASSES") else text for text in problems]
 
 
 def _worded(findings: list[Finding], bad: set[str], sources: dict[str, str]) -> list[str]:
-    """Findings as lines; those about a key that is already reported as wrong are left out."""
+    """Return findings as lines, without those about a key that is already reported as wrong."""
     return [f"{sources[finding.keys[0]]}: {finding.keys[0]}: {finding.text}"
             for finding in findings if bad.isdisjoint(finding.keys)]

@@ -1,4 +1,4 @@
-"""Layers into one flat table: dotted key -> the value that wins. Collects problems instead of stopping at the first."""
+"""Put layers into one table, dotted key to the value that wins; problems are collected, and none stops it."""
 
 import difflib
 import functools
@@ -18,7 +18,7 @@ _NULLS = ("null", "Null", "NULL", "~")
 
 
 def shown(value: Any) -> str:
-    """A value in an error message: YAML's words for null and booleans, long lists cut."""
+    """Return a value as an error message has it: YAML's words for null and booleans, long lists cut."""
     words = {None: "null", True: "true", False: "false"}
     if value is None or isinstance(value, bool):
         return words[value]
@@ -37,7 +37,7 @@ def aliases() -> dict[str, str]:
 
 @functools.cache
 def _sections() -> dict[str, dict[str, None]]:
-    """Dotted section to the names right below it, those of inert keys last."""
+    """Return the names right below each section, those of inert keys last."""
     found: dict[str, dict[str, None]] = {}
     for dotted in (*keys_of(Config), f"{OPTIONS}.", *inert_keys()):
         parts = dotted.split(".")
@@ -69,7 +69,7 @@ class Entry:
 
 @dataclass
 class Reading:
-    """What the layers say, in the order they were added.
+    """Collect what the layers say, in the order in which they are added.
 
     Args:
         ignored_names: keys and sections of the public project's other tasks.
@@ -165,7 +165,7 @@ def typed_text(text: str, value: Any) -> Any:
 
 
 def _wrong_type(value: Any, key: Key) -> str:
-    """Expected and found; for a list, the first item that does not fit."""
+    """Say what was expected and found; for a list, the first item that does not fit."""
     text = f"expected {describe(key.hint)}, found {shown(value)}"
     lists = [key.hint, *typing.get_args(key.hint)]
     item_types = [typing.get_args(hint)[0] for hint in lists if typing.get_origin(hint) is tuple]
@@ -186,7 +186,7 @@ def _numbers(value: Any) -> list[float]:
 
 
 def typed(value: Any, key: Key) -> tuple[Any, str]:
-    """(value as the key's type, "") or (None, what is wrong with it)."""
+    """Return (value as the key's type, "") or (None, what is wrong with it)."""
     try:
         result = coerce(value, key.hint)
     except Mismatch:

@@ -1,4 +1,4 @@
-"""Every configuration key: its type, its unit, and what it affects. Defaults live in configs/pool/base.yaml.
+"""Declare every configuration key: its type, its unit, what it affects. Defaults live in configs/pool/base.yaml.
 
 Keys that published files set and nothing reads stand in configs/pool/inert_keys.yaml instead.
 """
@@ -87,7 +87,7 @@ class LoaderConfig:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A run's resolved configuration."""
+    """Hold a run's resolved configuration."""
 
     PROTOCOL: str = key("upstream: every published numeric quirk; clean: none of them",
                         affects=NUMBERS, choices=("upstream", "clean"))

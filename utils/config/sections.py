@@ -1,4 +1,4 @@
-"""The long sections of the schema: TRAIN, TEST, DATA, AUGMENTATION."""
+"""Declare the long sections of the schema: TRAIN, TEST, DATA, AUGMENTATION."""
 
 from dataclasses import dataclass
 
