@@ -1,4 +1,4 @@
-"""How a command ends: with an exit status, and on an error or a signal with one message."""
+"""End a command with an exit status, and on an error or a signal with one message."""
 
 import sys
 from collections.abc import Callable
@@ -8,7 +8,8 @@ from utils.signals import Stopped, number_of, stop_at_once
 
 
 def command(main: Callable[[], int | None]) -> int:
-    """Exit status of a command: main's (None: 0), 1 after an error's message, 130 or 143 after SIGINT or SIGTERM."""
+    """Run a command and return its exit status: main's (None: 0), 1 after an error's message, 130 or 143 after SIGINT
+    or SIGTERM."""
     try:
         with stop_at_once():
             return main() or 0

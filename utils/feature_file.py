@@ -1,4 +1,4 @@
-"""Large arrays outside RAM: scratch memory on disk, and feature files in the safetensors format.
+"""Keep large arrays outside RAM: scratch memory on disk, and feature files in the safetensors format.
 
 A feature file is written row by row into place (no copy of the whole is ever in memory), appears under its name only
 when it is complete, and is read through a memory map.
@@ -21,13 +21,13 @@ from torch import Tensor
 from utils.errors import FeatureStoreError
 from utils.files import give_name, refusals
 
-RAM_SHARE = 0.25  # of the memory that is free; a larger array is a memory map on disk
+RAM_SHARE = 0.25  # an array above this share of the free memory is mapped from disk
 PAGE = 4096
 _NAME, _META = "frames", "clip_fsar"
 
 
 def scratch(shape: tuple[int, ...], directory: Path) -> Tensor:
-    """Uninitialised float32 memory: in RAM while it is small beside what is free, else mapped from `directory`.
+    """Return uninitialised float32 memory: in RAM while it is small beside what is free, else mapped from `directory`.
 
     The file has no name by the time this returns, so nothing is left behind however the process ends.
     """
@@ -36,13 +36,13 @@ def scratch(shape: tuple[int, ...], directory: Path) -> Tensor:
         return torch.empty(shape)
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=directory, prefix=".features_") as file:
-        with refusals(Path(file.name), size):  # a hole in the file would be found by SIGBUS
+        with refusals(Path(file.name), size):  # unallocated blocks on a full disk would end the process by SIGBUS
             os.posix_fallocate(file.fileno(), 0, size)
         return torch.from_file(file.name, shared=True, size=size // 4, dtype=torch.float32).view(shape)
 
 
 class FeatureFile:
-    """A safetensors file being written: `allocate` gives its array [R, T, D], `commit` gives it its name.
+    """Write a safetensors file: `allocate` gives its array [R, T, D], `commit` gives it its name.
 
     As a context manager it removes what was not committed.
 
@@ -69,7 +69,7 @@ class FeatureFile:
         return json.dumps(content).encode()
 
     def allocate(self, shape: tuple[int, ...]) -> Tensor:
-        """float32 zeros of `shape`, mapped from the file. Raises FeatureStoreError when the disk refuses."""
+        """Return float32 zeros of `shape`, mapped from the file. Raises FeatureStoreError when the disk refuses."""
         self._shape = shape
         self._offset = -(-(8 + len(self._header({})) + self.spare) // PAGE) * PAGE
         try:
@@ -95,7 +95,7 @@ class FeatureFile:
 
 
 def read_feature_file(path: Path) -> tuple[Tensor, dict[str, Any]]:
-    """(rows [R, T, D], memory-mapped; facts). Raises FeatureStoreError on a file that is none, or damaged."""
+    """Return (rows [R, T, D], memory-mapped; facts). Raises FeatureStoreError on a file that is none, or damaged."""
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             return file.get_tensor(_NAME), json.loads(file.metadata()[_META])

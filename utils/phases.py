@@ -1,4 +1,4 @@
-"""Where the time of a training step goes: named phases, which cost nothing unless somebody records them.
+"""Measure where the time of a training step goes: named phases, which cost nothing unless somebody records them.
 
 The phases of a step: data wait, encoder, modulator, alignment, backward, optimizer. None lies within another.
 """
@@ -16,8 +16,8 @@ PHASES = ("data wait", "encoder", "modulator", "alignment", "backward", "optimiz
 
 
 class Recorder:
-    """Adds up the seconds of each phase while `recording` lasts. On a GPU each phase begins and ends with a wait for
-    the device, so that its work is counted where it was asked for."""
+    """Add up the seconds of each phase while `recording` lasts. On a GPU each phase begins and ends with a wait for the
+    device, so that its work is counted where it was asked for."""
 
     def __init__(self, device: torch.device):
         self.seconds: defaultdict[str, float] = defaultdict(float)
@@ -43,7 +43,7 @@ _RECORDER: ContextVar[Recorder | None] = ContextVar("recorder", default=None)
 
 @contextmanager
 def recording(recorder: Recorder) -> Iterator[None]:
-    """In this block, phases of this thread are recorded."""
+    """Record this thread's phases in this block."""
     token = _RECORDER.set(recorder)
     try:
         yield
@@ -53,7 +53,7 @@ def recording(recorder: Recorder) -> Iterator[None]:
 
 @contextmanager
 def phase(name: str) -> Iterator[None]:
-    """A part of a step, by one of PHASES."""
+    """Mark this block as one of PHASES; it is timed while somebody records."""
     recorder = _RECORDER.get()
     if recorder is None:
         yield
