@@ -1,4 +1,4 @@
-"""Large arrays outside RAM: scratch memory on disk, and feature files in the safetensors format.
+"""Keep large arrays outside RAM: scratch memory on disk, and feature files in the safetensors format.
 
 A feature file is written row by row into place (no copy of the whole is ever in memory), appears under its name only
 when it is complete, and is read through a memory map.
@@ -21,13 +21,13 @@ from torch import Tensor
 from utils.errors import FeatureStoreError
 from utils.files import give_name, refusals
 
-RAM_SHARE = 0.25  # of the memory that is free; a larger array is a memory map on disk
+RAM_SHARE = 0.25  # an array above this share of the free memory is mapped from disk
 PAGE = 4096
 _META = "clip_fsar"
 
 
 def scratch(shape: tuple[int, ...], directory: Path) -> Tensor:
-    """Uninitialised float32 memory: in RAM while it is small beside what is free, else mapped from `directory`.
+    """Return uninitialised float32 memory: in RAM while it is small beside what is free, else mapped from `directory`.
 
     The file has no name by the time this returns, so nothing is left behind however the process ends.
     """
@@ -36,7 +36,7 @@ def scratch(shape: tuple[int, ...], directory: Path) -> Tensor:
         return torch.empty(shape)
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=directory, prefix=".features_") as file:
-        with refusals(Path(file.name), size):  # a hole in the file would be found by SIGBUS
+        with refusals(Path(file.name), size):  # unallocated blocks on a full disk would end the process by SIGBUS
             os.posix_fallocate(file.fileno(), 0, size)
         return torch.from_file(file.name, shared=True, size=size // 4, dtype=torch.float32).view(shape)
 

@@ -1,4 +1,4 @@
-"""Parameter groups in the published order, and the optimizer over them.
+"""Sort parameters into the published groups, and build the optimizer over them.
 
 A published optimizer_state counts parameters in that order, which differs from open_clip's: in a ViT block the
 attention comes before ln_1. Ours is written in the published order too, so states travel both ways.
@@ -52,7 +52,7 @@ def parameter_groups(model: nn.Module, *, weight_decay: float, norm_weight_decay
 
 @dataclass(frozen=True, slots=True)
 class OptimizerSettings:
-    """Which optimizer updates the weights, and how.
+    """Say which optimizer updates the weights, and how.
 
     Args:
         method: adam (betas 0.9, 0.999, L2 weight decay), adamw or sgd.

@@ -1,4 +1,4 @@
-"""Where the time of a training step goes: named phases, which cost nothing unless somebody records them.
+"""Measure where the time of a training step goes: named phases, which cost nothing unless somebody records them.
 
 The loop has data wait, backward and optimizer; a head adds its parts, such as encoder. None lies within another.
 """
@@ -14,8 +14,8 @@ from torch.profiler import record_function
 
 
 class Recorder:
-    """Adds up the seconds of each phase while `recording` lasts. On a GPU each phase begins and ends with a wait for
-    the device, so that its work is counted where it was asked for."""
+    """Add up the seconds of each phase while `recording` lasts. On a GPU each phase begins and ends with a wait for the
+    device, so that its work is counted where it was asked for."""
 
     def __init__(self, device: torch.device):
         self.seconds: defaultdict[str, float] = defaultdict(float)
@@ -41,7 +41,7 @@ _RECORDER: ContextVar[Recorder | None] = ContextVar("recorder", default=None)
 
 @contextmanager
 def recording(recorder: Recorder) -> Iterator[None]:
-    """In this block, phases of this thread are recorded."""
+    """Record this thread's phases in this block."""
     token = _RECORDER.set(recorder)
     try:
         yield

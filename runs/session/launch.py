@@ -45,7 +45,7 @@ def launch(resolved: Resolved, overrides: Sequence[str], arguments: Sequence[str
     except Stopped as stop:
         raise Stopped(stop.number, going_on(cfg)) from stop
     except RankError as error:
-        raise (error if error.told else RankError(f"{error}; {going_on(cfg)}")) from error
+        raise (error if error.reported else RankError(f"{error}; {going_on(cfg)}")) from error
 
 
 def _run(resolved: Resolved, overrides: Sequence[str], ranks: Ranks) -> None:
