@@ -6,30 +6,16 @@ import pytest
 import torch
 from torch import nn
 
-from models.encoders.clip import build_towers
-from models.heads.clip_fsar import ClipFsar, FewShotModel
-from models.layers.alignment import otam_distance
+from models.heads.clip_fsar import FewShotModel
 from models.layers.efficiency import CheckpointedBottleneck, checkpoint_blocks, compiling, has_batch_statistics
-from models.layers.modulator import TemporalTransformer
 from tests.conftest import TINY_TOWER
 from tests.models.episodes import random_episode
+from tests.models.tiny_model import model_of
 from utils.errors import CompileError, ConfigError
 
 TINY_RESNET = {**TINY_TOWER, "vision_cfg": {"image_size": 32, "layers": [1, 2, 1, 1], "width": 8, "head_width": 64}}
 
 DEEPER_TOWER = {**TINY_TOWER, "vision_cfg": {**TINY_TOWER["vision_cfg"], "layers": 3}}
-
-
-def model_of(tower: dict, dropout: float = 0.0) -> FewShotModel:
-    """A model in training mode."""
-    torch.manual_seed(0)
-    visual = build_towers(tower).visual
-    model = FewShotModel(ClipFsar(backbone=visual, modulator=TemporalTransformer(32), distance=otam_distance,
-                                  text_features={"train": torch.randn(5, 32)}))
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = dropout
-    return model.train()
 
 
 def learned(model: FewShotModel, count: int = 2) -> tuple[list[torch.Tensor], dict[str, torch.Tensor]]:

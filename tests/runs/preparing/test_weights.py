@@ -9,7 +9,7 @@ from models.encoders import clip_weights
 from models.encoders.clip import build_towers
 from tests.conftest import TINY_TOWER
 from tests.local_server import Stopwatch, local_site
-from tests.runs.preparing.prepare_fixture import call, quick  # noqa: F401  (a fixture)
+from tests.runs.preparing.prepare_fixture import call
 
 pytestmark = pytest.mark.usefixtures("quick")
 

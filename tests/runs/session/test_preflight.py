@@ -8,8 +8,8 @@ import pytest
 
 from datasets.annotations import missing_videos
 from runs.run import parse_arguments
-from runs.session.preflight import check_names, read_splits, shared_videos
 from runs.session import session
+from runs.session.preflight import check_names, read_splits, shared_videos
 from runs.session.session import run
 from tests.conftest import REPOSITORY
 from utils.config import load_config, resolve_config

@@ -15,7 +15,7 @@ from runs.training.loop import Progress
 from runs.training.step import Learner, LoopOptions, Place
 from tests.conftest import TINY_TOWER
 from tests.models.episodes import random_episode
-from tests.models.layers.test_efficiency import model_of
+from tests.models.tiny_model import model_of
 from utils import checkpoint
 from utils.config import resolve_config
 from utils.distributed import Ranks
