@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 import yaml
 
 from datasets.demo.render import class_names
@@ -19,24 +18,39 @@ ALLOWED = {"utils": {"utils"}, "datasets": {"datasets", "utils"}, "models": {"mo
            "runs": {"runs", "datasets", "models", "utils"}}
 
 
-@pytest.mark.parametrize("path", ALL, ids=lambda p: str(p.relative_to(REPOSITORY)))
-def test_sizes(path):
-    text = path.read_text()
-    assert len(text.splitlines()) < 300
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            assert node.end_lineno - node.lineno + 1 <= 50, node.name
+def _name(path: Path) -> str:
+    return str(path.relative_to(REPOSITORY))
 
 
-@pytest.mark.parametrize("path", CODE, ids=lambda p: str(p.relative_to(REPOSITORY)))
-def test_imports_flow_one_way(path):
-    room = path.relative_to(REPOSITORY).parts[0]
-    for node in ast.walk(ast.parse(path.read_text())):
-        names = [a.name for a in node.names] if isinstance(node, ast.Import) else (
-            [node.module or ""] if isinstance(node, ast.ImportFrom) else [])
-        for name in names:
-            root = name.split(".")[0]
-            assert root not in ALLOWED or root in ALLOWED[room], f"{path.name} imports {name}"
+def test_sizes():
+    long = []
+    for path in ALL:
+        text = path.read_text()
+        if (lines := len(text.splitlines())) >= 300:
+            long.append(f"{_name(path)}: {lines} lines")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.end_lineno - node.lineno + 1 > 50:
+                long.append(f"{_name(path)}:{node.lineno} {node.name}: more than 50 lines")
+    assert long == []
+
+
+def test_imports_flow_one_way():
+    wrong = []
+    for path in CODE:
+        allowed = ALLOWED[path.relative_to(REPOSITORY).parts[0]]
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else (
+                [node.module or ""] if isinstance(node, ast.ImportFrom) else [])
+            wrong += [f"{_name(path)}:{node.lineno} imports {name}" for name in names
+                      if name.split(".")[0] in ALLOWED and name.split(".")[0] not in allowed]
+    assert wrong == []
+
+
+def test_no_test_file_is_imported():
+    """What two of them need stands in a module beside them, or is a fixture: each can be moved and run alone."""
+    found = [f"{_name(path)}: {line.strip()}" for path in ALL for line in path.read_text().splitlines()
+             if re.search(r"(from|import) tests[\w.]*[. ]test_", line) and "re.search" not in line]
+    assert found == []
 
 
 @pytest.mark.parametrize("path", [p for p in CODE if p.is_relative_to(REPOSITORY / "runs") and p.parent.name != "runs"],
@@ -66,13 +80,6 @@ def test_duplication_is_under_three_percent():
     assert twice / sum(len(p.read_text().splitlines()) for p in CODE) < 0.03, done.stdout
 
 
-def test_loop_and_entry_are_short():
-    assert len((REPOSITORY / "runs" / "run.py").read_text().splitlines()) <= 60
-    tree = ast.parse((REPOSITORY / "runs" / "train.py").read_text())
-    loop = next(n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "train")
-    assert loop.end_lineno - loop.lineno < 80
-
-
 def test_demo_class_names_are_the_rendered_ones():
     names = yaml.safe_load((REPOSITORY / "configs/pool/classes/demo.yaml").read_text())["demo"]
     for split in ("train", "val", "test"):
@@ -97,11 +104,3 @@ def test_only_editable_installs_are_accepted(tmp_path):
     assert done.returncode != 0
     assert "CLIP-FSAR installs in editable mode only: pip install -e ." in done.stdout + done.stderr
     assert not (tmp_path / "site" / "utils").exists()
-
-
-def test_setup_declares_the_python_range_and_extras():
-    text = (REPOSITORY / "setup.py").read_text()
-    assert 'python_requires=">=3.10,<3.14"' in text and '"dev": [' in text
-    names = {re.split(r"[<>=; ]", line)[0] for line in re.findall(r'^        "([^"]+)",', text, re.MULTILINE)}
-    assert {"torch", "torchvision", "decord", "pyyaml", "simplejson", "einops", "tqdm", "pandas", "psutil",
-            "fvcore"} <= names

@@ -9,8 +9,8 @@ import torch
 from models.encoders import weight_files
 from models.encoders.clip import build_towers
 from tests.conftest import TINY_TOWER
-from tests.local_server import Stopwatch, local_site
-from tests.runs.preparing.prepare_fixture import call, quick  # noqa: F401  (a fixture)
+from tests.local_server import local_site
+from tests.runs.preparing.prepare_fixture import call
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -83,9 +83,8 @@ def test_wrong_bytes_from_the_address_are_refused(site, archive, tmp_path, capfd
 @pytest.mark.parametrize(("manner", "reason"), [("404", "HTTP 404 Not Found"), ("stall", "Read timed out")])
 def test_without_network_it_says_what_to_do(site, archive, tmp_path, capfd, manner, reason):
     site.manners[f"{archive[1]}/RN50.pt"] = manner
-    watch = Stopwatch()
     status, text, err = call(capfd, "weights", "RN50", "--dir", tmp_path / "cache")
-    assert status == 1 and not text and reason in err and watch.seconds < 8
+    assert status == 1 and not text and reason in err
     assert err.endswith(
         f"\nOn a machine with network fetch\n  {site.address}/{archive[1]}/RN50.pt\n    SHA-256 {archive[1]}\n    as "
         f"{tmp_path}/cache/RN50.pt\nor give the file with --from FILE\n")

@@ -14,10 +14,16 @@ from runs.evaluation import checkpoint_test as test
 from runs.evaluation import summary as results
 from runs.training import loop as train
 from tests.runs.processes import before
-from utils import checkpoint
+from utils import checkpoint, signals
 from utils.logging import RecordLog
 
 SHARED = Path("/dev/shm")
+
+
+def patient(prepare: Callable[..., None], *arguments) -> None:
+    """Do `prepare`, in a run whose workers would wait for longer than processes.run_until does."""
+    signals.WORKER_SECONDS = 1000
+    prepare(*arguments)
 
 
 def _usage() -> dict[str, int]:
