@@ -24,9 +24,10 @@ from torch import Tensor, nn
 
 from models.encoders.base import Encoder
 from models.heads.base import Alignment, FeatureBatch, Features, Head, Role, Scoring, Setting
-from models.layers.alignment import visiting_probabilities
+from models.layers.alignment import ALIGNMENTS, visiting_probabilities
+from models.layers.modulator import MODULATORS
 from models.layers.similarity import cos_similarity, full_precision
-from models.registries import ALIGNMENTS, HEADS, MODULATORS
+from models.registries import HEADS
 from utils.config.fields import NUMBERS, SCORING, TRAINING, key
 from utils.episode import Episode, EpisodeOutput
 from utils.phases import phase

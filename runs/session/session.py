@@ -14,8 +14,8 @@ import torch
 from datasets.builder import SplitData
 from models.builder import FewShotModel, build_model
 from models.layers.batch_norm import over_ranks
-from runs.evaluation.checkpoint_test import results_dir, test_checkpoint, test_id
 from runs.evaluation.evaluate import Evaluator
+from runs.evaluation.final_test import identity_of_test, results_dir, score_checkpoint
 from runs.evaluation.identity import list_name
 from runs.evaluation.summary import in_words
 from runs.reporting.run_record import write_run as write_run_record
@@ -168,10 +168,10 @@ def train_and_select(session: Session, model: FewShotModel) -> int:
     return Trainer(parts, learner, schedule_of(cfg), session.store, selection).run().iteration
 
 
-def test_place(session: Session, model: FewShotModel, path: Path) -> Path:
+def directory_of_test(session: Session, model: FewShotModel, path: Path) -> Path:
     """Directory of a test without training before it, with its run.json."""
     sampler = session.test.split.sampler
-    directory = results_dir(session.output_dir, test_id(session.cfg, session.test, path),
+    directory = results_dir(session.output_dir, identity_of_test(session.cfg, session.test, path),
                             f"{sampler.way}way_{sampler.shot}shot_{path.stem}")
     if directory != session.output_dir:
         _LOGGER.info("%s holds the results of another test: this one goes to %s", session.output_dir, directory)
@@ -196,11 +196,11 @@ def train_and_test(session: Session) -> dict:
             _LOGGER.info("training is complete (iteration %d)", trained_to)
         elif cfg.TEST.CHECKPOINT_FILE_PATH:
             path, trained_to = Path(cfg.TEST.CHECKPOINT_FILE_PATH), None
-        directory = test_place(session, model, path) if ranks.main else directory
+        directory = directory_of_test(session, model, path) if ranks.main else directory
     if path == session.store.best and ranks.main:
         find_best(session.store)
     _LOGGER.info("testing %s on %d episodes of %s", path, len(session.test.specs), session.test.split.name)
-    found = test_checkpoint(cfg, model, path, session.test, directory, {
+    found = score_checkpoint(cfg, model, path, session.test, directory, {
         "trained_to": trained_to, "shared_videos": shared_videos(session.splits)})
     if ranks.main:
         sys.stdout.write("\n" + in_words(found) + f"\nWritten to {directory}/results.json; look at "

@@ -4,8 +4,8 @@ import torch
 from torch import nn
 
 from models.builder import FewShotModel
-from models.encoders.clip import build_towers
 from models.encoders.base import Encoder
+from models.encoders.clip import build_towers
 from models.heads import HEADS
 from models.heads.base import Setting
 

@@ -17,8 +17,8 @@ from torch.distributed.elastic.multiprocessing.subprocess_handler.subprocess_han
 
 from datasets.few_shot import FewShotDataset
 from runs.evaluation.evaluate import Evaluator
-from runs.training import records
 from runs.training import loop as train
+from runs.training import records
 from runs.training import step as learner
 from tests.conftest import called
 from utils import checkpoint
