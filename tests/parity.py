@@ -18,12 +18,11 @@ from torch import Tensor, nn
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from models.encoders.base import Encoder
-
 from datasets.frame_sampling import interval_indices
 from datasets.transforms import PixelSettings
 from datasets.transforms import test_transform as make_test_transform
 from models.builder import FewShotModel
+from models.encoders.base import Encoder
 from models.encoders.clip import build_towers
 from models.heads import HEADS
 from models.heads.base import Setting

@@ -8,6 +8,7 @@ from typing import Any
 
 from models.builder import FewShotModel
 from models.heads.base import Head
+from models.registries import HEADS
 from runs.evaluation.evaluate import Evaluation, Evaluator
 from runs.evaluation.explain import report
 from runs.evaluation.identity import data_set_name, list_name
@@ -17,6 +18,7 @@ from runs.reporting.run_record import write_bad_videos
 from utils import checkpoint
 from utils.config.effects import settings
 from utils.config.fields import PLACE, SPEED, TRAINING
+from utils.config.options import option_keys
 from utils.config.schema import Config
 from utils.config.show import to_dict
 from utils.json_files import read_json, write_json
@@ -65,7 +67,8 @@ def identity_of_test(cfg: Config, evaluator: Evaluator, path: Path) -> str:
     Every setting counts, but for those whose effect a checkpoint holds (TRAINING), and SPEED and PLACE.
     """
     place, run = path.absolute(), Path(cfg.OUTPUT_DIR).absolute()
-    depends_on = settings(to_dict(cfg), TRAINING, SPEED, PLACE) | {
+    more = option_keys(HEADS[cfg.VIDEO.HEAD.NAME].Options)
+    depends_on = settings(to_dict(cfg), TRAINING, SPEED, PLACE, more=more) | {
         # These two are paths: what was found there stands in their place.
         "TEST.CHECKPOINT_FILE_PATH": str(place.relative_to(run) if place.is_relative_to(run) else place),
         "DATA.FRAME_CACHE": evaluator.split.pixels.get("frame_cache"),

@@ -12,11 +12,13 @@ from torch import Tensor
 
 from datasets.builder import SplitData
 from models.builder import FewShotModel
+from models.registries import HEADS
 from runs.evaluation.identity import list_name
 from runs.training.loop import Progress
 from utils import checkpoint
 from utils.config.effects import may_change, settings
 from utils.config.fields import PLACE, SCORING, SPEED
+from utils.config.options import option_keys
 from utils.config.schema import Config
 from utils.config.show import to_dict
 from utils.distributed import ALONE, Ranks
@@ -32,9 +34,11 @@ def training_differences(state: dict[str, Any], cfg: Config) -> list[str]:
     """
     saved = state.get("cfg")  # a file of other code may hold something else
     free = (SPEED, PLACE, SCORING) if training_finished(state, cfg) else (SPEED, PLACE)
-    then, now = settings(json.loads(saved) if isinstance(saved, str) else {}), settings(to_dict(cfg), *free)
+    more = option_keys(HEADS[cfg.VIDEO.HEAD.NAME].Options)
+    then = settings(json.loads(saved) if isinstance(saved, str) else {})
+    now = settings(to_dict(cfg), *free, more=more)
     return [f"{key}: {then[key]!r} there, {value!r} here" for key, value in now.items()
-            if key in then and then[key] != value and not may_change(key)]
+            if key in then and then[key] != value and not may_change(key, more)]
 
 
 def training_finished(state: dict[str, Any], cfg: Config) -> bool:
