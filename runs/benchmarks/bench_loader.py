@@ -62,7 +62,8 @@ def overlaps(cfg: Config, turns: int) -> Iterator[Overlap]:
                 work(episode, "test")
         return time.perf_counter() - start
 
-    for place, work in zip(PLACES, (model, lambda *_: time.sleep(each)), strict=True):
+    works: tuple[Callable[..., object], ...] = (model, lambda *_: time.sleep(each))
+    for place, work in zip(PLACES, works, strict=True):
         yield Overlap(place, split.episodes,
                       [(run(0, lambda *_: None), run(0, work), run(2, work)) for _ in range(turns)])
 

@@ -20,11 +20,11 @@ from datasets.demo.render import SPLITS, class_names, render_demo
 from runs.benchmarks.ending import ending
 from runs.benchmarks.rows import Done, Row, silent
 from runs.benchmarks.towers import SMALL_VIT
+from utils.config.layers import REPOSITORY
 from utils.cores import cores
 from utils.errors import BenchmarkError
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-CLASSES, CLIPS, SIZE = 8, 12, SMALL_VIT["vision_cfg"]["image_size"]
+CLASSES, CLIPS = 8, 12
 PROJECT = """
 NUM_GPUS: 0
 LOG_PERIOD: {iterations}
@@ -44,7 +44,7 @@ def write_project(scratch: Path, data: Path, iterations: int) -> Path:
     tower, project = scratch / "tower.json", scratch / "project.yaml"
     tower.write_text(json.dumps(SMALL_VIT))
     names = {split: json.dumps(class_names(split)[:CLASSES]) for split in SPLITS}
-    project.write_text(PROJECT.format(data=data, tower=tower, size=SIZE, iterations=iterations, **names))
+    project.write_text(PROJECT.format(data=data, tower=tower, size=SMALL_VIT["vision_cfg"]["image_size"], iterations=iterations, **names))
     return project
 
 

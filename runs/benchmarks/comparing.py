@@ -90,7 +90,7 @@ def changes(old: Record, new: Record, threshold: float = THRESHOLD) -> Iterator[
 
 def _cells(change: Change) -> tuple[str, ...]:
     figures = [short(row.figure) if row else "-" for row in (change.old, change.new)]
-    unit = (change.new or change.old).unit
+    unit = next(row.unit for row in (change.new, change.old) if row)
     percent = "-" if change.percent is None else f"{change.percent:+.1f} %"
     spreads = [spread(row) if row else "-" for row in (change.old, change.new)]
     return change.benchmark, change.name, *figures, unit, percent, change.verdict, *spreads
@@ -122,7 +122,7 @@ def in_words(old: Record, new: Record, found: list[Change], threshold: float = T
              (WORSE, BETTER, NOISE, OTHER_MACHINE, OTHER_SETTINGS, OLD_ONLY, NEW_ONLY)}
     judged = sum(map(is_judged, found))
     single = any(len(row.values) == 1 for change in found if change.verdict in (WORSE, BETTER)
-                 for row in (change.old, change.new))
+                 for row in (change.old, change.new) if row)
     beyond = f"more than {threshold:g} %"
     summary = (f"{judged} of {len(found)} rows judged: {count[WORSE]} worse and {count[BETTER]} better by {beyond} and "
                f"outside the spread of the repeats; {count[NOISE]} changed by {beyond} within it. Not comparable: "

@@ -27,7 +27,7 @@ def end_family(number: int) -> None:
 
 
 @contextmanager
-def ending(process: subprocess.Popen) -> Iterator[None]:
+def ending(process: subprocess.Popen | psutil.Popen) -> Iterator[None]:
     """After this block the process and its descendants are gone, however the block ends."""
     try:
         yield
@@ -45,7 +45,8 @@ def ending_workers() -> Iterator[None]:
         yield
     except BaseException:
         for child in set(multiprocessing.active_children()) - before:
-            end_family(child.pid)
+            if child.pid is not None:
+                end_family(child.pid)
         raise
 
 

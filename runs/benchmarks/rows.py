@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +34,7 @@ class Row:
 
     name: str
     unit: str
-    values: tuple[float, ...]
+    values: Sequence[float]
     better: str = HIGHER
 
     def __post_init__(self):

@@ -40,7 +40,7 @@ Step = Callable[[], None]
 
 @dataclass(frozen=True, slots=True)
 class StepOptions:
-    """What a step is made of.
+    """Says what a step is made of.
 
     Args:
         backbone: RN50, ViT-B/16, any open_clip name, a .json model config, or small.
@@ -68,7 +68,7 @@ class StepOptions:
 
     @property
     def clips(self) -> int:
-        """Clips of a step."""
+        """The clips of a step."""
         return self.episodes * self.way * (self.shot + self.query)
 
 
@@ -86,7 +86,7 @@ PLAIN = ("TRAIN.CHANNELS_LAST", "false")  # of the step written plainly
 
 
 def configuration(options: StepOptions, pairs: Sequence[str], scratch: Path) -> Config:
-    """A run's configuration, from a project file in `scratch`. Raises ConfigError, WeightsError."""
+    """Load a run's configuration from a project file in `scratch`. Raises ConfigError, WeightsError."""
     backbone = options.backbone
     if backbone == SMALL:
         backbone = str(scratch / "small.json")
@@ -106,7 +106,7 @@ def configuration(options: StepOptions, pairs: Sequence[str], scratch: Path) -> 
 
 
 def random_episodes(options: StepOptions, cfg: Config) -> list[Episode]:
-    """The episodes of one step, of random pixels, on the device: moving them there is loading."""
+    """Make the episodes of one step of random pixels, on the device: moving them there is loading."""
     device, found = choose_device(cfg.NUM_GPUS), []
     for number in range(options.episodes):
         draw, size = torch.Generator().manual_seed(number), cfg.DATA.TRAIN_CROP_SIZE
@@ -118,13 +118,19 @@ def random_episodes(options: StepOptions, cfg: Config) -> list[Episode]:
 
 
 def _model(cfg: Config) -> FewShotModel:
-    """The run's model on its device, in training mode; the same weights each time."""
+    """Build the run's model on its device, in training mode, with the same weights each time."""
     seed_everything(0)
     return build_model(cfg).to(choose_device(cfg.NUM_GPUS)).train()
 
 
+def clip_fsar(model: FewShotModel) -> ClipFsar:
+    """Return a model's head, which is CLIP-FSAR's: the step that is written plainly is its own."""
+    assert isinstance(model.head, ClipFsar)
+    return model.head
+
+
 def as_it_is(cfg: Config, episodes: Sequence[Episode]) -> Step:
-    """A run's step on these episodes: what of runs/training/step.py is used here, is used here only."""
+    """Return a run's step on these episodes, taken by runs/training/step.py."""
     model = _model(cfg)
     learner = Learner(model, build_criterion(cfg), optimizer_of(cfg, model), loop_options(cfg), lambda episode: "",
                       choose_device(cfg.NUM_GPUS))
@@ -137,7 +143,7 @@ def as_it_is(cfg: Config, episodes: Sequence[Episode]) -> Step:
 
 
 def plain_output(head: ClipFsar, episode: Episode) -> EpisodeOutput:
-    """ClipFsar.forward in training: supports and queries pass the tower apart, OTAM goes cell by cell."""
+    """Do what ClipFsar.forward does in training: supports and queries pass the tower apart, OTAM goes cell by cell."""
     support_NTD, query_MTD = head.encode(episode.support_NTCHW), head.encode(episode.query_MTCHW)
     prototypes_KTD = head.prototypes(support_NTD, head.text("train")[episode.support_classes_N],
                                      episode.support_labels_N, episode.way)
@@ -146,13 +152,14 @@ def plain_output(head: ClipFsar, episode: Episode) -> EpisodeOutput:
 
 
 def written_plainly(cfg: Config, episodes: Sequence[Episode]) -> Step:
-    """The same step in float32 with torch's defaults: memory format, number formats, Adam that is not fused."""
+    """Return the same step in float32 with torch's defaults: memory format, number formats, Adam that is not fused."""
     model, criterion = _model(cfg), build_criterion(cfg)
     optimizer = torch.optim.Adam(model.parameters(), lr=LR, weight_decay=cfg.SOLVER.WEIGHT_DECAY)
 
     def step() -> None:
         for episode in episodes:
-            sum(criterion(plain_output(model.head, episode), episode).values()).backward()
+            losses = criterion(plain_output(clip_fsar(model), episode), episode)
+            torch.stack(list(losses.values())).sum().backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
@@ -160,11 +167,11 @@ def written_plainly(cfg: Config, episodes: Sequence[Episode]) -> Step:
 
 
 def step_flops(cfg: Config, options: StepOptions) -> float:
-    """Floating-point operations of one step: 2 a multiply-add, 3 times the forward pass (1 forward, 2 backward).
+    """Count the floating-point operations of a step: 2 a multiply-add, 3 times the forward pass (1 forward, 2 backward).
 
     Backbone and modulator; OTAM, losses and Adam are left out, as are the multiply-adds of what is computed twice.
     """
-    head, clips = build_model(cfg).head.eval(), options.clips // options.episodes
+    head, clips = clip_fsar(build_model(cfg)).eval(), options.clips // options.episodes
     picture = torch.zeros(1, 3, cfg.DATA.TRAIN_CROP_SIZE, cfg.DATA.TRAIN_CROP_SIZE)
     supports = options.way * options.shot
     dim = head.text("train").shape[-1]
@@ -175,7 +182,7 @@ def step_flops(cfg: Config, options: StepOptions) -> float:
 
 
 def _memory(options: StepOptions, pairs: Sequence[str], plain: bool, scratch: Path) -> float:
-    """Bytes of two steps at their highest, after one that fills the optimizer's state. In a process of its own."""
+    """Return the bytes of two steps at their highest, after one that fills the optimizer's state."""
     cfg = configuration(options, pairs, scratch)
     step = (written_plainly if plain else as_it_is)(cfg, random_episodes(options, cfg))
     step()
@@ -183,7 +190,7 @@ def _memory(options: StepOptions, pairs: Sequence[str], plain: bool, scratch: Pa
 
 
 def step_memory(options: StepOptions, plain: bool) -> float:
-    """Bytes of a training step at their highest, measured in a process that does nothing else (hardware.peak_memory).
+    """Return a training step's bytes at their highest, measured in a process that does nothing else.
 
     Raises BenchmarkError where that process is ended, as systems do that run out of memory.
     """

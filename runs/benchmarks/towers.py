@@ -8,7 +8,7 @@ def _text(width: int, heads: int, layers: int) -> dict[str, Any]:
 
 
 # What a CPU trains in a second: 4 layers and 192 channels at 112 pixels.
-SMALL_VIT = {"embed_dim": 128, "quick_gelu": True, "text_cfg": _text(32, 1, 1), "vision_cfg": {
+SMALL_VIT: dict[str, Any] = {"embed_dim": 128, "quick_gelu": True, "text_cfg": _text(32, 1, 1), "vision_cfg": {
     "image_size": 112, "layers": 4, "width": 192, "head_width": 64, "patch_size": 16}}
 
 
