@@ -166,4 +166,4 @@ def measure(done: Done = silent, *, repeats: int, least: float, peak_sizes: list
         raise BenchmarkError(f"a training step of {chosen.clips} clips, as it is or written plainly, does not fit the "
                              f"GPU's memory; {LESS} ({error})") from error
     rows = rows_of(turns, flops, chosen.clips)
-    return rows + memory_rows(*bytes_of, chosen.device == "cuda") if memory else rows
+    return rows + memory_rows(bytes_of[0], bytes_of[1], chosen.device == "cuda") if memory else rows

@@ -1,4 +1,4 @@
-"""How the benchmarks end what they started: no process of theirs is left, whatever ends them."""
+"""Ends what the benchmarks started: no process of theirs is left, whatever ends them."""
 
 import multiprocessing
 import signal
@@ -28,7 +28,7 @@ def end_family(number: int) -> None:
 
 @contextmanager
 def ending(process: subprocess.Popen | psutil.Popen) -> Iterator[None]:
-    """After this block the process and its descendants are gone, however the block ends."""
+    """Kill the process and its descendants when the block ends, however it ends."""
     try:
         yield
     finally:
@@ -52,8 +52,10 @@ def ending_workers() -> Iterator[None]:
 
 @contextmanager
 def deaf_to_interrupts() -> Iterator[None]:
-    """Processes started in this block never see SIGINT, which a terminal sends to all: their parent ends them. One that
-    comes to this process meanwhile is handled after the block."""
+    """Keep SIGINT, which a terminal sends to all, from processes started in this block: their parent ends them.
+
+    One that comes to this process meanwhile is handled after the block.
+    """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return

@@ -167,7 +167,7 @@ def written_plainly(cfg: Config, episodes: Sequence[Episode]) -> Step:
 
 
 def step_flops(cfg: Config, options: StepOptions) -> float:
-    """Count the floating-point operations of a step: 2 a multiply-add, 3 times the forward pass (1 forward, 2 backward).
+    """Count the floating-point operations of a step: 2 a multiply-add, 3 times the forward pass (2 of them backward).
 
     Backbone and modulator; OTAM, losses and Adam are left out, as are the multiply-adds of what is computed twice.
     """

@@ -65,5 +65,5 @@ def walk_videos(root: Path, *, skip_unreadable: bool = False) -> Iterator[str]:
                 path = f"{folder}/{entry.name}" if folder else entry.name
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(path)
-                elif entry.name.lower().endswith(VIDEO_SUFFIXES) and os.path.isfile(entry):  # no error for a link in a circle
+                elif entry.name.lower().endswith(VIDEO_SUFFIXES) and os.path.isfile(entry):  # False for a broken link
                     yield path
