@@ -1,1 +1,1 @@
-"""From split lists and video files to episodes: annotations -> episode specs -> decode -> transforms -> Episode."""
+"""Turn split lists and video files into episodes: annotations -> episode specs -> decode -> transforms -> Episode."""

@@ -1,4 +1,4 @@
-"""Split lists: one video a line, class index first; from a line to a record, from a record to a file.
+"""Read split lists (one video a line, class index first): from a line to a record, from a record to a file.
 
 Two formats (`LIST_FORMATS`), each with its published names:
     paths (Kinetics_few_shot, HMDB_few_shot)   train0//videos/run/x.avi   path under the root, extension included
@@ -25,7 +25,7 @@ LIST_FORMATS: "Registry[ListFormat]" = Registry("list format", "datasets/annotat
 
 @dataclass(frozen=True, slots=True)
 class ListFormat:
-    """How a line is written.
+    """Say how a line of a split list is written.
 
     Args:
         separator: what stands between class index and video.
@@ -38,7 +38,7 @@ class ListFormat:
     suffixes: tuple[str, ...]
 
     def pattern(self, split: str) -> re.Pattern[str]:
-        """Matches a whole line of `split`: group 1 is the class index, group 2 the video."""
+        """Return a pattern of a whole line of `split`: group 1 is the class index, group 2 the video."""
         video = r"([^/].*)" if self.separator == "//" else r"([^/]+)"
         return re.compile(rf"{re.escape(split)}([0-9]{{1,6}}){self.separator}{video}")
 
@@ -48,7 +48,7 @@ LIST_FORMATS.register(DEFAULT_FORMAT, "Ssv2_few_shot")(ListFormat("/", "78687", 
 
 
 def read_lines(path: Path) -> list[str]:
-    """The stripped lines of a list, blank ones kept; AnnotationError when it cannot be read."""
+    """Return the stripped lines of a list, blank ones kept. Raises AnnotationError when it cannot be read."""
     try:
         return [line.strip() for line in path.read_text(encoding="utf-8-sig").split("\n")]
     except FileNotFoundError:
@@ -85,7 +85,7 @@ def _record(path: Path | str, number: int, line: str, found: re.Match[str] | Non
 
 
 def _check_dense(path: Path | str, records: Sequence[VideoRecord]) -> None:
-    """Class indices must be 0..G-1 without gaps."""
+    """Check that class indices are 0..G-1 without gaps."""
     present = {record.class_index for record in records}
     largest = max(records, key=lambda record: record.class_index)
     missing = [k for k in range(min(largest.class_index, len(present) + 1)) if k not in present]
@@ -114,7 +114,7 @@ def read_split_list(path: Path, split: str, format: str | None = None) -> list[V
 
 def parse_split_list(lines: Sequence[str], path: Path | str, split: str,
                      format: str | None = None) -> list[VideoRecord]:
-    """read_split_list of lines that are read, or made, already; `path` is what messages call them."""
+    """Parse lines that are already in memory, as `read_split_list` does. `path` is only used in error messages."""
     entry = LIST_FORMATS[format or DEFAULT_FORMAT]
     pattern = entry.pattern(split)
     expected = f"a line such as '{split}0{entry.separator}{entry.example}' (list format {format or DEFAULT_FORMAT})"
@@ -136,12 +136,12 @@ def parse_split_list(lines: Sequence[str], path: Path | str, split: str,
 
 
 def list_hash(path: Path) -> str:
-    """SHA-256 (hex) of the list's sorted stripped lines: the order of lines, blank lines and CRLF do not matter."""
+    """Return the SHA-256 (hex) of the list's sorted stripped lines, which ignores their order, blank lines and CRLF."""
     return hash_lines(read_lines(Path(path)))
 
 
 def hash_lines(lines: Sequence[str]) -> str:
-    """list_hash of stripped lines."""
+    """Return the `list_hash` of lines that are already stripped."""
     return hashlib.sha256("\n".join(sorted(filter(None, lines))).encode()).hexdigest()
 
 
@@ -158,7 +158,7 @@ def check_classes(records: Sequence[VideoRecord], class_names: Sequence[str], ne
         AnnotationError: more classes than names, or a class with fewer than `need` videos.
     """
     counts = Counter(record.class_index for record in records)
-    if len(counts) > len(class_names):  # fewer is a subset of a data set: its first classes
+    if len(counts) > len(class_names):  # fewer is allowed: a subset of a data set has its first classes
         raise AnnotationError(f"{path}: expected at most {len(class_names)} classes, as many as CLASS_NAME has names, "
                               f"found {len(counts)}")
     short = [f"class {k} ({class_names[k]!r}) has {counts[k]}" for k in sorted(counts) if counts[k] < need]
@@ -182,7 +182,7 @@ def _has_frames(folder: Path) -> bool:
 
 
 def missing_videos(root: Path, records: Sequence[VideoRecord], format: str | None = None) -> list[VideoRecord]:
-    """Records without a file or folder of their name under `root`; every directory is listed once, nothing is opened.
+    """Return the records that have no file or folder under `root`. Each directory is listed once, nothing is opened.
 
     Args:
         root: DATA_ROOT_DIR. records: from a list in `format` (None: SSv2's).
@@ -205,7 +205,7 @@ def missing_videos(root: Path, records: Sequence[VideoRecord], format: str | Non
 
 
 def resolve_video(root: Path, record: VideoRecord, format: str | None = None, *, prefer_folder: bool = False) -> Path:
-    """The file, or folder of JPEG frames, that holds a record's video.
+    """Find the file, or the folder of JPEG frames, that holds a record's video.
 
     Args:
         root: DATA_ROOT_DIR.
@@ -240,6 +240,7 @@ def resolve_video(root: Path, record: VideoRecord, format: str | None = None, *,
 
 
 def file_stamp(path: Path) -> tuple[int, int]:
-    """Size in bytes and time of the last change in ns: another file of the same name has another. Raises OSError."""
+    """Return a file's size in bytes and time of change in ns, which tell it from another of its name. Raises
+    OSError."""
     found = path.stat()
     return found.st_size, found.st_mtime_ns

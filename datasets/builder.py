@@ -1,4 +1,4 @@
-"""Config -> episodes: the only file of this package that knows the configuration."""
+"""Build a split's episodes from the configuration, which no other file of this package knows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -34,7 +34,7 @@ from utils.errors import ConfigError, VideoDecodeError
 
 @dataclass(frozen=True, slots=True)
 class SplitData:
-    """A split, ready to be decoded.
+    """Hold what a run needs of a split; nothing is decoded yet.
 
     Args:
         name: train, val or test.
@@ -61,12 +61,12 @@ class SplitData:
 
     @property
     def temporal_draws(self) -> int | str | None:
-        """Choices of frames a clip has; "fresh": new ones each time; None: its frames are fixed."""
+        """Return how many choices of frames a clip has; "fresh": new ones each time; None: its frames are fixed."""
         return (self.dataset.draws or "fresh") if self.drawn else None
 
 
 def episode_sizes(cfg: Config, split: str) -> dict[str, int]:
-    """way, shot and query of a split's episodes."""
+    """Return way, shot and query of a split's episodes."""
     train = cfg.TRAIN
     if split == "train":
         return {"way": train.WAY, "shot": train.SHOT, "query": train.QUERY_PER_CLASS}
@@ -75,7 +75,7 @@ def episode_sizes(cfg: Config, split: str) -> dict[str, int]:
 
 
 def list_file(cfg: Config, split: str) -> Path:
-    """Where the list of a split lies."""
+    """Return where the list of a split lies."""
     return Path(cfg.DATA.ANNO_DIR) / f"{split}_few_shot.txt"
 
 
@@ -86,7 +86,7 @@ def _episode_count(cfg: Config, split: str) -> int:
 
 
 def class_names_of(cfg: Config, split: str) -> tuple[str, ...]:
-    """Class names of a split; ConfigError where the configuration has none."""
+    """Return the class names of a split. Raises ConfigError when the configuration has none."""
     names = names_by_split(cfg).get(split)
     if names is None:
         raise ConfigError([f"{TARGETS[split]}: expected the class names of the {split} split, found none"])
@@ -117,7 +117,7 @@ def _transforms(cfg: Config, split: str) -> tuple[ClipTransform, ClipTransform]:
 
 def _frame_cache(cfg: Config, split: str, records: Sequence[VideoRecord], digest: str,
                  decoder: str) -> FrameCache | None:
-    """DATA.FRAME_CACHE, checked against the split. Raises FrameCacheError."""
+    """Open DATA.FRAME_CACHE and check it against the split. Raises FrameCacheError."""
     data = cfg.DATA
     if data.FRAME_CACHE is None:
         return None
@@ -127,7 +127,7 @@ def _frame_cache(cfg: Config, split: str, records: Sequence[VideoRecord], digest
         try:
             return file_stamp(resolve_video(Path(data.DATA_ROOT_DIR), listed[path], cfg.TRAIN.DATASET_FEW,
                                             prefer_folder=decoder == "frames"))
-        except (VideoDecodeError, OSError):  # gone: its frames are in the cache
+        except (VideoDecodeError, OSError):  # the file is gone, but its frames are in the cache
             return None
 
     return open_frame_cache(Path(data.FRAME_CACHE), CacheRequest(
@@ -165,9 +165,9 @@ def build_split(cfg: Config, split: str) -> SplitData:
     # affect NUMBERS (decoder, device, draws), and less (nothing of the model).
     pixels = {**asdict(sampling), **asdict(pixel_settings(cfg, "test")), "decoder": decoder, "draws": draws,
               "seed": seed if drawn else None}
-    if cache is not None:  # its rounding, and JPEG, are other pixels than decoding gives
+    if cache is not None:  # rounded, and perhaps JPEG: not the pixels of decoding
         pixels["frame_cache"] = cache.pixel_settings
-    if cfg.AUGMENTATION.USE_GPU and cfg.NUM_GPUS > 0:  # rounded otherwise; on the CPU the key changes no bit
+    if cfg.AUGMENTATION.USE_GPU and cfg.NUM_GPUS > 0:  # a GPU rounds differently; on the CPU the key changes no bit
         pixels["transformed_on"] = "cuda"
     return SplitData(split, dataset, records, names, list_path, digest, sampler, episodes, drawn, pixels)
 

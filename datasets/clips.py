@@ -1,4 +1,4 @@
-"""Single clips, each decoded once whatever the episodes: what a feature store is made from."""
+"""Decode single clips, each once whatever the episodes: a feature store is made from them."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ from utils.errors import VideoDecodeError
 
 @dataclass(frozen=True, slots=True)
 class Clips:
-    """One video, decoded.
+    """Hold one decoded video.
 
     Args:
         video: index of its record. draws: which choices of frames (see FewShotDataset.draw).
@@ -30,16 +30,16 @@ class Clips:
     error: VideoDecodeError | None = None
 
     def to(self, device: torch.device | str) -> "Clips":
-        """The same with its pixels on `device`."""
+        """Return a copy with its pixels on `device`."""
         return replace(self, pixels=self.pixels.to(device, non_blocking=True))
 
     def pin_memory(self) -> "Clips":
-        """The same with its pixels in page-locked memory (called by the loader)."""
+        """Return a copy with its pixels in page-locked memory (called by the loader)."""
         return self if self.error else replace(self, pixels=self.pixels.pin_memory())
 
 
 def clips_of(dataset: FewShotDataset, specs: Iterable[EpisodeSpec]) -> dict[int, tuple[int, ...]]:
-    """The distinct videos of episodes with the draws that they take of each, in the order of the records."""
+    """Return the distinct videos of episodes, in the order of the records, with the draws taken of each."""
     wanted: dict[int, set[int]] = {}
     for spec in specs:
         for position, video in enumerate((*spec.support_N, *spec.query_M)):
@@ -48,7 +48,7 @@ def clips_of(dataset: FewShotDataset, specs: Iterable[EpisodeSpec]) -> dict[int,
 
 
 class ClipDataset(Dataset[Clips]):
-    """Item i is the i-th of `wanted`: a video with all its draws, as validation and test see it.
+    """Give each of the `wanted` videos with all its draws, as validation and test see them.
 
     Args:
         source: an evaluation split's data set with `draws` set.
@@ -62,15 +62,16 @@ class ClipDataset(Dataset[Clips]):
         return len(self.wanted)
 
     def __getitem__(self, index: int) -> Clips:
-        """A bad video is an item with its error where bad videos are replaced, else VideoDecodeError."""
+        """Return the index-th video. A bad one carries its error where bad videos are replaced, else
+        VideoDecodeError."""
         return self._read(index, self._transformed)
 
     def raw(self, index: int) -> Clips:
-        """The same, not yet transformed."""
+        """Return the same, not yet transformed."""
         return self._read(index, lambda frames: torch.from_numpy(np.stack(frames)))
 
     def finish(self, clips: Clips) -> Clips:
-        """What `raw` gave, transformed on the device where it is: then it is the item."""
+        """Transform what `raw` gave, on the device where it is; the result equals the item."""
         return clips if clips.error else replace(clips, pixels=self._transformed(clips.pixels))
 
     def _read(self, index: int, make: Callable[[Sequence[np.ndarray]], Tensor]) -> Clips:

@@ -1,4 +1,4 @@
-"""Frames out of video files: decoders behind one Protocol, every failure a VideoDecodeError.
+"""Read frames out of video files: decoders stand behind one Protocol, every failure is a VideoDecodeError.
 
 `open_video(path, "decord")` opens a file once; the clip tells its length and rate and gives frames by index.
 Decoders (`DECODERS`): decord, torchcodec, pyav, frames (a folder of JPEG frames; a folder is read so whatever the
@@ -26,7 +26,7 @@ __all__ = ["AUTO", "DECODERS", "FOLDER_FPS", "Clip", "choose_decoder", "containe
 
 
 def choose_decoder(name: str) -> str:
-    """The decoder that DATA.DECODER means here: "auto" is torchcodec where it and FFmpeg work, else decord.
+    """Return the decoder that DATA.DECODER means here: "auto" is torchcodec where it and FFmpeg work, else decord.
 
     Raises:
         RegistryError: no such decoder.  LaunchError: torchcodec does not work here.
@@ -68,7 +68,7 @@ def open_video(path: Path, decoder: str = "decord") -> Clip:
 
 
 def read_frames(clip: Clip, indices: np.ndarray, path: Path) -> np.ndarray:
-    """`clip.frames(indices)`, its shape and type checked: uint8 [T, H, W, 3], T = len(indices)."""
+    """Return `clip.frames(indices)` with its shape and type checked: uint8 [T, H, W, 3], T = len(indices)."""
     if len(indices) == 0 or min(indices) < 0 or max(indices) >= clip.num_frames:
         raise VideoDecodeError(path, f"expected indices in 0..{clip.num_frames - 1}, found {list(map(int, indices))}")
     frames = clip.frames(indices)

@@ -1,4 +1,4 @@
-"""A loader's items on the device that computes: copied there, and transformed there where the workers only decode.
+"""Bring a loader's items to the device that computes, and transform them there if the workers only decode.
 
 On a GPU that is done for the next item on a stream of its own while the current one is in use. On the CPU nothing is
 fetched before it is asked for.
@@ -19,7 +19,7 @@ Item = TypeVar("Item")
 
 
 def on_device(loader: ItemLoader, device: torch.device) -> Iterable[Any]:
-    """The loader's items, in order, on `device` and ready for a model.
+    """Yield the loader's items, in order, on `device` and ready for a model.
 
     On a GPU item i + 1 is fetched before item i is handed out; what goes wrong with it is raised when it is asked for.
     While one item is in use the device holds one more (in the moment between two, a third). On the CPU the loader
@@ -31,13 +31,13 @@ def on_device(loader: ItemLoader, device: torch.device) -> Iterable[Any]:
 
 
 def _tensors(item: Any) -> list[Tensor]:
-    """The tensors in a dataclass."""
+    """Return the tensors in a dataclass."""
     return [value for one in fields(item) if isinstance(value := getattr(item, one.name), Tensor)]
 
 
 class _Finish:
-    """Moves an item to a device and transforms it there. Says so once where its frames take more bytes than its clips
-    will: then the workers hand over more than if they transformed."""
+    """Move an item to a device and transform it there. Warns once if raw frames are larger than transformed clips: then
+    USE_GPU sends more bytes, not fewer."""
 
     def __init__(self, finish: Callable[[Any], Any] | None, device: torch.device):
         self.finish, self.device, self.compared = finish, device, finish is None
@@ -56,20 +56,21 @@ class _Finish:
 
 
 class SideStream:
-    """Work on a CUDA device beside that of its current stream."""
+    """Queue work on a CUDA device beside that of its current stream."""
 
     def __init__(self, device: torch.device):
         self.device, self.stream = device, torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch
 
     def start(self, source: Iterator[Item]) -> tuple[Item, torch.cuda.Event] | None:
-        """The next item, its work queued, with the event of its being ready; None: there is none."""
+        """Queue the next item's work; return it with the event that says when it is ready. None: there is no next
+        one."""
         with torch.cuda.stream(self.stream):
             item = next(source, None)
             return None if item is None else (item, self.stream.record_event())
 
     def hand_over(self, started: tuple[Item, torch.cuda.Event]) -> Item:
-        """The item, for the current stream, which waits for it. Its memory is not reused before that stream is done
-        with it."""
+        """Make the current stream wait for an item, and return it. Its memory is not reused before that stream is
+        done."""
         item, ready = started
         current = torch.cuda.current_stream(self.device)
         current.wait_event(ready)
@@ -79,7 +80,7 @@ class SideStream:
 
 
 def one_ahead(items: Iterator[Item], side: SideStream) -> Iterator[Item]:
-    """The items, each handed out when the next one is started; an error of the next waits until this one is used."""
+    """Yield each item once the next one is started; an error of the next waits until this one is used."""
     waiting = None
     try:
         while (started := side.start(items)) is not None:

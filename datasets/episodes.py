@@ -1,4 +1,4 @@
-"""Which videos make an episode: a pure function of (seed, split, index).
+"""Choose which videos make an episode: a pure function of (seed, split, index).
 
 The draws use the raw 64-bit stream of PCG64, which NumPy keeps across its versions (it does not keep the streams of
 `Generator.choice` or `shuffle`), so an episode list and its hash outlive the installation that made them.
@@ -14,7 +14,7 @@ from utils.seed import numpy_generator
 
 
 def draw_distinct(generator: np.random.Generator, population: int, count: int) -> list[int]:
-    """`count` distinct integers of 0..population-1 in random order, all orders equally likely.
+    """Draw `count` distinct integers of 0..population-1 in random order, all orders equally likely.
 
     Steps of a Fisher-Yates shuffle, kept sparse: time and memory grow with `count`, not with `population`.
     """
@@ -35,7 +35,8 @@ def draw_distinct(generator: np.random.Generator, population: int, count: int) -
 
 
 def rank_indices(count: int, rank: int, world: int, start: int = 0) -> range:
-    """Episodes `start`..count-1 that `rank` of `world` processes handles: interleaved, disjoint, together all of them.
+    """Return the episodes of `start`..count-1 that `rank` of `world` processes handles: interleaved, disjoint, all
+    together.
 
     Raises:
         EpisodeError: rank is not in 0..world-1.
@@ -78,7 +79,7 @@ class EpisodeSampler:
                                    f"{query} queries, found {len(videos)}")
 
     def spec(self, index: int) -> EpisodeSpec:
-        """Episode number `index`: the same for every call, process and worker."""
+        """Draw episode number `index`: the same for every call, process and worker."""
         if index < 0:
             raise EpisodeError(f"{self.split}: expected an episode number from 0, found {index}")
         generator = numpy_generator(self.seed, "episode:" + self.split, index)

@@ -1,4 +1,4 @@
-"""From an episode's number to its pixels: `FewShotDataset`."""
+"""Turn an episode's number into its pixels: `FewShotDataset`."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -24,12 +24,12 @@ Value = TypeVar("Value")
 
 
 def _stack(clips: Sequence[Tensor]) -> Tensor:
-    """[T,C,H,W] clips -> [clips,T,C,H,W], contiguous whatever the memory layout of the clips."""
+    """Stack [T,C,H,W] clips to [clips,T,C,H,W], contiguous whatever the memory layout of the clips."""
     return torch.stack(tuple(clips), out=clips[0].new_empty((len(clips), *clips[0].shape)))
 
 
 def _episode(clips: Sequence[Tensor], spec: EpisodeSpec, bad: Sequence[BadVideo]) -> Episode:
-    """An episode of transformed clips [T,C,H,W], supports first; its labels are on the CPU."""
+    """Make an episode of transformed clips [T,C,H,W], supports first; its labels are on the CPU."""
     shots = len(spec.support_N)
     support_labels, query_labels = torch.tensor(spec.support_labels_N), torch.tensor(spec.query_labels_M)
     classes = torch.tensor(spec.classes_K)
@@ -40,7 +40,7 @@ def _episode(clips: Sequence[Tensor], spec: EpisodeSpec, bad: Sequence[BadVideo]
 
 
 class FewShotDataset(Dataset[Episode]):
-    """Episodes of one split; item i is the same for any number of workers, and for any order of asking.
+    """Give the episodes of one split. Item i is the same for any number of workers, and for any order of asking.
 
     Args:
         videos: the split's videos.
@@ -60,7 +60,8 @@ class FewShotDataset(Dataset[Episode]):
         self.length, self.episodes, self.draws = length, rank_indices(length, 0, 1), draws
 
     def part(self, start: int = 0, rank: int = 0, world: int = 1, stop: int | None = None) -> "FewShotDataset":
-        """The same data set with episodes start + rank, start + rank + world, ... before `stop` (None: of all)."""
+        """Return the same data set with episodes start + rank, start + rank + world, ... before `stop` (None: of
+        all)."""
         taken = copy.copy(self)
         taken.episodes = rank_indices(self.length if stop is None else stop, rank, world, start)
         return taken
@@ -69,20 +70,20 @@ class FewShotDataset(Dataset[Episode]):
         return len(self.episodes)
 
     def __getitem__(self, index: int) -> Episode:
-        """Episode number `self.episodes[index]`, decoded; IndexError behind the last."""
+        """Decode episode number `self.episodes[index]`. Raises IndexError behind the last."""
         spec = self.sampler.spec(self.episodes[index])
         clips, bad = self.read_clips(spec, lambda position, video: self._transformed(
             spec, position, *self._read(spec, position, video)))
         return _episode(clips, spec, bad)
 
     def raw(self, index: int) -> RawEpisode:
-        """The same, not yet transformed."""
+        """Return the same, not yet transformed."""
         spec = self.sampler.spec(self.episodes[index])
         clips, bad = self.read_clips(spec, lambda position, video: self._read(spec, position, video))
         return RawEpisode.of(clips, spec, bad)
 
     def finish(self, raw: RawEpisode) -> Episode:
-        """What `raw` gave, transformed on the device where it is: then it is the item."""
+        """Transform what `raw` gave, on the device where it is; the result equals the item."""
         clips = [self._transformed(raw.spec, position, *clip) for position, clip in enumerate(raw.clips())]
         return _episode(clips, raw.spec, raw.bad_videos).to(raw.pixels.device)
 
@@ -98,7 +99,7 @@ class FewShotDataset(Dataset[Episode]):
 
     def _clip(self, spec: EpisodeSpec, position: int, video: int, read: Callable[[int, int], Value], taken: set[int],
               bad: list[BadVideo]) -> Value:
-        """What is read at `position`; replacements join `taken`, what they replace joins `bad`."""
+        """Read a video at `position`; replacements join `taken`, what they replace joins `bad`."""
         try:
             return read(position, video)
         except VideoDecodeError as error:
@@ -121,7 +122,7 @@ class FewShotDataset(Dataset[Episode]):
                                               "tried in its place, none can be read") from original
 
     def _stand_ins(self, spec: EpisodeSpec, position: int, video: int, taken: set[int]) -> list[int]:
-        """Clips of the class that are not in the episode, in an order that the seed fixes."""
+        """Return clips of the class that are not in the episode, in an order that the seed fixes."""
         members = self.sampler.members[self.videos.records[video].class_index]
         free = [int(member) for member in members if int(member) not in taken]
         generator = numpy_generator(self.sampler.seed, "replace:" + spec.split, spec.index, position)
@@ -134,11 +135,11 @@ class FewShotDataset(Dataset[Episode]):
         return derive_seed(self.sampler.seed, "draw:" + spec.split, spec.index, position) % self.draws
 
     def draw_generator(self, video: int, draw: int) -> np.random.Generator:
-        """Source of a video's `draw`-th choice of frames."""
+        """Return the generator of a video's `draw`-th choice of frames."""
         return numpy_generator(self.sampler.seed, "drawn frames:" + self.sampler.split, video, draw)
 
     def decode(self, video: int, generators: Sequence[np.random.Generator]) -> list[np.ndarray]:
-        """The frames of a video, uint8 [T,H,W,3], once for each generator; the file is opened once.
+        """Return the frames of a video, uint8 [T,H,W,3], once for each generator; the file is opened once.
 
         Raises VideoDecodeError; FrameCacheError where a cache is damaged.
         """
@@ -153,7 +154,7 @@ class FewShotDataset(Dataset[Episode]):
         return np.split(pixels, len(generators))
 
     def _read(self, spec: EpisodeSpec, position: int, video: int) -> tuple[np.ndarray, int]:
-        """Frames of the clip at `position`, and the seed of its transform."""
+        """Return the frames of the clip at `position`, and the seed of its transform."""
         generator = self.draw_generator(video, self.draw(spec, position)) if self.draws else numpy_generator(
             self.sampler.seed, "frames:" + spec.split, spec.index, position)
         (pixels,) = self.decode(video, [generator])

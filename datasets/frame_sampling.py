@@ -1,4 +1,4 @@
-"""Which frames of a clip are seen: pure functions on integers.
+"""Choose which frames of a clip are seen: pure functions on integers.
 
 n frames in the video, T frames wanted. SAMPLING_RATE above 40 cuts the clip into T segments and takes a frame of each;
 up to 40 it takes T frames evenly spaced over an interval of T * rate frames counted at TARGET_FPS.
@@ -16,7 +16,7 @@ SEGMENT_ABOVE = 40  # SAMPLING_RATE above which segments are sampled, as publish
 
 @dataclass(frozen=True, slots=True)
 class FrameSampling:
-    """Settings that decide which frames of a clip are seen.
+    """Hold the settings that decide which frames of a clip are seen.
 
     Args:
         T: NUM_INPUT_FRAMES, frames wanted.
@@ -48,7 +48,7 @@ def _one_frame(num_frames: int, generator: np.random.Generator | None) -> np.nda
 
 
 def segment_indices(num_frames: int, T: int, generator: np.random.Generator | None, center: bool) -> np.ndarray:
-    """One frame of each of T segments.
+    """Choose one frame of each of T segments.
 
     Args:
         num_frames: n, frames in the video.
@@ -76,7 +76,7 @@ def segment_indices(num_frames: int, T: int, generator: np.random.Generator | No
 
 def interval_indices(num_frames: int, fps: float, T: int, rate: float, target_fps: float,
                      generator: np.random.Generator | None, keep_tail: bool) -> np.ndarray:
-    """T frames evenly spaced over an interval of L = T * rate * fps / target_fps frames.
+    """Choose T frames evenly spaced over an interval of L = T * rate * fps / target_fps frames.
 
     Args:
         num_frames: n, frames in the video.

@@ -1,4 +1,4 @@
-"""A loader of single items whose workers' errors arrive as they were."""
+"""Load single items by workers, whose errors arrive as they were."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -19,13 +19,13 @@ from utils.signals import shielded
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """An error on its way out of a worker: torch would rebuild it from its text and lose its type."""
+    """Carry an error out of a worker: torch would rebuild it from its text and lose its type."""
 
     error: FewShotError
 
 
 class _Guarded(Dataset[Episode | RawEpisode | Clips | _Failure]):
-    """A data set whose FewShotErrors are items. `raw`: its items are not transformed."""
+    """Give a data set's items, and its FewShotErrors as items, too. `raw`: the items are not transformed."""
 
     def __init__(self, source: FewShotDataset | ClipDataset, raw: bool):
         self.source = source
@@ -46,12 +46,12 @@ def _as_is(item: object) -> object:
 
 
 def _one_thread(worker: int) -> None:
-    """Workers share the cores: one thread each."""
+    """Give a worker one thread: the workers share the cores."""
     torch.set_num_threads(1)
 
 
 class ItemLoader(DataLoader[Any]):
-    """A DataLoader of single items (Episode or Clips), in order.
+    """Load single items (Episode or Clips), in order.
 
     It raises a worker's FewShotError as it was, and a WorkerError when a worker has ended.
 

@@ -1,4 +1,4 @@
-"""What a loader's worker hands over where the training process transforms: an episode's frames as they were decoded."""
+"""Hand an episode's frames, as they were decoded, from a worker to the training process that transforms them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -13,7 +13,7 @@ from utils.episode import BadVideo, EpisodeSpec
 
 @dataclass(frozen=True, slots=True)
 class RawEpisode:
-    """An episode that is decoded and not yet transformed.
+    """Hold an episode that is decoded and not yet transformed.
 
     The clips lie in one tensor: each tensor that leaves a worker takes a file descriptor, and each copy to a device a
     call.
@@ -33,20 +33,20 @@ class RawEpisode:
 
     @classmethod
     def of(cls, clips: Sequence[tuple[np.ndarray, int]], spec: EpisodeSpec, bad: Sequence[BadVideo]) -> "RawEpisode":
-        """From (uint8 [T,H,W,3], seed) of each place of the episode."""
+        """Pack (uint8 [T,H,W,3], seed) of each clip of the episode."""
         pixels = torch.from_numpy(np.concatenate([frames.reshape(-1) for frames, _ in clips]))
         return cls(pixels, tuple(frames.shape for frames, _ in clips), tuple(seed for _, seed in clips), spec,
                    tuple(bad))
 
     def clips(self) -> list[tuple[Tensor, int]]:
-        """(uint8 [T,H,W,3], seed) of each clip; views of `pixels`."""
+        """Return (uint8 [T,H,W,3], seed) of each clip; the frames are views of `pixels`."""
         parts = torch.split(self.pixels, [prod(shape) for shape in self.shapes])
         return [(part.view(shape), seed) for part, shape, seed in zip(parts, self.shapes, self.seeds, strict=True)]
 
     def to(self, device: torch.device | str) -> "RawEpisode":
-        """The same with its pixels on `device`."""
+        """Return a copy with its pixels on `device`."""
         return replace(self, pixels=self.pixels.to(device, non_blocking=True))
 
     def pin_memory(self) -> "RawEpisode":
-        """The same with its pixels in page-locked memory (called by the loader)."""
+        """Return a copy with its pixels in page-locked memory (called by the loader)."""
         return replace(self, pixels=self.pixels.pin_memory())

@@ -1,4 +1,4 @@
-"""From decoded frames to a model's input, with torchvision.transforms.v2: uint8 [T,H,W,3] -> float32 [T,3,H,W].
+"""Turn decoded frames into a model's input, with torchvision.transforms.v2: uint8 [T,H,W,3] -> float32 [T,3,H,W].
 
 Order: /255, bilinear resize to exactly the scale (half-pixel centres, no antialias, aspect ratio not kept), flip, crop,
 grayscale, colour jitter, normalise, erase. Every random choice is made once a clip, from the seed given with it, and on
@@ -20,7 +20,8 @@ from torchvision.transforms import v2
 
 @dataclass(frozen=True, slots=True)
 class Jitter:
-    """Colour jitter: grayscale with probability `grayscale` first, then the four strengths in random order."""
+    """Hold the strengths of colour jitter: grayscale with probability `grayscale` first, then the four in random
+    order."""
 
     brightness: float
     contrast: float
@@ -31,7 +32,7 @@ class Jitter:
 
 @dataclass(frozen=True, slots=True)
 class Erasing:
-    """Random erasing of one rectangle, the same in all frames, after normalisation.
+    """Erase one random rectangle, the same in all frames, after normalisation.
 
     Args:
         probability: of erasing at all.
@@ -48,7 +49,7 @@ class Erasing:
 
 @dataclass(frozen=True, slots=True)
 class Augmentation:
-    """What training changes about its clips.
+    """Say what training changes about its clips.
 
     Args:
         jitter: strengths, used where colour jitter is on.
@@ -69,7 +70,7 @@ class Augmentation:
 
 @dataclass(frozen=True, slots=True)
 class PixelSettings:
-    """How frames become a model's input, whatever is augmented.
+    """Say how frames become a model's input, whatever is augmented.
 
     Args:
         scale: height and width after resizing, pixels; one number for a square.
@@ -84,7 +85,7 @@ class PixelSettings:
 
     @property
     def frame_size(self) -> tuple[int, int]:
-        """Height and width of the resized frame; ValueError when `crop` does not fit into it."""
+        """Return height and width of the resized frame. Raises ValueError when `crop` does not fit into it."""
         sizes = (self.scale, self.scale) if isinstance(self.scale, int) else tuple(self.scale)
         if len(sizes) != 2 or not 1 <= self.crop <= min(sizes):
             raise ValueError(f"expected a scale of height and width that a crop of {self.crop} fits into, found "
@@ -94,7 +95,8 @@ class PixelSettings:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """The last bits of a resize, and of means, depend on the number of threads; loader workers have one."""
+    """Compute on one thread, as loader workers do: a resize's last bits, and a mean's, depend on the number of
+    threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -104,7 +106,8 @@ def _one_thread() -> Iterator[None]:
 
 
 def _to_float(frames_TCHW: Tensor) -> Tensor:
-    """uint8 -> float32 in 0..1. Divided, as published: v2.ToDtype multiplies by 1/255 and differs in the last bits."""
+    """Convert uint8 to float32 in 0..1. Divided, as published: v2.ToDtype multiplies by 1/255 and differs in the last
+    bits."""
     return frames_TCHW.to(torch.float32).div_(255)
 
 
@@ -113,7 +116,7 @@ def _resize(size: tuple[int, int]) -> v2.Resize:
 
 
 def resize_frames(frames_THWC: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """uint8 [T,H,W,3] -> uint8 [T,height,width,3]: resized in float as the pipelines do, then rounded (half to even).
+    """Resize uint8 [T,H,W,3] to uint8 [T,height,width,3]: in float as the pipelines do, then rounded (half to even).
 
     A frame is at most half a grey level from what the pipelines resize it to.
     """
@@ -124,7 +127,7 @@ def resize_frames(frames_THWC: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 class ClipTransform:
-    """A pipeline of v2 transforms that takes its randomness from a seed and leaves torch's generators alone.
+    """Apply v2 transforms that take their randomness from a seed and leave torch's generators alone.
 
     Args:
         size: height and width that frames are resized to.
@@ -139,8 +142,8 @@ class ClipTransform:
         self.geometry, self.steps = v2.Compose(list(geometry)), v2.Compose(list(steps))
 
     def __call__(self, clip: np.ndarray | Tensor, seed: int | None = None) -> Tensor:
-        """uint8 [T,H,W,3] -> float32 [T,3,H,W] on the clip's device; ValueError for another shape or type, or a missing
-        seed."""
+        """Transform uint8 [T,H,W,3] to float32 [T,3,H,W] on the clip's device. Raises ValueError for another shape or
+        type, or a missing seed."""
         frames = torch.as_tensor(clip)
         if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != torch.uint8:
             raise ValueError(f"expected a clip of uint8 [T, H, W, 3], found {frames.dtype} {list(frames.shape)}")

@@ -1,4 +1,4 @@
-"""The videos of a split by their number: where each lies, and how it is opened."""
+"""Find and open the videos of a split by their number."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from utils.episode import VideoRecord
 
 @dataclass(frozen=True, slots=True)
 class Videos:
-    """The videos of one split list; a video's number is its position in the list.
+    """Find and open the videos of one split list; a video's number is its position in the list.
 
     Args:
         records: the list. root: DATA_ROOT_DIR. list_format: a name of annotations.LIST_FORMATS; None: SSv2's.

@@ -1,4 +1,4 @@
-"""Loader workers that end before their time, or find no room in shared memory: told in words, between two items."""
+"""Say in words, between two items, that a loader worker has ended early or found no room in shared memory."""
 
 import dataclasses
 import shutil
@@ -20,13 +20,13 @@ from torch.utils.data import get_worker_info
 from utils.errors import WorkerError
 
 SHARED_MEMORY = Path("/dev/shm")
-NEWS_SECONDS = 2  # within which a worker that no longer answers is gone
+NEWS_SECONDS = 2  # how long a silent worker gets to turn out dead
 _FEWER = "DATA_LOADER.NUM_WORKERS (here {}; 0 decodes in the main process)"
 _Item = TypeVar("_Item")
 
 
 def _shared_room() -> str:
-    """Free and total shared memory, in words; empty where there is none to be seen."""
+    """Return free and total shared memory in words; "" if it cannot be seen."""
     if not SHARED_MEMORY.is_dir():
         return ""
     usage = shutil.disk_usage(SHARED_MEMORY)
@@ -34,14 +34,14 @@ def _shared_room() -> str:
 
 
 def _no_room(reason: str, workers: int) -> WorkerError:
-    """The error of workers that do not get the shared memory they hand their items over in."""
+    """Return the error of workers that get no shared memory to hand their items over in."""
     return WorkerError(f"a loader worker found no room for its clips in shared memory ({reason}; {SHARED_MEMORY}"
                        f"{_shared_room()}). Give it more (docker run --shm-size 8g), or take fewer workers: "
                        + _FEWER.format(workers))
 
 
 def worker_error(error: Exception, workers: Sequence[BaseProcess]) -> WorkerError:
-    """An error that a worker's end led to, in words: what happened, most likely why, what to do."""
+    """Explain an error that a worker's end led to: what happened, most likely why, what to do."""
     fewer = _FEWER.format(len(workers))
     ended = next((worker for worker in workers if worker.exitcode), None)
     status = ended.exitcode or 0 if ended else 0
@@ -62,7 +62,7 @@ def worker_error(error: Exception, workers: Sequence[BaseProcess]) -> WorkerErro
 
 
 def into_shared_memory(item: _Item) -> _Item:
-    """In a worker: the tensors of a dataclass, moved where the main process can map them.
+    """Move the tensors of a dataclass, in a worker, to where the main process can map them.
 
     torch would do it in a thread of its own, whose errors nobody hears: the main process would wait forever. Raises
     WorkerError where there is no room.
@@ -85,8 +85,8 @@ def into_shared_memory(item: _Item) -> _Item:
 
 
 class _Watch:
-    """A handler of SIGCHLD that keeps torch's word of a killed worker until an item is waited for: raised anywhere, in
-    the middle of a step, it would leave no state to save."""
+    """Keep torch's error about a killed worker until an item is waited for. Raised by the handler of SIGCHLD in the
+    middle of a step, it would leave no state to save."""
 
     def __init__(self) -> None:
         self._before = signal.getsignal(signal.SIGCHLD)  # torch's, which raises
@@ -108,7 +108,7 @@ class _Watch:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Here the error may come."""
+        """Let the error come in this block."""
         self._waiting = True
         try:
             self._tell()
@@ -124,9 +124,9 @@ _watch = cache(_Watch)
 
 
 def watched(items: Iterator[_Item]) -> Iterator[_Item]:
-    """The items of a DataLoader's iterator; raises WorkerError, always where the next item is asked for, when one of
-    its workers has ended."""
-    workers = getattr(items, "_workers", ())  # torch keeps them to itself, and tells their exit status now and then
+    """Yield the items of a DataLoader's iterator. When one of its workers has ended, raise WorkerError where the next
+    item is asked for."""
+    workers = getattr(items, "_workers", ())  # private to torch, which reports their exit status only now and then
     main = threading.current_thread() is threading.main_thread()
     waiting = _watch().waiting if workers and main else nullcontext
     while True:
@@ -139,20 +139,20 @@ def watched(items: Iterator[_Item]) -> Iterator[_Item]:
             if not workers or not _is_of_worker(error, workers):
                 raise
             told = worker_error(error, workers)
-            for worker in workers:  # the others are of no use now; left alone they would hold up the end of the process
+            for worker in workers:  # left alone, the others would delay the end of the process
                 worker.kill()
             raise told from error
         yield item
 
 
 def _is_of_worker(error: Exception, workers: Sequence[BaseProcess]) -> bool:
-    """Whether an error tells of a worker's end, not of its data set. Tensors are asked of the worker that made them:
-    when it is gone, a broken connection may come before torch's word."""
+    """Return whether an error tells of a worker's end, not of its data set. Shared tensors are fetched from their
+    worker, so a dead worker can first show up as a connection error, before torch reports it."""
     if str(error).startswith("DataLoader worker"):
         return True
     broken = isinstance(error, (EOFError, ConnectionError, FileNotFoundError)) and "Caught " not in str(error)
     gone = wait([worker.sentinel for worker in workers], NEWS_SECONDS) if broken else []
     for worker in workers:
         if worker.sentinel in gone:
-            worker.join(NEWS_SECONDS)  # its files are closed a moment before its exit status is there
+            worker.join(NEWS_SECONDS)  # its pipes close a moment before its exit status is known
     return bool(gone)

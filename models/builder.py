@@ -1,62 +1,121 @@
-"""Config -> model and losses: the one place under models/ that knows the configuration."""
+"""Config -> model: the one place under models/ that knows the configuration."""
 
 import logging
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import models.encoders.clip
 import models.heads
 import models.layers.alignment
 import models.layers.modulator  # noqa: F401  (these imports fill the registries)
-from models.encoders.clip import Encoder
-from models.heads.clip_fsar import FewShotModel, HeadOptions
+from models.encoders import image
+from models.encoders.base import Encoder, Output
+from models.heads.base import Head, Setting
+from models.layers.batch_norm import freeze_batch_norm
 from models.layers.efficiency import checkpoint_blocks, has_batch_statistics
-from models.losses import Criterion, clip_fsar_criterion
-from models.registries import ALIGNMENTS, ENCODERS, HEADS, MODULATORS
+from models.registries import ENCODERS, HEADS
 from utils.config.class_names import names_by_split
-from utils.config.schema import Config
-from utils.errors import ConfigError
+from utils.config.options import head_options
+from utils.config.schema import Config, HeadConfig
+from utils.episode import Episode, EpisodeOutput
+from utils.errors import ConfigError, EpisodeError
 
 _LOGGER = logging.getLogger(__name__)
 
 
-def build_encoder(cfg: Config, names: Mapping[str, Sequence[str]]) -> Encoder:
-    """The encoder of VIDEO.HEAD with text features of `names`. Raises ConfigError when a crop does not fit it."""
+def _fitting_encoder(name: str) -> str:
+    """The encoder that builds a BACKBONE_NAME."""
+    return "image" if name in image.NAMES else "clip"
+
+
+def encoder_problems(head: HeadConfig) -> dict[str, str]:
+    """Find what is wrong with the names of VIDEO.HEAD's encoder, by dotted key; empty where they fit together."""
+    name, encoder, weights, found = head.BACKBONE_NAME, head.ENCODER, head.BACKBONE_WEIGHTS, {}
+    fits = _fitting_encoder(name)
+    other = {"clip": "image", "image": "clip"}[fits]
+    advice = f"leave it empty, or write {fits} (VIDEO.HEAD.BACKBONE_NAME alone says which tower is built)"
+    if encoder is not None and encoder not in ENCODERS:
+        found["VIDEO.HEAD.ENCODER"] = f"{ENCODERS.unknown(encoder)}; {advice}"
+    elif encoder == other:
+        found["VIDEO.HEAD.ENCODER"] = f"{other} does not build {name}; {advice}"
+    official = {"clip": "openai", "image": "imagenet"}
+    if weights == official[other]:
+        found["VIDEO.HEAD.BACKBONE_WEIGHTS"] = (
+            f"{weights} has no weights for {name}; leave it empty for its published ones, or write {official[fits]}, "
+            "random, or the name of a file")
+    return found
+
+
+def build_encoder(cfg: Config, reads_text: bool, output: Output = "vector") -> Encoder:
+    """Build the towers that VIDEO.HEAD names.
+
+    Args:
+        reads_text: whether the head reads text; otherwise no text tower is built.
+        output: what the head wants of each frame: a vector, or a map.
+
+    Raises ConfigError where names do not fit together or a crop does not fit the tower, WeightsError for weights that
+    are missing, damaged or of another tower.
+    """
     head = cfg.VIDEO.HEAD
-    encoder = ENCODERS[head.ENCODER](
-        name=head.BACKBONE_NAME, weights=head.BACKBONE_WEIGHTS, weights_dir=head.WEIGHTS_DIR, class_names=names,
-        prompt=cfg.TEST.PROMPT,
-    )
-    problems = [
+    if problems := encoder_problems(head):
+        raise ConfigError([f"{key}: {text}" for key, text in problems.items()])
+    encoder = ENCODERS[head.ENCODER or _fitting_encoder(head.BACKBONE_NAME)](
+        name=head.BACKBONE_NAME, weights=head.BACKBONE_WEIGHTS, weights_dir=head.WEIGHTS_DIR, reads_text=reads_text,
+        output=output)
+    wrong = [
         f"DATA.{key}: {head.BACKBONE_NAME} takes pictures of {encoder.image_size} pixels, found a crop of {crop}"
         for key, crop in (("TRAIN_CROP_SIZE", cfg.DATA.TRAIN_CROP_SIZE), ("TEST_CROP_SIZE", cfg.DATA.TEST_CROP_SIZE))
-        if crop != encoder.image_size
+        if encoder.image_size not in (None, crop)
     ]
-    if problems:
-        raise ConfigError(problems)
+    if wrong:
+        raise ConfigError(wrong)
+    _LOGGER.info("encoder %s, weights %s, pretraining: %s", head.BACKBONE_NAME, encoder.weights, encoder.pretraining)
     return encoder
 
 
-def head_options(cfg: Config) -> HeadOptions:
-    """The method's switches from TRAIN."""
-    train = cfg.TRAIN
-    return HeadOptions(merge_before=train.MERGE_BEFORE, eval_text=train.EVAL_TEXT, combine=train.COMBINE,
-                       text_weight=train.TEXT_COFF, combine_frames=train.COMBINE_FRAMES)
+class FewShotModel(nn.Module):
+    """A head, under whose name `head.` everything lies in a checkpoint, and the text features of each split's classes.
+
+    Args:
+        head: the method. text_features: split name to [G, D]; empty where the head reads no text.
+    """
+
+    head: Head
+
+    def __init__(self, head: Head, text_features: Mapping[str, Tensor] | None = None):
+        super().__init__()
+        self.head = head
+        for split, features in (text_features or {}).items():
+            self.register_buffer(f"text_{split}", features.detach().clone().float(), persistent=False)
+
+    def text(self, split: str) -> Tensor | None:
+        """[G, D] text features of a split's classes; None for a head that reads no text.
+
+        Raises EpisodeError for a split without class names.
+        """
+        if not self.head.reads_text:
+            return None
+        known = sorted(name.removeprefix("text_") for name, _ in self.named_buffers(recurse=False))
+        if split not in known:
+            raise EpisodeError(f"no class names were given for the {split} split (given: {', '.join(known)})")
+        return self.get_buffer(f"text_{split}")
+
+    def forward(self, episode: Episode, text_GD: Tensor | None) -> EpisodeOutput:
+        """The head's output of one episode."""
+        return self.head(episode, text_GD)
 
 
 def build_model(cfg: Config) -> FewShotModel:
-    """The model of a configuration on the CPU, with its backbone's weights loaded."""
-    encoder = build_encoder(cfg, names_by_split(cfg))
-    head = cfg.VIDEO.HEAD
-    distance = partial(ALIGNMENTS[head.ALIGNMENT], smoothing=head.SMOOTHING,
-                       single_direction=cfg.TRAIN.SINGLE_DIRECT)
-    model = FewShotModel(HEADS[head.NAME](
-        backbone=encoder.visual, modulator=MODULATORS[head.MODULATOR](encoder.dim, cfg.TRAIN.TRANSFORMER_DEPTH),
-        text_features=encoder.text_features, distance=distance, options=head_options(cfg),
-    ))
+    """The model of a configuration on the CPU, with its tower's weights loaded."""
+    kind = HEADS[cfg.VIDEO.HEAD.NAME]
+    encoder = build_encoder(cfg, kind.reads_text, kind.tower_output)
+    names = names_by_split(cfg)
+    text = {split: encoder.text(own, cfg.TEST.PROMPT) for split, own in names.items()} if kind.reads_text else {}
+    setting = Setting(frames=cfg.DATA.NUM_INPUT_FRAMES, train_classes=len(names.get("train", ())),
+                      loss_divisor=cfg.TRAIN.BATCH_SIZE)
+    model = FewShotModel(kind(encoder, setting, head_options(kind.Options, cfg.VIDEO.HEAD.OPTIONS)), text)
     if cfg.BN.FREEZE:
         freeze_batch_norm(model)
     _make_efficient(model, cfg)
@@ -80,19 +139,3 @@ def _make_efficient(model: FewShotModel, cfg: Config) -> None:
         model.head.compile_training()
 
 
-def freeze_batch_norm(model: FewShotModel) -> None:
-    """Batch-norm layers keep statistics and affine weights as they are, in training, too."""
-    for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.requires_grad_(False)
-            module.eval()
-            module.train = lambda mode=True, module=module: module
-
-
-def build_criterion(cfg: Config) -> Criterion:
-    """The losses of TRAIN.USE_CLASSIFICATION*, divided by TRAIN.BATCH_SIZE."""
-    train = cfg.TRAIN
-    return clip_fsar_criterion(
-        use_classification=train.USE_CLASSIFICATION, classification_weight=train.USE_CLASSIFICATION_VALUE,
-        classification_only=train.USE_CLASSIFICATION_ONLY, divisor=train.BATCH_SIZE,
-    )

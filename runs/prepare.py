@@ -8,7 +8,7 @@ COMMANDS = {
              "python runs/prepare.py demo --out data/demo"),
     "lists": ("make, import or fetch the split lists of a data set, checked",
               "python runs/prepare.py lists ucf101 --videos data/ucf101/videos"),
-    "weights": ("fetch CLIP's weights, or take them from a file, checked",
+    "weights": ("fetch CLIP's or ImageNet weights, or take them from a file, checked",
                 "python runs/prepare.py weights ViT-B/16"),
     "check": ("find, open and decode every listed video; say what is missing, unreadable, too short",
               "python runs/prepare.py check --cfg X.yaml --write-lists data/checked"),

@@ -2,7 +2,6 @@
 
 import re
 import threading
-import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -96,15 +95,3 @@ def local_site():
         server.over.set()
         server.shutdown()
         server.server_close()
-
-
-class Stopwatch:
-    """Seconds since it was made."""
-
-    def __init__(self):
-        self.begin = time.monotonic()
-
-    @property
-    def seconds(self) -> float:
-        """Seconds so far."""
-        return time.monotonic() - self.begin

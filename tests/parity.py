@@ -9,7 +9,6 @@ import json
 import sys
 import tempfile
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,15 +21,19 @@ if __name__ == "__main__":
 from datasets.frame_sampling import interval_indices
 from datasets.transforms import PixelSettings
 from datasets.transforms import test_transform as make_test_transform
+from models.builder import FewShotModel
+from models.encoders.base import Encoder
 from models.encoders.clip import build_towers
-from models.heads.clip_fsar import ClipFsar, FewShotModel, HeadOptions
-from models.layers.alignment import otam_distance
+from models.heads import HEADS
+from models.heads.base import Setting
 from models.layers.alignment.otam import soft_alignment
 from models.layers.modulator import TemporalTransformer
 from models.layers.similarity import cos_similarity
-from models.losses import clip_fsar_criterion
+from tests.golden.arrays import GoldenFile
 from utils.checkpoint import atomic_save, load_weights
 from utils.config import load_config
+from utils.config.fields import keys_of
+from utils.config.options import head_options
 from utils.episode import Episode
 from utils.optim import parameter_groups
 from utils.schedule import Schedule
@@ -69,15 +72,14 @@ def tower_config(tower: dict) -> dict:
 def build_case_model(data, options: dict) -> FewShotModel:
     """The project's model with a case's switches and the file's weights, read back through the checkpoint reader."""
     tower = json.loads(str(data["tower"]))
-    depth = options.get("TRANSFORMER_DEPTH") or 1
-    head = ClipFsar(
-        backbone=build_towers(tower_config(tower)).visual, modulator=TemporalTransformer(tower["embed_dim"], depth),
-        text_features={s: torch.from_numpy(data[f"text_features_{s}"]) for s in ("train", "test")},
-        distance=partial(otam_distance, single_direction=bool(options.get("SINGLE_DIRECT"))),
-        options=HeadOptions(merge_before=bool(options.get("MERGE_BEFORE")), eval_text=bool(options.get("EVAL_TEXT")),
-                            combine=bool(options.get("COMBINE")), text_weight=options.get("TEXT_COFF")),
-    )
-    model = FewShotModel(head)
+    kind = HEADS["CNN_OTAM_CLIPFSAR"]
+    own = {name: value for name, value in options.items() if name in keys_of(kind.Options) and value is not None}
+    depth = own.get("TRANSFORMER_DEPTH", 1)
+    encoder = Encoder(visual=build_towers(tower_config(tower)).visual, dim=tower["embed_dim"], image_size=None,
+                      text=None, weights="random", pretraining="none")
+    setting = Setting(options["num_input_frames"], loss_divisor=options.get("BATCH_SIZE", 1))
+    model = FewShotModel(kind(encoder, setting, head_options(kind.Options, own)),
+                         {s: torch.from_numpy(data[f"text_features_{s}"]) for s in ("train", "test")})
     prefix = f"weights_depth{depth}/"
     state = {f"head.{k.removeprefix(prefix)}": torch.from_numpy(np.array(data[k]))
              for k in data.files if k.startswith(prefix)}
@@ -109,11 +111,7 @@ def case_episode(data, case: str, options: dict) -> Episode:
 
 
 def _training_rows(data, case: str, options: dict, model, output, episode) -> Iterator[Row]:
-    criterion = clip_fsar_criterion(
-        use_classification=options.get("USE_CLASSIFICATION", True),
-        classification_weight=options["USE_CLASSIFICATION_VALUE"],
-        classification_only=bool(options.get("USE_CLASSIFICATION_ONLY")), divisor=options["BATCH_SIZE"])
-    losses = criterion(output, episode)
+    losses = model.head.losses(output, episode)
     total = sum(losses.values())
     total.backward()
     scale = {"few_shot": options["BATCH_SIZE"],
@@ -139,10 +137,11 @@ def head_rows(data) -> Iterator[Row]:
             raise SystemExit(f"{case}: unknown options {sorted(unknown)}")
         model, episode = build_case_model(data, options), case_episode(data, case, options)
         with torch.set_grad_enabled(model.training):
-            output = model(episode, "train" if model.training else "test")
+            output = next(model.head.outputs([episode], model.text("train" if model.training else "test")))
         yield case, "logits", difference(output.logits_MK.detach(), data[f"{case}/logits"]), 1e-5
-        if f"{case}/class_logits" in data.files and output.class_logits_PG is not None:
-            yield case, "class_logits", difference(output.class_logits_PG.detach(), data[f"{case}/class_logits"]), 1e-5
+        if f"{case}/class_logits" in data.files and "class_logits" in output.aux:
+            found = output.aux["class_logits"].detach()
+            yield case, "class_logits", difference(found, data[f"{case}/class_logits"]), 1e-5
         if model.training:
             yield from _training_rows(data, case, options, model, output, episode)
 
@@ -210,9 +209,9 @@ def group_rows(content: dict, name: str) -> Iterator[Row]:
     from models.encoders.clip import tower_config as named_config
     with torch.device("meta"):
         config = named_config(backbone)
-        model = FewShotModel(ClipFsar(backbone=build_towers(config).visual,
-                                      modulator=TemporalTransformer(config["embed_dim"]),
-                                      text_features={}, distance=otam_distance))
+        encoder = Encoder(visual=build_towers(config).visual, dim=config["embed_dim"], image_size=None, text=None,
+                          weights="random", pretraining="none")
+        model = FewShotModel(HEADS["CNN_OTAM_CLIPFSAR"](encoder, Setting(8)))
     groups = parameter_groups(model, weight_decay=1e-3, norm_weight_decay=0.0)
     found = [(g["weight_decay"], g["names"]) for g in groups]
     expected = [(g["weight_decay"], g["parameters"]) for g in content["groups"]]
@@ -231,7 +230,7 @@ def replay(path: Path) -> list[Row]:
         if "groups" in content:
             return list(group_rows(content, path.name))
         return list(schedule_rows(content))
-    data = np.load(path)
+    data = GoldenFile(path)
     if "tower" in data.files:
         return list(head_rows(data))
     if any(k.endswith("/clip") for k in data.files):

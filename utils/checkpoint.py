@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all, under the published names and keys, read strictly and without running code.
+"""Write checkpoints whole or not at all, under the published names and keys; read them strictly, without running code.
 
 A file is {epoch, model_state, optimizer_state, cfg (JSON text)} as published, plus `resume`: what an exact restart
 needs (iteration, best so far, gradients under way, figures of the last iterations). The published loader ignores
@@ -41,7 +41,7 @@ def atomic_save(state: dict[str, Any], path: Path) -> None:
 
 
 def state_bytes(value: Any) -> int:
-    """Bytes of the tensors in nested dictionaries and lists."""
+    """Return the bytes of the tensors in nested dictionaries and lists."""
     if isinstance(value, Tensor):
         return value.nbytes
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
@@ -49,7 +49,7 @@ def state_bytes(value: Any) -> int:
 
 
 def _refusal(state: dict[str, Any], directory: Path, error: BaseException) -> str:
-    """Why a checkpoint was not written, in words. torch hides the system's reason behind one of its own."""
+    """Say why a checkpoint was not written. torch hides the system's reason behind one of its own."""
     reason: BaseException | None = error
     while reason is not None and not isinstance(reason, OSError):
         reason = reason.__cause__ or reason.__context__
@@ -60,7 +60,7 @@ def _refusal(state: dict[str, Any], directory: Path, error: BaseException) -> st
 
 
 def read(path: str | Path) -> dict[str, Any]:
-    """A checkpoint's content. Raises CheckpointError naming a file that is missing, damaged or no checkpoint."""
+    """Return a checkpoint's content. Raises CheckpointError naming a file that is missing, damaged or no checkpoint."""
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint")
@@ -74,7 +74,7 @@ def read(path: str | Path) -> dict[str, Any]:
 
 
 def _unreadable(error: BaseException) -> str:
-    """Why a file cannot be read. torch's own text is left out: it advises to load the file by running its code."""
+    """Say why a file cannot be read. torch's own text is left out: it advises to load the file by running its code."""
     if found := _FORBIDDEN.search(str(error)):
         return (f"refused: it names {found.group(1)}, and reading that could run code; expected tensors, numbers and "
                 "text only")
@@ -145,7 +145,7 @@ def _number(path: Path) -> int:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointStore:
-    """The checkpoints of a run in OUTPUT_DIR/checkpoints.
+    """Keep the checkpoints of a run in OUTPUT_DIR/checkpoints.
 
     checkpoint_epoch_%05d.pyth: after each validation, numbered from 1 (the published name and meaning).
     checkpoint_best.pyth: the one of these with the best validation accuracy.
@@ -160,42 +160,42 @@ class CheckpointStore:
 
     @property
     def best(self) -> Path:
-        """The checkpoint with the best validation accuracy."""
+        """Return the checkpoint with the best validation accuracy."""
         return self.directory / "checkpoint_best.pyth"
 
     @property
     def last(self) -> Path:
-        """The state between two validations."""
+        """Return the file of the state between two validations."""
         return self.directory / "checkpoint_last.pyth"
 
     def path(self, epoch: int) -> Path:
-        """The file after the epoch-th validation (from 1)."""
+        """Return the file after the epoch-th validation (from 1)."""
         return self.directory / f"checkpoint_epoch_{epoch:05d}.pyth"
 
     def numbered(self) -> list[Path]:
-        """Numbered checkpoints, latest first."""
+        """Return the numbered checkpoints, latest first."""
         if not self.directory.is_dir():
             return []
         found = (p for p in self.directory.iterdir() if _NAME.match(p.name))
         return sorted(found, key=_number, reverse=True)
 
     def states(self) -> list[Path]:
-        """Every file a run can go on from, the numbered ones latest first."""
+        """Return every file a run can go on from, the numbered ones latest first."""
         return [*([self.last] if self.last.is_file() else []), *self.numbered()]
 
     def latest(self) -> Path | None:
-        """The state that was written last."""
+        """Return the state that was written last."""
         return max(self.states(), key=lambda p: p.stat().st_mtime_ns, default=None)
 
     def sweep(self) -> None:
-        """Remove what writes that were killed half-way left behind; only for a process that has OUTPUT_DIR's lock."""
+        """Remove what killed writes left behind; only for a process that has OUTPUT_DIR's lock."""
         if self.directory.is_dir():
             for stale in self.directory.glob(".checkpoint_*.tmp"):
                 stale.unlink(missing_ok=True)
 
     def room_missing(self, one: int) -> str:
-        """Whether the file system has no room for all checkpoints of `one` byte count each, in words; empty: it has.
-        They are the numbered ones, the best, the last, and one being written."""
+        """Return a warning if the disk cannot hold keep + 3 checkpoints of `one` bytes (the numbered ones, the best,
+        the last, and one being written), else an empty string."""
         present = sum(path.stat().st_size for path in self.directory.glob("*.pyth"))
         need = one * (self.keep + 3) - present
         place = next(parent for parent in (self.directory, *self.directory.absolute().parents) if parent.is_dir())
@@ -221,7 +221,7 @@ class CheckpointStore:
         return self.last
 
     def readable(self) -> Iterator[tuple[Path, dict[str, Any]]]:
-        """(file, content) of the states that can be read, furthest along first; damaged ones are named."""
+        """Yield (file, content) of the states that can be read, furthest along first, and warn about damaged ones."""
         last = self._try(self.last) if self.last.is_file() else None
         for path in self.numbered():
             if last and last.get("epoch", 0) >= _number(path):

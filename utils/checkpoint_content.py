@@ -1,4 +1,4 @@
-"""What a checkpoint must hold, part by part, so that an odd file is told of by name instead of failing later."""
+"""Check a checkpoint part by part, so that an odd file is named instead of failing later."""
 
 import json
 import math
@@ -75,7 +75,7 @@ def _config(value: Any) -> bool:
 
 
 def _kind(value: Any) -> str:
-    """A value in a few words."""
+    """Describe a value in a few words."""
     return repr(value) if isinstance(value, (int, float, type(None))) else (
         f"text of {len(value)} characters" if isinstance(value, str) else type(value).__name__)
 
@@ -102,7 +102,7 @@ def check_content(state: Any, path: Path) -> None:
 
 
 def _check_training(state: dict[str, Any], path: Path) -> None:
-    """The parts that a restart needs."""
+    """Check the parts that a restart needs."""
     parts: list[tuple[str, str, _Check]] = [
         ("epoch", "a count", _count), ("optimizer_state", "state and param_groups", _optimizer),
         ("resume", "named parts", lambda value: isinstance(value, dict))]

@@ -1,4 +1,4 @@
-"""How a command ends: with an exit status, and on an error or a signal with one message."""
+"""End a command with an exit status, and on an error or a signal with one message."""
 
 import os
 import select

@@ -1,8 +1,9 @@
-"""The CPU cores of this process."""
+"""Count the CPU cores of this process."""
 
 import os
 
 
 def cores() -> int:
-    """CPU cores this process may use (taskset, containers), where the system tells; else those of the machine."""
+    """Return how many CPU cores this process may use (taskset, containers); where the system does not tell, the
+    machine's."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

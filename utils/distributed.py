@@ -1,4 +1,4 @@
-"""Ranks: processes that train and evaluate one model together. One process alone is a world of 1, at no cost.
+"""Let several processes, ranks, train and evaluate one model together. One alone is a world of 1, at no cost.
 
 Numbers and objects travel over gloo (CPU), which sees at once when a process at the other end is gone; gradients and
 batch statistics over nccl where the ranks have GPUs.
@@ -21,23 +21,23 @@ from torch import Tensor, nn
 from utils.errors import LaunchError, LostRankError
 from utils.signals import STOPPING, handling
 
-# A rank may wait for another that decodes, or writes: it notices a dead one by its closed connections, not by this.
+# Timeout for slow ranks only (they decode, or write): a dead one is noticed at once, as gloo sees the closed socket.
 WAIT = timedelta(minutes=30)
-# nccl notices nothing: between two exchanges of gradients all ranks do the same short work.
+# nccl does not see a dead rank. This is short, as all ranks do the same work between two exchanges of gradients.
 WAIT_GPU = timedelta(seconds=45)
 BUCKET_BYTES = 25 * 2**20
-SAY_SECONDS = 10  # of waiting for the other ranks, until that is said
+SAY_SECONDS = 10  # a longer wait for the other ranks is reported
 _Item = TypeVar("_Item")
 
 
 def lost_rank(error: Exception) -> LostRankError:
-    """torch's error of an exchange that broke off, in words."""
+    """Explain torch's error of an exchange that broke off."""
     reason = re.sub(r"^(\[[^]]*\]\s*)+", "", str(error).splitlines()[0]).split(". ")[0]
     return LostRankError(f"an exchange with the other ranks broke off ({reason})")
 
 
 def is_of_exchange(error: BaseException) -> bool:
-    """Whether an error came out of an exchange: within the model (BN.SYNC) it is a bare RuntimeError of gloo."""
+    """Return whether an error came out of an exchange. Within the model (BN.SYNC) it is a bare RuntimeError of gloo."""
     return isinstance(error, dist.DistError) or type(error) is RuntimeError and "/gloo/" in str(error)
 
 
@@ -51,7 +51,8 @@ def _exchange() -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Ranks:
-    """This process among all of them. Every method but `part` is an exchange: all ranks call it, in the same order.
+    """Exchange numbers, objects and tensors with the other ranks. Every method but `part` and `joined` is an exchange:
+    all ranks call it, in the same order.
 
     Args:
         rank: of this process, 0..world-1; rank 0 writes. world: how many there are.
@@ -65,28 +66,28 @@ class Ranks:
 
     @property
     def main(self) -> bool:
-        """Whether this is the rank that logs and writes."""
+        """Return whether this is the rank that logs and writes."""
         return self.rank == 0
 
     @property
     def bar_off(self) -> bool | None:
-        """tqdm's `disable`: no bar but on rank 0, and there only on a terminal."""
+        """Return tqdm's `disable`: no bar but on rank 0, and there only on a terminal."""
         return None if self.main else True
 
     def part(self, items: Sequence[_Item]) -> Sequence[_Item]:
-        """This rank's share: items rank, rank + world, ..."""
+        """Return this rank's share: items rank, rank + world, ..."""
         return items[self.rank::self.world]
 
     def joined(self, parts: Sequence[Sequence[_Item]]) -> list[_Item]:
-        """The items of which `parts` are the shares of all ranks, in their first order. No exchange."""
+        """Return the items of which `parts` are the shares of all ranks, in their first order. No exchange."""
         return [parts[i % self.world][i // self.world] for i in range(sum(map(len, parts)))]
 
     def barrier(self) -> None:
-        """Wait for all."""
+        """Wait for all ranks."""
         self.table([0.0])
 
     def table(self, row: Sequence[float]) -> list[list[float]]:
-        """The numbers of every rank, by rank."""
+        """Return the numbers of every rank, by rank."""
         if self.world == 1:
             return [list(row)]
         own = torch.tensor(row, dtype=torch.float64)
@@ -96,7 +97,7 @@ class Ranks:
         return [found.tolist() for found in rows]
 
     def gather(self, value: _Item, everywhere: bool = True) -> list[_Item]:
-        """The objects of every rank, by rank; with everywhere=False on rank 0 only, the others get their own."""
+        """Return the objects of every rank, by rank; with everywhere=False on rank 0 only, the others get their own."""
         if self.world == 1:
             return [value]
         values: list[Any] = [None] * self.world
@@ -108,7 +109,7 @@ class Ranks:
         return values if everywhere or self.main else [value]
 
     def broadcast(self, value: _Item) -> _Item:
-        """Rank 0's object."""
+        """Return rank 0's object."""
         if self.world == 1:
             return value
         box = [value]
@@ -124,7 +125,7 @@ class Ranks:
 
     @torch.no_grad()
     def copy_weights(self, module: nn.Module, buffers_only: bool = False) -> None:
-        """Parameters and buffers of rank 0, such as the running statistics of its batch norms, to all."""
+        """Copy parameters and buffers of rank 0, such as the running statistics of its batch norms, to all."""
         if self.world == 1:
             return
         parameters = [] if buffers_only else list(module.parameters())
@@ -136,7 +137,8 @@ class Ranks:
 
     @torch.no_grad()
     def reduce_gradients(self, parameters: Iterable[nn.Parameter], mean: bool) -> None:
-        """Sum (or mean) of every rank's gradients, the same bits on all; a rank without gradients counts as zeros."""
+        """Sum (or average) every rank's gradients, to the same bits on all; a rank without gradients counts as
+        zeros."""
         if self.world == 1:
             return
         parameters = list(parameters)
@@ -160,7 +162,7 @@ ALONE = Ranks()
 
 
 def _buckets(gradients: Iterable[Tensor]) -> Iterator[list[Tensor]]:
-    """Consecutive gradients of one type, about BUCKET_BYTES together."""
+    """Yield consecutive gradients of one type, about BUCKET_BYTES together."""
     bucket: list[Tensor] = []
     for gradient in gradients:
         full = sum(g.nbytes for g in bucket) >= BUCKET_BYTES
@@ -173,7 +175,7 @@ def _buckets(gradients: Iterable[Tensor]) -> Iterator[list[Tensor]]:
 
 
 def rank_of_environment() -> tuple[int, int, int]:
-    """(rank, number of ranks, rank on this machine) as a launcher's environment says.
+    """Return (rank, number of ranks, rank on this machine) as a launcher's environment says.
 
     Raises LaunchError where it is half there: variables that a shell kept, or another launcher than torchrun.
     """
@@ -191,8 +193,8 @@ def rank_of_environment() -> tuple[int, int, int]:
 
 @contextmanager
 def _waiting(rank: int, world: int) -> Iterator[None]:
-    """Waiting for the others happens outside Python: a signal ends the process at once there, and it is said if it
-    takes long."""
+    """Let a signal end the process at once while it waits for the others, outside Python; say so if the wait is
+    long."""
     said = f"rank {rank} of {world} waits for the others at {os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}\n"
     timer = threading.Timer(SAY_SECONDS, lambda: os.write(2, said.encode()))
     timer.daemon = True

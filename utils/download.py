@@ -22,8 +22,8 @@ from utils.files import give_name, whole_file
 from utils.lock import lock_file
 
 _BLOCK = 1 << 16
-_PROGRESS = 1 << 20  # bytes that count as progress: the tries start again from the first
-_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})  # answers that may be others a moment later
+_PROGRESS = 1 << 20  # bytes an attempt must add for the count of tries to start again
+_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})  # a retry may succeed after these
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,8 @@ def fetch(url: str, path: Path, expected: str | None = None, *, patience: Patien
     Args:
         url: http or https; redirects are followed, the proxies of the environment used.
         path: the file; its directory is made. With `expected`, a file already there and right is kept.
-        expected: SHA-256 (hex) the file must have; None: any, and every attempt starts from the first byte.
+        expected: SHA-256 (hex) the file must have, or its first digits; None: any, and every attempt starts from the
+            first byte.
         patience: None: the defaults.
 
     Raises:
@@ -94,7 +95,8 @@ def copy_checked(source: Path, path: Path, expected: str) -> Path:
     It appears there only when it is right; a file already there and right is kept.
 
     Args:
-        source: the file. path: where it goes; its directory is made. expected: SHA-256 (hex) it must have.
+        source: the file. path: where it goes; its directory is made.
+        expected: SHA-256 (hex) it must have, or its first digits.
 
     Raises:
         HashError: `source` is another file.
@@ -113,7 +115,7 @@ def copy_checked(source: Path, path: Path, expected: str) -> Path:
                 copy.write(block)
                 digest.update(block)
                 bar.update(len(block))
-            if digest.hexdigest() != expected:
+            if not digest.hexdigest().startswith(expected):
                 raise HashError(_other_file(source, expected, digest.hexdigest(), size))
     return path
 
@@ -132,7 +134,7 @@ def _one_writer(path: Path, wait_s: float) -> Iterator[None]:
 
 
 def _is(path: Path, expected: str) -> bool:
-    return path.is_file() and sha256(path) == expected
+    return path.is_file() and sha256(path).startswith(expected)
 
 
 def _size(path: Path) -> int:
@@ -151,9 +153,9 @@ def _bar(name: str, total: int | None, have: int = 0) -> "tqdm[Any]":
 def _fetch_part(url: str, part: Path, expected: str | None, patience: Patience) -> None:
     """Fill `part`, and check it; a resumed file of the wrong hash is fetched once more from its first byte."""
     resumed = expected is not None and _size(part) > 0
-    if expected is None or not _is(part, expected):  # else it is whole already, and only its name was missing
+    if expected is None or not _is(part, expected):  # else an earlier call was killed just before renaming it
         _attempts(url, part, patience, resume=expected is not None)
-    if expected is None or (found := sha256(part)) == expected:
+    if expected is None or (found := sha256(part)).startswith(expected):
         return
     size = _size(part)
     part.unlink()
@@ -167,7 +169,7 @@ def _attempts(url: str, part: Path, patience: Patience, *, resume: bool) -> None
     furthest, failed = _size(part), 0
     with _pool(url, patience) as pool:
         while True:
-            if not resume:  # nothing says that what is there is of the same file
+            if not resume:  # without a hash a leftover may be of another file
                 part.unlink(missing_ok=True)
             try:
                 with _ask(pool, url, part) as response:
@@ -212,7 +214,7 @@ def _ask(pool: urllib3.PoolManager, url: str, part: Path) -> urllib3.BaseHTTPRes
     have = _size(part)
     headers = {"Accept-Encoding": "identity", "User-Agent": "clip-fsar"} | ({"Range": f"bytes={have}-"} if have else {})
     response = pool.request("GET", url, headers=headers, preload_content=False, decode_content=False,
-                            enforce_content_length=False)  # _read counts, and says so in words
+                            enforce_content_length=False)  # _read checks the length itself, for a clearer error
     continues = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
     if response.status in (200, 206, 416) and have and not continues:
         part.unlink()
@@ -232,7 +234,7 @@ def _read(response: urllib3.BaseHTTPResponse, url: str, part: Path, patience: Pa
     total = have + int(length) if length.isdigit() else None
     since, got = time.monotonic(), 0
     with part.open("ab") as file, _bar(part.name.removesuffix(".part"), total, have) as bar:
-        while block := response.read1(_BLOCK):  # read1: what one receive brought, so a trickle is seen as one
+        while block := response.read1(_BLOCK):  # read1 returns after one receive, so a trickle shows as one
             file.write(block)
             bar.update(len(block))
             have, got = have + len(block), got + len(block)

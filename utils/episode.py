@@ -7,6 +7,7 @@ C/H/W image. Labels 0..K-1 are positions in the episode; classes 0..G-1 are indi
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -89,6 +90,7 @@ class Episode:
         classes_K: class index of each episode label, int64.
         spec: where it came from (None for episodes made by hand).
         bad_videos: clips replaced while decoding.
+        shots_K: supports of each episode label; counted from the labels where it is not given, which a GPU waits for.
     """
 
     support_NTCHW: Tensor
@@ -100,6 +102,7 @@ class Episode:
     classes_K: Tensor
     spec: EpisodeSpec | None = None
     bad_videos: tuple[BadVideo, ...] = field(default=())
+    shots_K: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         support, query = self.support_NTCHW, self.query_MTCHW
@@ -110,11 +113,36 @@ class Episode:
             len(self.query_labels_M), len(self.query_classes_M))
         if counts != ((len(support),) * 2, (len(query),) * 2):
             raise EpisodeError(f"{len(support)} supports and {len(query)} queries, but labels in the numbers {counts}")
+        if not self.shots_K:
+            counted = torch.bincount(self.support_labels_N.long(), minlength=self.way).tolist()
+            object.__setattr__(self, "shots_K", tuple(counted))
+        if len(self.shots_K) != self.way or min(self.shots_K) < 1 or sum(self.shots_K) != len(support):
+            raise EpisodeError(f"expected supports of each of {self.way} ways, found {self.shots_K} of them")
 
     @property
     def way(self) -> int:
         """K, the number of classes."""
         return len(self.classes_K)
+
+    @property
+    def clips(self) -> dict[str, Tensor]:
+        """The clips by their role, supports first."""
+        return {"support": self.support_NTCHW, "query": self.query_MTCHW}
+
+    def support_rows(self) -> tuple[Tensor, Tensor | None]:
+        """(number of the support that is shot s of label k, int64 [K, S]; which of them are there, bool [K, S]).
+
+        Where classes have different numbers of supports, rows are filled up with their last one; else the second
+        part is None.
+        """
+        device, most = self.support_labels_N.device, max(self.shots_K)
+        order_N = self.support_labels_N.argsort(stable=True)
+        if min(self.shots_K) == most:
+            return order_N.view(self.way, most), None
+        shots_K1 = torch.tensor(self.shots_K).unsqueeze(1)
+        shot_1S, first_K1 = torch.arange(most).unsqueeze(0), shots_K1.cumsum(0) - shots_K1
+        rows_KS = (first_K1 + shot_1S.minimum(shots_K1 - 1)).to(device)
+        return order_N[rows_KS], (shot_1S < shots_K1).to(device)
 
     def to(self, device: torch.device | str) -> "Episode":
         """The same episode with its tensors on `device`."""
@@ -135,52 +163,15 @@ class EpisodeOutput:
 
     Args:
         logits_MK: score of each query for each episode label.
-        class_logits_PG: score of supports, then queries (P = N + M) for each training class; None in evaluation.
-        scores: scoring name to [M, K], in evaluation: every way this head can score, logits_MK among them.
+        scores: scoring name to [M, K]; in evaluation of every way this head can score, logits_MK among them.
+        aux: what the head's own losses need beside them, by names that only the head knows.
     """
 
     logits_MK: Tensor
-    class_logits_PG: Tensor | None = None
-    scores: Mapping[str, Tensor] = field(default_factory=dict)
+    scores: Mapping[str, Tensor]
+    aux: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.logits_MK.ndim != 2:
-            raise EpisodeError(f"expected logits of shape [queries, ways], found {list(self.logits_MK.shape)}")
-
-
-@dataclass(frozen=True, slots=True)
-class ClipFeatures:
-    """What scoring needs of P clips, each as a query and as a support, whatever their episodes.
-
-    Args:
-        query_PTD: modulated frames of the clip as a query.
-        pooled_PD: mean over the frames of g.
-        support_PTD: frames of the clip as a support: modulated, or raw where supports are merged before modulation.
-    """
-
-    query_PTD: Tensor
-    pooled_PD: Tensor
-    support_PTD: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class FeatureBatch:
-    """B episodes of one size as features, supports in the order of the episode labels.
-
-    Args:
-        support_BKSTD, query_BMTD, pooled_BMD: gathered from ClipFeatures.
-        classes_BK: class index of each episode label.
-    """
-
-    support_BKSTD: Tensor
-    query_BMTD: Tensor
-    pooled_BMD: Tensor
-    classes_BK: Tensor
-
-    def __post_init__(self) -> None:
-        if self.support_BKSTD.ndim != 5 or self.query_BMTD.ndim != 4:
-            raise EpisodeError(f"expected supports [B, K, S, T, D] and queries [B, M, T, D], found "
-                               f"{list(self.support_BKSTD.shape)} and {list(self.query_BMTD.shape)}")
-        if self.support_BKSTD.shape[:2] != self.classes_BK.shape:
-            raise EpisodeError(f"expected supports of {list(self.classes_BK.shape)} episodes and ways, found "
-                               f"{list(self.support_BKSTD.shape[:2])}")
+        for name, scores_MK in (("logits", self.logits_MK), *self.scores.items()):
+            if scores_MK.ndim != 2:
+                raise EpisodeError(f"{name}: expected scores of shape [queries, ways], found {list(scores_MK.shape)}")

@@ -1,4 +1,4 @@
-"""Every error this project raises on purpose.
+"""Define every error this project raises on purpose.
 
 All derive from `FewShotError`, so `runs/run.py` can show them as one message instead of a traceback.
 Texts name the file or key, what was expected, and what came.
@@ -41,7 +41,7 @@ class EpisodeError(FewShotError):
 
 
 class VideoDecodeError(FewShotError):
-    """A video that cannot give the frames asked of it. `path` and `reason` stand on their own, too."""
+    """A video cannot give the frames asked of it. `path` and `reason` stand on their own, too."""
 
     def __init__(self, path: str | PathLike[str], reason: str):
         self.path = str(path)
@@ -76,6 +76,10 @@ class HashError(DownloadError):
     """A file that came whole and is not the one expected."""
 
 
+class HeadError(FewShotError):
+    """A few-shot head that does not keep the contract of models/heads/base.py: names the head and what it broke."""
+
+
 class CheckpointError(FewShotError):
     """A checkpoint that is damaged or does not fit the model."""
 
@@ -101,15 +105,15 @@ class CompileError(FewShotError):
 
 
 class RankError(FewShotError):
-    """A rank that ended, and with it the run: names the rank and the cause. `told`: the rank said the cause itself."""
+    """A rank ended, and with it the run: names the rank and the cause. `reported`: the rank said the cause itself."""
 
-    def __init__(self, text: str, told: bool = False):
-        self.told = told
+    def __init__(self, text: str, reported: bool = False):
+        self.reported = reported
         super().__init__(text)
 
 
 class LostRankError(FewShotError):
-    """Another rank is gone: what went wrong is told by that one."""
+    """Another rank is gone, and says itself what went wrong."""
 
 
 class OutputDirError(FewShotError):
@@ -133,7 +137,8 @@ class FrameCacheError(FewShotError):
 
 
 def described(error: FewShotError | OSError) -> str:
-    """An error as a command shows it; one of the system names the file and the reason (disk full, no permission)."""
+    """Return an error as a command shows it; one of the system names the file and the reason (disk full, no
+    permission)."""
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: cannot be read or written: {error.strerror}"
     return f"{type(error).__name__}: {error}"

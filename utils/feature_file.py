@@ -1,4 +1,4 @@
-"""Large arrays outside RAM: scratch memory on disk, and feature files in the safetensors format.
+"""Keep large arrays outside RAM: scratch memory on disk, and feature files in the safetensors format.
 
 A feature file is written row by row into place (no copy of the whole is ever in memory), appears under its name only
 when it is complete, and is read through a memory map.
@@ -21,13 +21,13 @@ from torch import Tensor
 from utils.errors import FeatureStoreError
 from utils.files import give_name, refusals
 
-RAM_SHARE = 0.25  # of the memory that is free; a larger array is a memory map on disk
+RAM_SHARE = 0.25  # an array above this share of the free memory is mapped from disk
 PAGE = 4096
-_NAME, _META = "frames", "clip_fsar"
+_META = "clip_fsar"
 
 
 def scratch(shape: tuple[int, ...], directory: Path) -> Tensor:
-    """Uninitialised float32 memory: in RAM while it is small beside what is free, else mapped from `directory`.
+    """Return uninitialised float32 memory: in RAM while it is small beside what is free, else mapped from `directory`.
 
     The file has no name by the time this returns, so nothing is left behind however the process ends.
     """
@@ -36,13 +36,13 @@ def scratch(shape: tuple[int, ...], directory: Path) -> Tensor:
         return torch.empty(shape)
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=directory, prefix=".features_") as file:
-        with refusals(Path(file.name), size):  # a hole in the file would be found by SIGBUS
+        with refusals(Path(file.name), size):  # unallocated blocks on a full disk would end the process by SIGBUS
             os.posix_fallocate(file.fileno(), 0, size)
         return torch.from_file(file.name, shared=True, size=size // 4, dtype=torch.float32).view(shape)
 
 
 class FeatureFile:
-    """A safetensors file being written: `allocate` gives its array [R, T, D], `commit` gives it its name.
+    """A safetensors file being written: `allocate` gives its arrays, `commit` gives it its name.
 
     As a context manager it removes what was not committed.
 
@@ -54,7 +54,7 @@ class FeatureFile:
     def __init__(self, path: Path, facts: dict[str, Any], spare: int = 0):
         self.path, self.facts, self.spare = path, facts, spare
         self._part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        self._shape: tuple[int, ...] = ()
+        self._shapes: dict[str, tuple[int, ...]] = {}
         self._offset = 0
 
     def __enter__(self) -> "FeatureFile":
@@ -64,21 +64,28 @@ class FeatureFile:
         self._part.unlink(missing_ok=True)
 
     def _header(self, more: dict[str, Any]) -> bytes:
-        content = {"__metadata__": {_META: json.dumps({**self.facts, **more}, sort_keys=True)},
-                   _NAME: {"dtype": "F32", "shape": list(self._shape), "data_offsets": [0, 4 * math.prod(self._shape)]}}
+        content: dict[str, Any] = {"__metadata__": {_META: json.dumps({**self.facts, **more}, sort_keys=True)}}
+        end = 0
+        for name, shape in self._shapes.items():
+            start, end = end, end + 4 * math.prod(shape)
+            content[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [start, end]}
         return json.dumps(content).encode()
 
-    def allocate(self, shape: tuple[int, ...]) -> Tensor:
-        """float32 zeros of `shape`, mapped from the file. Raises FeatureStoreError when the disk refuses."""
-        self._shape = shape
-        self._offset = -(-(8 + len(self._header({})) + self.spare) // PAGE) * PAGE
+    def allocate(self, shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
+        """float32 zeros of each shape, mapped from the file. Raises FeatureStoreError when the disk refuses."""
+        self._shapes = shapes
+        at = self._offset = -(-(8 + len(self._header({})) + self.spare) // PAGE) * PAGE
+        size, arrays = 4 * sum(map(math.prod, shapes.values())), {}
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self._part.open("wb") as file:
-                os.posix_fallocate(file.fileno(), 0, self._offset + 4 * math.prod(shape))
-            return torch.from_numpy(np.memmap(self._part, np.float32, "r+", self._offset, shape))
+                os.posix_fallocate(file.fileno(), 0, at + size)
+            for name, shape in shapes.items():
+                arrays[name] = torch.from_numpy(np.memmap(self._part, np.float32, "r+", at, shape))
+                at += 4 * math.prod(shape)
         except OSError as error:
             raise FeatureStoreError(f"{self.path}: cannot be written ({error})") from error
+        return arrays
 
     def commit(self, more: dict[str, Any]) -> None:
         """Write the header with `more` facts, and give the file its name. Raises FeatureStoreError."""
@@ -94,11 +101,11 @@ class FeatureFile:
             raise FeatureStoreError(f"{self.path}: cannot be written ({error})") from error
 
 
-def read_feature_file(path: Path) -> tuple[Tensor, dict[str, Any]]:
-    """(rows [R, T, D], memory-mapped; facts). Raises FeatureStoreError on a file that is none, or damaged."""
+def read_feature_file(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """(arrays by name, memory-mapped; facts). Raises FeatureStoreError on a file that is none, or damaged."""
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            return file.get_tensor(_NAME), json.loads(file.metadata()[_META])
+            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()[_META])  # noqa: SIM118
     except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise FeatureStoreError(f"{path}: expected stored features, found a file that cannot be read ({error}); "
                                 "delete it") from error

@@ -1,4 +1,4 @@
-"""Which device a run gets; ranks as processes: starting them, being one of them, and what ended them."""
+"""Choose a run's device; start ranks as processes, be one of them, and say what ended them."""
 
 import ctypes
 import logging
@@ -21,14 +21,14 @@ from utils.distributed import Ranks, is_of_exchange, join_ranks, leave_ranks, lo
 from utils.errors import FewShotError, LaunchError, LostRankError, RankError, described
 from utils.signals import STOPPING, Stopped, number_of
 
-LOST_SECONDS = 5  # a rank that lost another waits so long before it ends: the launcher is to see the other's end first
+LOST_SECONDS = 5  # a rank that lost another ends this much later, so that the launcher sees the other's end first
 _STOPPED = {sign * number + (128 if sign > 0 else 0): number for number in STOPPING for sign in (1, -1)}
 _OWN = "clip-fsar-"  # start of the names of our own launches
 _PR_SET_PDEATHSIG = 1
 
 
 def choose_device(num_gpus: int, local_rank: int = 0) -> torch.device:
-    """The device of NUM_GPUS. Raises LaunchError that says what to do where the machine lacks it."""
+    """Return the device of NUM_GPUS. Raises LaunchError that says what to do where the machine lacks it."""
     if num_gpus == 0:
         return torch.device("cpu")
     have = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -49,7 +49,7 @@ def start_ranks(command: Sequence[str], count: int) -> None:
     Raises RankError, Stopped, LaunchError.
     """
     for name in list(logging.root.manager.loggerDict):
-        if name.startswith("torch.distributed.elastic"):  # each has a level of its own; the cause is told below
+        if name.startswith("torch.distributed.elastic"):  # each has a level of its own; the cause is raised below
             logging.getLogger(name).setLevel(logging.CRITICAL)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // count)))
     config = LaunchConfig(min_nodes=1, max_nodes=1, nproc_per_node=count, max_restarts=0, local_addr="localhost",
@@ -65,8 +65,8 @@ def start_ranks(command: Sequence[str], count: int) -> None:
 
 
 def _order(failure: ProcessFailure) -> int:
-    """How likely a failure is the first cause: a killed process, an error that was told, any other end, a stop, a lost
-    rank. Lower is likelier."""
+    """Rank a failure by how likely it is the first cause: a killed process, a reported error, any other end, a stop, a
+    lost rank. Lower is likelier."""
     if said := _recorded(failure):
         return 4 if said.startswith(LostRankError.__name__) else 1
     if failure.exitcode in _STOPPED:
@@ -75,13 +75,13 @@ def _order(failure: ProcessFailure) -> int:
 
 
 def _recorded(failure: ProcessFailure) -> str:
-    """What a rank said of its end; empty: nothing."""
+    """Return what a rank reported of its end; "": nothing."""
     message = failure.error_file_data["message"] if os.path.isfile(failure.error_file) else ""
     return message["message"] if isinstance(message, dict) else message
 
 
 def _cause(failures: Mapping[int, ProcessFailure], count: int) -> RankError | Stopped:
-    """Why the ranks ended: the error of the one that ended first of itself."""
+    """Return why the ranks ended: the error of the one that ended first of itself."""
     rank, failure = min(failures.items(), key=lambda item: (_order(item[1]), item[0]))
     said = _recorded(failure)
     if not said and failure.exitcode in _STOPPED:
@@ -93,7 +93,7 @@ def _cause(failures: Mapping[int, ProcessFailure], count: int) -> RankError | St
         text = f"killed by {name}" + (" (by hand, or as memory ran out)" if name == "SIGKILL" else "")
     else:
         text = f"exit status {failure.exitcode}"
-    return RankError(f"rank {rank} of {count} has ended the run: {text}", told=bool(said))
+    return RankError(f"rank {rank} of {count} has ended the run: {text}", reported=bool(said))
 
 
 @contextmanager
@@ -113,14 +113,14 @@ def as_rank(gpus: bool) -> Iterator[Ranks]:
         leave_ranks()
         if rank == 0 and not os.environ.get("TORCHELASTIC_RUN_ID", "").startswith(_OWN):
             raise
-        raise SystemExit(128 + number_of(stop)) from stop  # rank 0 of torchrun, or the launcher, says what is to say
+        raise SystemExit(128 + number_of(stop)) from stop  # rank 0 of torchrun, or the launcher, prints the message
     except Exception as caught:
         error = lost_rank(caught) if is_of_exchange(caught) else caught
         if isinstance(error, LostRankError):
             with suppress(KeyboardInterrupt):
                 time.sleep(LOST_SECONDS)
         get_error_handler().record_exception(error)
-        if not gpus:  # nccl may wait for the lost rank
+        if not gpus:  # with nccl, leaving may hang on the lost rank
             leave_ranks()
         if isinstance(error, (FewShotError, OSError)):
             raise RankError(f"rank {rank} of {world}: {described(error)}") from caught

@@ -67,7 +67,7 @@ def _holder(path: Path) -> str:
     """Say which process wrote the lock file."""
     try:
         process, host = path.read_text(encoding="utf-8").split()
-    except (OSError, ValueError):  # between taking the lock and writing its name
+    except (OSError, ValueError):  # it has taken the lock, and not yet written its name
         return "process unknown"
     return f"process {process} on {host}"
 

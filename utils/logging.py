@@ -1,4 +1,4 @@
-"""Log lines to the screen and a file, records to log.jsonl."""
+"""Send log lines to the screen and a file, and records to log.jsonl."""
 
 import logging
 import os
@@ -16,14 +16,14 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class _BarHandler(logging.Handler):
-    """Lines above a running progress bar."""
+    """Write lines above a running progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
         tqdm.write(self.format(record), file=sys.stderr)
 
 
 class _FileHandler(logging.FileHandler):
-    """The text log; where the disk refuses it, that is said once, and the screen remains."""
+    """Write the text log. If the disk refuses, warn once; the screen remains."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         error = sys.exc_info()[1]
@@ -58,7 +58,7 @@ def setup_logging(output_dir: Path, file_name: str, rank: int = 0) -> None:
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """Records of a .jsonl file; a last line cut short by a crash is left out."""
+    """Return the records of a .jsonl file; a last line cut short by a crash is left out."""
     records = []
     if path.is_file():
         for line in path.read_text(encoding="utf-8").splitlines():
@@ -70,7 +70,7 @@ def read_records(path: Path) -> list[dict[str, Any]]:
 
 
 class RecordLog:
-    """log.jsonl: one JSON object a line, flushed at once.
+    """Write log.jsonl: one JSON object a line, flushed at once.
 
     Records of kind "train": loss and accuracy are means over the last 50 iterations (utils.meters.WINDOW), loss_<name>
     are those of the record's own iteration. Records of kind "validation": accuracy is the mean over its episodes.
@@ -83,7 +83,7 @@ class RecordLog:
     def __init__(self, path: Path, keep: Callable[[dict[str, Any]], bool] | None = None):
         kept = [record for record in read_records(path) if keep(record)] if keep else []
         path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(path) as part:  # a kill while rewriting must not lose the records kept
+        with whole_file(path) as part:  # a kill during the rewrite must not lose the records kept
             part.write_text("".join(f"{simplejson.dumps(record, ignore_nan=True)}\n" for record in kept),
                             encoding="utf-8")
         self._path, self._file = path, path.open("ab", buffering=0)

@@ -1,4 +1,4 @@
-"""Running figures of a training loop."""
+"""Keep the running figures of a training loop."""
 
 import time
 from collections import deque
@@ -11,8 +11,8 @@ WINDOW = 50
 
 
 class Meter:
-    """Means over the last `window` episodes (with one rank: iterations), seconds an iteration, share of them spent in
-    waiting for data, time left.
+    """Average over the last `window` episodes (with one rank: iterations): figures, seconds an iteration, the share of
+    them spent waiting for data, the time left.
 
     Args:
         total, start: iterations in all, and done before.
@@ -28,15 +28,15 @@ class Meter:
         self._window = window
 
     def _tick(self) -> tuple[float, int, float]:
-        """(now, iterations done, seconds waited so far)"""
+        """Return (now, iterations done, seconds waited so far)."""
         return time.perf_counter(), self.done, self._waited
 
     def wait(self, seconds: float) -> None:
-        """The next iterations' data took so long to come."""
+        """Note how long the next iterations' data took to come."""
         self._waited += seconds
 
     def update(self, iterations: int = 1, **values: float | Sequence[float]) -> None:
-        """More iterations with these figures; several of a name where there were several episodes."""
+        """Count more iterations with these figures; several of a name where there were several episodes."""
         self.done += iterations
         self._ticks.append(self._tick())
         for name, value in values.items():
@@ -50,31 +50,31 @@ class Meter:
         self._ticks.append(self._tick())
 
     def mean(self, name: str) -> float:
-        """Mean of a figure over the window."""
+        """Return the mean of a figure over the window."""
         values = self._values.get(name, ())
         return sum(values) / len(values) if values else float("nan")
 
     @property
     def seconds(self) -> float:
-        """Seconds an iteration, over the window."""
+        """Return the seconds an iteration takes, over the window."""
         (start, before, _), (end, done, _) = self._ticks[0], self._ticks[-1]
         return (end - start) / max(done - before, 1)
 
     @property
     def waiting(self) -> float:
-        """Share of that time, 0..1, in which the loop waited for data."""
+        """Return the share of that time, 0..1, in which the loop waited for data."""
         (start, _, before), (end, _, waited) = self._ticks[0], self._ticks[-1]
         return (waited - before) / (end - start) if end > start else 0.0
 
     @property
     def eta(self) -> str:
-        """Time left, h:mm:ss, without validations."""
+        """Return the time left, h:mm:ss, without validations."""
         left = int(self.seconds * (self.total - self.done))
         return f"{left // 3600}:{left // 60 % 60:02d}:{left % 60:02d}"
 
 
 def memory_line(device: torch.device) -> str:
-    """Resident memory of this process and its workers, and the peak of the GPU, in GiB."""
+    """Return the resident memory of this process and its workers, and the peak of the GPU, in GiB, as a line."""
     process = psutil.Process()
     resident = process.memory_info().rss
     for child in process.children(recursive=True):

@@ -1,23 +1,28 @@
-"""Accuracy and what can be said about it. E episodes, M queries, N supports, K ways, G classes of a split."""
+"""Compute accuracy and what can be said about it. E episodes, M queries, N supports, K ways, G classes of a split."""
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 from torch import Tensor
 
+from utils.errors import ResultsError
+
+Kind = Literal["distance", "logits", "probabilities"]
 REPLICATES = 2000  # of the bootstrap
 BINS = 15  # of the calibration error
 
 
 def correct_queries(logits_MK: Tensor, labels_M: Tensor) -> Tensor:
-    """Whether the best score is the query's own class. bool [M]. Ties go to the first; a NaN among them is wrong."""
+    """Return whether the best score is the query's own class, bool [M]. Ties go to the first; a NaN among them is
+    wrong."""
     return (logits_MK.argmax(dim=1) == labels_M) & logits_MK.isfinite().all(dim=1)
 
 
 def mean_interval(values_E: Sequence[float]) -> tuple[float, float]:
-    """(mean, half width of its 95 % interval over independent episodes, by Student's t), of values in 0..1.
+    """Return (mean, half width of its 95 % interval over independent episodes, by Student's t) of values in 0..1.
 
     The half width is 1, which says nothing, where one value says nothing.
     """
@@ -31,16 +36,35 @@ def mean_interval(values_E: Sequence[float]) -> tuple[float, float]:
     return mean, min(float(stats.t.ppf(0.975, count - 1)) * math.sqrt(variance / count), 1.0)
 
 
+def probabilities(scores: np.ndarray, kind: Kind) -> np.ndarray:
+    """The scores of each query as probabilities of the ways. float64 [..., K]
+
+    Args:
+        scores: [..., K], higher is nearer. kind: "distance" (minus a distance) and "logits" take a softmax over the
+            ways; "probabilities" are divided by their sum.
+
+    Raises ResultsError where scores that are called probabilities are negative or all zero.
+    """
+    values = np.asarray(scores, np.float64)
+    if kind != "probabilities":
+        return special.softmax(values, axis=-1)
+    totals = values.sum(axis=-1, keepdims=True)
+    if (values < 0).any() or (totals == 0).any():
+        raise ResultsError(f"expected probabilities, up to a factor, found scores from {np.nanmin(values):g} to "
+                           f"{np.nanmax(values):g} that are none")
+    return values / totals
+
+
 def wilson(correct: int, total: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share (Wilson 1927)."""
+    """Return Wilson's 95 % interval of a share (Wilson 1927)."""
     interval = stats.binomtest(int(correct), int(total)).proportion_ci(0.95, method="wilson")
     return float(interval.low), float(interval.high)
 
 
 def _influences(correct_EM: np.ndarray, query_EM: np.ndarray, support_EN: np.ndarray, videos: int
                 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Each video's share of the mean's error [V], the part of its square that is chance of the draw of episodes [V],
-    and each episode's share [E]."""
+    """Return (influence_V, noise_V, influence_E): how much each video and each episode moves the mean accuracy; noise_V
+    is the expected square of influence_V if videos did not matter."""
     centred = (correct_EM - correct_EM.mean()) / correct_EM.size
     episode_E = centred.sum(axis=1)
     own, supports = centred.ravel(), np.repeat(episode_E, support_EN.shape[1])
@@ -51,7 +75,7 @@ def _influences(correct_EM: np.ndarray, query_EM: np.ndarray, support_EN: np.nda
 
 def shared_videos_interval(correct_EM: np.ndarray, query_EM: np.ndarray, support_EN: np.ndarray,
                            class_V: np.ndarray, seed: int = 0) -> tuple[float, float]:
-    """95 % interval of the mean accuracy that respects that episodes share videos: (low, high), within 0..1.
+    """Return the 95 % interval (low, high) of the mean accuracy, in 0..1, respecting that episodes share videos.
 
     Episodes drawn from a few thousand videos are not independent: another draw of videos would shift them together.
     Bootstrap over videos, within each class: a replicate gives every video a multinomial weight, and moves the mean by
@@ -81,7 +105,8 @@ def shared_videos_interval(correct_EM: np.ndarray, query_EM: np.ndarray, support
 
 
 def calibration_error(probabilities: np.ndarray, correct: np.ndarray) -> float | None:
-    """Expected calibration error over 15 bins of equal width (Guo et al., 2017): |confidence - accuracy|, weighted.
+    """Return the expected calibration error over 15 bins of equal width (Guo et al., 2017): |confidence - accuracy|,
+    weighted.
 
     Args:
         probabilities: [..., K], each summing to 1. correct: [...], whether the largest is the right one.
@@ -98,13 +123,14 @@ def calibration_error(probabilities: np.ndarray, correct: np.ndarray) -> float |
 
 
 def confusion(true: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-    """How often class row was taken for class column. int64 [G, G]."""
+    """Count how often class row was taken for class column. int64 [G, G]."""
     counts = np.zeros((classes, classes), np.int64)
     np.add.at(counts, (true.ravel(), predicted.ravel()), 1)
     return counts
 
 
 def exact_mcnemar(only_first: int, only_second: int) -> float:
-    """p of McNemar's exact test: the queries that only one of two models gets right are a fair coin (two-sided)."""
+    """Return p of McNemar's exact test: the queries that only one of two models gets right are a fair coin
+    (two-sided)."""
     total = only_first + only_second
     return float(stats.binomtest(int(only_first), total).pvalue) if total else 1.0

@@ -1,4 +1,4 @@
-"""Parameter groups in the published order, and the optimizer over them.
+"""Sort parameters into the published groups, and build the optimizer over them.
 
 A published optimizer_state counts parameters in that order, which differs from open_clip's: in a ViT block the
 attention comes before ln_1. Ours is written in the published order too, so states travel both ways.
@@ -52,7 +52,7 @@ def parameter_groups(model: nn.Module, *, weight_decay: float, norm_weight_decay
 
 @dataclass(frozen=True, slots=True)
 class OptimizerSettings:
-    """Which optimizer updates the weights, and how.
+    """Say which optimizer updates the weights, and how.
 
     Args:
         method: adam (betas 0.9, 0.999, L2 weight decay), adamw or sgd.
@@ -72,11 +72,18 @@ class OptimizerSettings:
     fused: bool = False
 
 
-def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
-    """Return the optimizer over the published groups."""
+def build_optimizer(model: nn.Module, settings: OptimizerSettings,
+                    groups: list[dict[str, Any]] | None = None) -> torch.optim.Optimizer:
+    """Return the optimizer over a method's own groups, or over the published ones.
+
+    Args:
+        groups: each with params, weight_decay and lr_scale, by which the learning rate is multiplied; None: the
+            published ones.
+    """
     s = settings
-    groups = parameter_groups(model, weight_decay=s.weight_decay, norm_weight_decay=s.norm_weight_decay)
-    groups = [{k: v for k, v in group.items() if k != "names"} for group in groups]
+    if groups is None:
+        groups = parameter_groups(model, weight_decay=s.weight_decay, norm_weight_decay=s.norm_weight_decay)
+        groups = [{k: v for k, v in group.items() if k != "names"} for group in groups]
     if s.method == "sgd":
         return torch.optim.SGD(groups, lr=s.lr, momentum=s.momentum, dampening=s.dampening,
                                nesterov=s.nesterov and s.momentum > 0 and s.dampening == 0, fused=s.fused)
@@ -85,6 +92,6 @@ def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.opti
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Give every group the same learning rate."""
+    """Give every group the learning rate, times its own lr_scale where it has one."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group.get("lr_scale", 1.0)

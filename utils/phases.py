@@ -1,6 +1,6 @@
-"""Where the time of a training step goes: named phases, which cost nothing unless somebody records them.
+"""Measure where the time of a training step goes: named phases, which cost nothing unless somebody records them.
 
-The phases of a step: data wait, encoder, modulator, alignment, backward, optimizer. None lies within another.
+The loop has data wait, backward and optimizer; a head adds its parts, such as encoder. None lies within another.
 """
 
 import time
@@ -12,12 +12,10 @@ from contextvars import ContextVar
 import torch
 from torch.profiler import record_function
 
-PHASES = ("data wait", "encoder", "modulator", "alignment", "backward", "optimizer")
-
 
 class Recorder:
-    """Adds up the seconds of each phase while `recording` lasts. On a GPU each phase begins and ends with a wait for
-    the device, so that its work is counted where it was asked for."""
+    """Add up the seconds of each phase while `recording` lasts. On a GPU each phase begins and ends with a wait for the
+    device, so that its work is counted where it was asked for."""
 
     def __init__(self, device: torch.device):
         self.seconds: defaultdict[str, float] = defaultdict(float)
@@ -43,7 +41,7 @@ _RECORDER: ContextVar[Recorder | None] = ContextVar("recorder", default=None)
 
 @contextmanager
 def recording(recorder: Recorder) -> Iterator[None]:
-    """In this block, phases of this thread are recorded."""
+    """Record this thread's phases in this block."""
     token = _RECORDER.set(recorder)
     try:
         yield
@@ -53,7 +51,7 @@ def recording(recorder: Recorder) -> Iterator[None]:
 
 @contextmanager
 def phase(name: str) -> Iterator[None]:
-    """A part of a step, by one of PHASES."""
+    """Time the block as a part of a step, while somebody records."""
     recorder = _RECORDER.get()
     if recorder is None:
         yield

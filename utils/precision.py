@@ -1,4 +1,4 @@
-"""TRAIN.PRECISION: what a training step computes in. Validation and test are float32 always.
+"""Apply TRAIN.PRECISION, what a training step computes in. Validation and test are float32 always.
 
 fp32: float32 throughout, also where a GPU would round the factors of products to TF32 by default (its convolutions).
 tf32: matrix products and convolutions of a GPU round their factors to 10 bits of mantissa; no effect on a CPU.
@@ -14,14 +14,14 @@ _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def set_tf32(on: bool) -> None:
-    """Whether float32 products on a GPU may be computed in TF32, from here on."""
+    """Say whether float32 products on a GPU may be computed in TF32, from here on."""
     torch.backends.cuda.matmul.allow_tf32 = on
     torch.backends.cudnn.allow_tf32 = on
 
 
 @contextmanager
 def products_of(precision: str) -> Iterator[None]:
-    """In this block, forward and backward, products are TF32 if `precision` is tf32; then those of before."""
+    """Compute products in TF32 in this block, forward and backward, if `precision` is tf32; then as before."""
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     set_tf32(precision == "tf32")
     try:
@@ -31,10 +31,10 @@ def products_of(precision: str) -> Iterator[None]:
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:
-    """The context of a forward pass."""
+    """Return the context of a forward pass."""
     return torch.autocast(device.type, dtype=_AUTOCAST.get(precision), enabled=precision in _AUTOCAST)
 
 
 def gradient_scaler(precision: str, device: torch.device) -> torch.amp.GradScaler:
-    """Keeps fp16's small gradients above zero; for other precisions it does nothing."""
+    """Return a scaler that keeps fp16's small gradients above zero; for other precisions it does nothing."""
     return torch.amp.GradScaler(device.type, enabled=precision == "fp16")

@@ -1,4 +1,4 @@
-"""One Registry class: a table from published names to the things that carry them."""
+"""Keep tables from published names to the things that carry them, all by one class."""
 
 import difflib
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Learning rates as functions of the iteration (SOLVER)."""
+"""Compute learning rates as functions of the iteration (SOLVER)."""
 
 import math
 from bisect import bisect_right
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Learning rate of an iteration: a policy of progress with a linear warm-up.
+    """Give the learning rate of an iteration: a policy of progress with a linear warm-up.
 
     Args:
         base_lr: learning rate after the warm-up.
@@ -29,7 +29,7 @@ class Schedule:
     double: bool = True
 
     def progress(self, iteration: int) -> float:
-        """Progress at an iteration (from 0)."""
+        """Return the progress at an iteration (from 0)."""
         passed = iteration / self.steps_iter
         return iteration // self.steps_iter + passed if self.double else passed
 
@@ -39,7 +39,7 @@ class Schedule:
         return self.base_lr * self.factors[max(bisect_right(self.steps, progress) - 1, 0)]
 
     def __call__(self, iteration: int) -> float:
-        """The learning rate of an iteration (from 0)."""
+        """Return the learning rate of an iteration (from 0)."""
         progress = self.progress(iteration)
         if progress >= self.warmup:
             return self._policy(progress)

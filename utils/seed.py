@@ -1,4 +1,4 @@
-"""Random draws as functions of (seed, purpose, index): the same for any number of workers or ranks."""
+"""Draw at random as a function of (seed, purpose, index): the same for any number of workers or ranks."""
 
 import hashlib
 import random
@@ -8,7 +8,7 @@ import torch
 
 
 def derive_seed(seed: int, purpose: str, *index: int) -> int:
-    """A 63-bit seed that depends on every argument and on nothing else.
+    """Return a 63-bit seed that depends on every argument and on nothing else.
 
     Args:
         seed: the run's RANDOM_SEED.
@@ -20,7 +20,7 @@ def derive_seed(seed: int, purpose: str, *index: int) -> int:
 
 
 def numpy_generator(seed: int, purpose: str, *index: int) -> np.random.Generator:
-    """A NumPy generator for one draw; see `derive_seed`."""
+    """Return a NumPy generator for one draw; see `derive_seed`."""
     return np.random.Generator(np.random.PCG64(derive_seed(seed, purpose, *index)))
 
 

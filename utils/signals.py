@@ -1,4 +1,4 @@
-"""SIGINT (Ctrl-C) and SIGTERM (Slurm, docker stop): end at once, or after the piece of work under way."""
+"""Answer SIGINT (Ctrl-C) and SIGTERM (Slurm, docker stop): end at once, or after the piece of work under way."""
 
 import os
 import signal
@@ -10,11 +10,11 @@ from types import FrameType
 from typing import Any
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
-WORKER_SECONDS = 60  # a worker that was told to end, and whose main process did not see to it, ends after this time
+WORKER_SECONDS = 60  # a shielded worker that got SIGTERM ends after this time, if its main process has not ended it
 
 
 def under_launcher() -> bool:
-    """Whether torchrun, or a run with several ranks, started this process as one of its ranks."""
+    """Return whether torchrun, or a run with several ranks, started this process as one of its ranks."""
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
@@ -27,7 +27,7 @@ class Stopped(KeyboardInterrupt):
 
 
 def number_of(stop: KeyboardInterrupt) -> int:
-    """The signal behind it: Python's own KeyboardInterrupt is SIGINT."""
+    """Return the signal behind a stop: Python's own KeyboardInterrupt is SIGINT."""
     return stop.number if isinstance(stop, Stopped) else signal.SIGINT
 
 
@@ -48,7 +48,7 @@ def handling(numbers: Iterable[int], handler: Callable[[int, FrameType | None], 
 
 
 class Interruption:
-    """A handler that notes the first signal and raises Stopped on the second, or at once where work may be cut short.
+    """Note the first signal and raise Stopped on the second, or at once where work may be cut short.
 
     Forked DataLoader workers inherit it and do nothing: Ctrl-C reaches them, too, but the main process ends them.
     A launcher's rank may get a signal twice, from the system and from the launcher: it heeds the first.
@@ -64,7 +64,7 @@ class Interruption:
             return
         if self._immediate or self.number is not None:
             self._raised = True
-            # The process ends, and with it workers that the signal may have reached first: torch is not to complain.
+            # The process ends. The signal may have reached its workers first: torch must not report their end.
             # Not SIG_DFL: Python reports a SIGCHLD already under way that finds no handler ("race condition").
             signal.signal(signal.SIGCHLD, lambda *_: None)
             raise Stopped(number)
@@ -81,7 +81,7 @@ class Interruption:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """In this block a signal, also one noted before, ends the work where it stands."""
+        """End the work where it stands, in this block, on a signal, also on one noted before."""
         self._immediate = True
         try:
             self.check()
@@ -91,13 +91,13 @@ class Interruption:
 
 
 def stop_at_once() -> AbstractContextManager[None]:
-    """In this block SIGINT and SIGTERM raise Stopped."""
+    """Raise Stopped on SIGINT and SIGTERM in this block."""
     return handling(STOPPING, Interruption(immediate=True))
 
 
 def shielded(init: Callable[[int], None]) -> Callable[[int], None]:
-    """A DataLoader's worker_init_fn that also lets the worker outlive a signal sent to the whole process group, so that
-    the main process can finish its iteration."""
+    """Return a DataLoader's worker_init_fn that also lets the worker outlive a signal sent to the whole process group,
+    so that the main process can finish its iteration."""
     return partial(_shield, init)
 
 

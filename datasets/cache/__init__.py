@@ -1,1 +1,1 @@
-"""Frames that were decoded and resized once, in place of videos."""
+"""Keep frames that were decoded and resized once, in place of videos."""

@@ -1,4 +1,4 @@
-"""One resized frame as bytes and back: JPEG at a quality, or lossless WebP. H, W picture, T frames.
+"""Turn one resized frame into bytes and back: JPEG at a quality, or lossless WebP. H, W picture, T frames.
 
 Pillow encodes both and decodes WebP. JPEG is decoded by simplejpeg, a fifth faster than Pillow, to the same pixels;
 where it is not installed, by Pillow. (torchvision's codecs are as fast, but announced to be removed.)
@@ -17,15 +17,15 @@ except ImportError:
     decode_jpeg = None
 
 MODES = ("jpeg", "lossless")
-QUALITY = 90  # of JPEG, where nothing else is asked for
-# Of JPEG's colours: none. At the same bytes, quality 90 without subsampling is nearer to the frame than 95 with 4:2:0
-# (largest difference 26 against 79 grey levels, mean 1.9 against 2.2), for a fifth more decoding time.
+QUALITY = 90  # JPEG's default here
+# JPEG's colours are not subsampled. At the same bytes, quality 90 without subsampling is nearer to the frame than 95
+# with 4:2:0 (largest difference 26 against 79 grey levels, mean 1.9 against 2.2), for a fifth more decoding time.
 SUBSAMPLING = "4:4:4"
 
 
 @dataclass(frozen=True, slots=True)
 class Codec:
-    """How frames are stored.
+    """Say how frames are stored, and encode and decode them.
 
     Args:
         mode: a name of MODES.
@@ -45,12 +45,12 @@ class Codec:
 
     @property
     def settings(self) -> dict[str, str | int]:
-        """What decides the stored pixels, beyond the decoder and the size."""
+        """Return what decides the stored pixels, beyond the decoder and the size."""
         return {"mode": self.mode} if self.quality is None else {
             "mode": self.mode, "quality": self.quality, "subsampling": SUBSAMPLING}
 
     def encode(self, picture_HWC: np.ndarray) -> bytes:
-        """uint8 RGB [H, W, 3] -> the bytes of an image file."""
+        """Encode a picture, uint8 RGB [H, W, 3], as the bytes of an image file."""
         file, image = io.BytesIO(), Image.fromarray(picture_HWC)
         if self.mode == "jpeg":
             image.save(file, "JPEG", quality=self.quality, subsampling=SUBSAMPLING)
@@ -59,7 +59,7 @@ class Codec:
         return file.getvalue()
 
     def decode(self, files: Sequence[bytearray], size: tuple[int, int]) -> np.ndarray:
-        """Image files of `size` (height, width) -> uint8 RGB [T, H, W, 3]. Raises OSError, ValueError."""
+        """Decode image files of `size` (height, width) to uint8 RGB [T, H, W, 3]. Raises OSError, ValueError."""
         frames = np.empty((len(files), *size, 3), np.uint8)
         for frame, file in zip(frames, files, strict=True):
             if self.mode == "jpeg" and decode_jpeg is not None:

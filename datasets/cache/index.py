@@ -1,4 +1,4 @@
-"""The index of a frame cache (SQLite): what it holds of which list, and where in the data file each video lies.
+"""Keep the index of a frame cache (SQLite): which lists it holds, and where in the data file each video lies.
 
 A cache is a directory of two files: `frames.bin`, to which videos are appended, and `index.sqlite`, whose transactions
 make a video part of the cache. What lies in frames.bin behind the last video of the index is not part of it.
@@ -34,7 +34,7 @@ CREATE TABLE IF NOT EXISTS videos ({_COLUMNS}, PRIMARY KEY (path, height, width)
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A video at one size.
+    """Describe a stored video at one size.
 
     Args:
         path: as the list has it. height, width: of the stored frames, pixels.
@@ -59,33 +59,33 @@ class Entry:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width."""
+        """Return height and width."""
         return self.height, self.width
 
     @property
     def stamp(self) -> tuple[int, int]:
-        """Size and time of the file, by which another one of the same name is told apart."""
+        """Return size and time of the file it was decoded from, as annotations.file_stamp does."""
         return self.file_bytes, self.mtime_ns
 
     @property
     def table_size(self) -> int:
-        """Bytes of the table."""
+        """Return the bytes of the table."""
         return _HEAD.size + 8 * self.frames
 
     def head(self) -> bytes:
-        """What the table starts with: so that a damaged index is found, too."""
+        """Return what the table starts with. It names the video, so that an index that points elsewhere is noticed."""
         name = zlib.crc32(f"{self.path}:{self.height}:{self.width}".encode())
         return _HEAD.pack(_MARK, name, self.frames, self.fps)
 
     def table(self, lengths: Sequence[int], checksums: Sequence[int]) -> bytes:
-        """The head, then uint32 [frames, 2]: length and CRC-32 of each frame."""
+        """Return the head, then uint32 [frames, 2]: length and CRC-32 of each frame."""
         numbers: bytes = np.array([lengths, checksums], "<u4").T.tobytes()
         return self.head() + numbers
 
 
 @contextlib.contextmanager
 def index_errors(directory: Path) -> Iterator[None]:
-    """SQLite's errors as FrameCacheErrors."""
+    """Turn SQLite's errors into FrameCacheErrors."""
     try:
         yield
     except (sqlite3.Error, json.JSONDecodeError, OSError) as error:
@@ -94,7 +94,7 @@ def index_errors(directory: Path) -> Iterator[None]:
 
 
 class FrameIndex:
-    """The index of a cache directory. Raises FrameCacheError.
+    """Read and write the index of a cache directory. Raises FrameCacheError.
 
     Args:
         directory: of the cache. write: open for writing, made where it is not there.
@@ -106,7 +106,7 @@ class FrameIndex:
             raise FrameCacheError(f"{directory}: expected a frame cache ({INDEX} and {DATA}), found none; make it with "
                                   f"python runs/prepare.py cache --cfg X.yaml --out {directory}")
         with index_errors(directory):
-            # A reader writes nothing, but where it may, it takes back what a killed writer left in its journal.
+            # A reader writes nothing itself, but may roll back what a killed writer left in the journal.
             self._base = sqlite3.connect(f"{(directory / INDEX).resolve().as_uri()}?mode={'rwc' if write else 'rw'}",
                                          uri=True, isolation_level=None, timeout=60)
             if write:
@@ -118,12 +118,12 @@ class FrameIndex:
         self._base.close()
 
     def meta(self) -> dict[str, Any]:
-        """What the cache says of itself: format, decoder, codec, lists."""
+        """Return what the cache says of itself: format, decoder, codec, lists."""
         with index_errors(self.directory):
             return {key: json.loads(value) for key, value in self._base.execute("SELECT key, value FROM meta")}
 
     def set_meta(self, **facts: Any) -> None:
-        """Set some of it, in one transaction."""
+        """Set some entries of `meta`, in one transaction."""
         with index_errors(self.directory), self._transaction():
             self._base.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)",
                                    [(key, json.dumps(value, sort_keys=True)) for key, value in facts.items()])
@@ -141,7 +141,7 @@ class FrameIndex:
             self._base.executemany(f"INSERT OR REPLACE INTO videos ({_COLUMNS}) VALUES ({', '.join('?' * 11)})", rows)
 
     def entries(self, size: tuple[int, int] | None = None) -> Iterator[Entry]:
-        """Every video, of one size or of all."""
+        """Yield every video, of one size or of all."""
         where = "" if size is None else " WHERE height = ? AND width = ?"
         with index_errors(self.directory):
             for row in self._base.execute(f"SELECT {_COLUMNS} FROM videos{where}", size or ()):
@@ -149,6 +149,6 @@ class FrameIndex:
                 yield Entry(path, height, width, size_bytes, time, frames, math.nan if fps is None else fps, *rest)
 
     def end(self) -> int:
-        """Byte of the data file behind the last video."""
+        """Return the byte of the data file behind the last video."""
         with index_errors(self.directory):
             return int(self._base.execute("SELECT COALESCE(MAX(start + length), 0) FROM videos").fetchone()[0])

@@ -1,4 +1,4 @@
-"""Frames decoded and resized once, in place of video files: `FrameCache` is to FewShotDataset what a decoder is.
+"""Read frames that were decoded and resized once, in place of video files: `FrameCache` stands in for a decoder.
 
 Written by datasets/cache/writer.py. Frames are read by their position in one data file, with the operating
 system's positional read: nothing is shared between readers, and a damaged or shortened file is an error with a name,
@@ -24,7 +24,7 @@ NAMED = 3  # videos named in a message
 
 @dataclass(frozen=True, slots=True)
 class CacheRequest:
-    """What a split needs of a cache.
+    """Say what a split needs of a cache.
 
     Args:
         split: train, val or test. list_hash: of its list (annotations.list_hash).
@@ -43,7 +43,7 @@ class CacheRequest:
 
 
 def codec_of(meta: Mapping[str, Any], directory: Path) -> Codec:
-    """How a cache stores its frames. Raises FrameCacheError."""
+    """Return the codec that a cache says it was written with. Raises FrameCacheError."""
     try:
         return Codec(meta["codec"]["mode"], meta["codec"].get("quality"))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -52,7 +52,7 @@ def codec_of(meta: Mapping[str, Any], directory: Path) -> Codec:
 
 
 def _settings(meta: Mapping[str, Any], request: CacheRequest) -> list[str]:
-    """In what the settings of a cache differ from those requested."""
+    """List the settings in which a cache differs from what is requested."""
     found = []
     for name, here in (("format", FORMAT), ("decoder", request.decoder)):
         if meta.get(name) != here:
@@ -71,7 +71,7 @@ def _settings(meta: Mapping[str, Any], request: CacheRequest) -> list[str]:
 
 
 def _other_files(entries: Mapping[str, Entry], request: CacheRequest) -> list[str]:
-    """Which videos are missing, or were cached from other files than lie there now."""
+    """List the videos that are missing, or were cached from other files than lie there now."""
     missing = [path for path in request.paths if path not in entries]
     if missing:
         return [f"{len(missing)} of {len(request.paths)} videos of the {request.split} list are not in it "
@@ -84,7 +84,7 @@ def _other_files(entries: Mapping[str, Entry], request: CacheRequest) -> list[st
 
 
 def open_frame_cache(directory: Path, request: CacheRequest) -> "FrameCache":
-    """The cache of one split.
+    """Open the cache of one split.
 
     Raises FrameCacheError: no cache, or one of another format, decoder, list, frame size or of other files; not
     complete; shorter than its index says. The message lists all that differs.
@@ -111,7 +111,7 @@ def open_frame_cache(directory: Path, request: CacheRequest) -> "FrameCache":
 
 
 class FrameCache:
-    """Videos of one split in a cache directory; may be forked into, and sent to, any number of processes.
+    """Give the videos of one split out of a cache directory. It may be forked into, and sent to, other processes.
 
     Args:
         directory: of the cache. codec: of its frames. entries: the split's videos by their path in the list.
@@ -122,7 +122,7 @@ class FrameCache:
 
     @property
     def pixel_settings(self) -> dict[str, Any]:
-        """What tells its pixels from those of another cache, or of decoding."""
+        """Return what tells its pixels from those of another cache, or of decoding."""
         return {"format": FORMAT, **self.codec.settings}
 
     @cached_property
@@ -133,14 +133,15 @@ class FrameCache:
             raise FrameCacheError(f"{self.directory / DATA}: cannot be read: {error.strerror or error}") from error
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key != "_file"}  # a descriptor is a process's own
+        return {key: value for key, value in self.__dict__.items() if key != "_file"}  # each process opens its own
 
     def __del__(self) -> None:
         if "_file" in self.__dict__:
             os.close(self.__dict__["_file"])
 
     def read(self, start: int, length: int) -> bytearray:
-        """Bytes of the data file; fewer than asked for at its end. Positional, so processes may share it."""
+        """Return bytes of the data file, fewer than asked for at its end. Processes may share the file: no position
+        moves."""
         data = bytearray(length)
         try:
             count = os.preadv(self._file, [data], start)
@@ -149,7 +150,8 @@ class FrameCache:
         return data if count == length else data[:count]
 
     def clip(self, path: str) -> "CachedClip":
-        """A video, as decoding.open_video gives it. Raises VideoDecodeError where it could not be decoded."""
+        """Open a video, as decoding.open_video does. Raises VideoDecodeError if it could not be decoded for the
+        cache."""
         entry = self.entries[path]
         if entry.error is not None:
             raise VideoDecodeError(path, f"{entry.error} (when {self.directory} was made)")
@@ -157,7 +159,7 @@ class FrameCache:
 
 
 class CachedClip:
-    """A decoding.Clip whose frames are already resized."""
+    """Give the frames of one cached video, as decoding.Clip does; they are already resized."""
 
     def __init__(self, cache: FrameCache, entry: Entry):
         self._cache, self._entry = cache, entry
@@ -181,7 +183,8 @@ class CachedClip:
         return data
 
     def frames(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-        """uint8 RGB [T, H, W, 3] of the frames at `indices`; each is decoded once. Raises FrameCacheError on damage."""
+        """Return uint8 RGB [T, H, W, 3] of the frames at `indices`; each is decoded once. Raises FrameCacheError on
+        damage."""
         order = [int(i) for i in indices]
         distinct = sorted(set(order))
         try:
@@ -196,4 +199,4 @@ class CachedClip:
             self._frame(index)
 
     def close(self) -> None:
-        """Nothing is held open for a clip."""
+        """Do nothing: no file is held open for a clip."""

@@ -1,4 +1,4 @@
-"""Filling a frame cache: each video decoded once, a few frames at a time, and added as a whole.
+"""Fill a frame cache: each video is decoded once, a few frames at a time, and added as a whole.
 
 A worker (`encode_video`) writes a video's frames into a spool file; the one writer appends that to the data file, waits
 for the disk, and then makes it part of the index. Killed at any moment, the cache holds whole videos only.
@@ -24,13 +24,13 @@ from datasets.transforms import resize_frames
 from utils.errors import FrameCacheError, VideoDecodeError
 from utils.lock import lock_file
 
-CHUNK_BYTES = 64 << 20  # of decoded frames in memory at once
+CHUNK_BYTES = 64 << 20  # decoded frames that are in memory at once
 LOCK, SPOOL = "writer.lock", "spool"
 
 
 @dataclass(frozen=True, slots=True)
 class VideoToCache:
-    """A video to be cached.
+    """Name a video that is to be cached.
 
     Args:
         listed: its path in the list. file: its file or folder; None where there is none.
@@ -44,13 +44,13 @@ class VideoToCache:
     problem: str = ""
 
     def stamp(self) -> tuple[int, int]:
-        """Of the file, zeros where there is none."""
+        """Return the file's annotations.file_stamp, zeros where there is no file."""
         return file_stamp(self.file) if self.file is not None else (0, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A video at one size, on its way into the cache: `entry` knows no start yet, `spool` holds its frames."""
+    """Hold a video at one size on its way into the cache: `entry` has no start yet, `spool` holds its frames."""
 
     entry: Entry
     table: bytes = b""
@@ -58,7 +58,7 @@ class Encoded:
 
 
 class _Spool:
-    """The frames of one size as they come: in a file, with their lengths and checksums."""
+    """Write the frames of one size into a file as they come, and note their lengths and checksums."""
 
     def __init__(self, path: Path, size: tuple[int, int], codec: Codec):
         self.path, self.size, self.codec = path, size, codec
@@ -80,7 +80,7 @@ class _Spool:
 
 
 def _decode_into(spools: Sequence[_Spool], clip: Clip, path: Path) -> None:
-    """All frames of a clip, in order, into every spool."""
+    """Decode all frames of a clip, in order, into every spool."""
     first = read_frames(clip, np.array([0]), path)
     step = max(1, CHUNK_BYTES // first.nbytes)
     for start in range(0, clip.num_frames, step):
@@ -91,14 +91,14 @@ def _decode_into(spools: Sequence[_Spool], clip: Clip, path: Path) -> None:
 
 
 def undecodable(video: VideoToCache, spool: Path, reason: str) -> list[Encoded]:
-    """Entries that say why a video has no frames; what was left in `spool` is removed."""
+    """Return entries that say why a video has no frames, and remove what was left in `spool`."""
     for path in spool.parent.glob(f"{spool.name}_*"):
         path.unlink()
     return [Encoded(Entry(video.listed, *size, *video.stamp(), error=reason)) for size in video.sizes]
 
 
 def encode_video(video: VideoToCache, decoder: str, codec: Codec, spool: Path) -> list[Encoded]:
-    """Decode, resize and encode a video; one that cannot be decoded gives entries that say why.
+    """Decode, resize and encode a video. One that cannot be decoded gives entries that say why.
 
     Args:
         video: the video. decoder: a name of decoding.DECODERS. codec: of the frames.
@@ -125,7 +125,7 @@ def encode_video(video: VideoToCache, decoder: str, codec: Codec, spool: Path) -
 
 
 class CacheWriter:
-    """The one process that adds to a cache; a context manager.
+    """Add videos to a cache, as the only process that does; a context manager.
 
     Args:
         directory: of the cache; made, gone on with, or refused.
@@ -175,7 +175,7 @@ class CacheWriter:
                                   "--out, or remove the directory")
 
     def _open_data(self) -> BinaryIO:
-        """The data file, what a killed writer left at its end cut off; and an empty spool directory."""
+        """Open the data file, cut off what a killed writer left at its end, and make an empty spool directory."""
         path, end = self.directory / DATA, self.index.end()
         try:
             shutil.rmtree(self.directory / SPOOL, ignore_errors=True)
@@ -193,11 +193,11 @@ class CacheWriter:
         return file
 
     def spool(self, number: int) -> Path:
-        """Where video `number` may leave files."""
+        """Return where video `number` may leave files."""
         return self.directory / SPOOL / str(number)
 
     def add(self, video: Sequence[Encoded]) -> int:
-        """Make a video part of the cache; returns its bytes. Its spool files are removed."""
+        """Make a video part of the cache, remove its spool files, and return its bytes."""
         entries, before = [], self._data.tell()
         try:
             for one in video:
@@ -216,7 +216,7 @@ class CacheWriter:
         return self._data.tell() - before
 
     def damaged(self, entry: Entry) -> str | None:
-        """What is wrong with a stored video, every byte of it read; None: nothing."""
+        """Read every byte of a stored video and return what is wrong with it; None: nothing."""
         if entry.error is not None:
             return None
         cache = FrameCache(self.directory, self.codec, {entry.path: entry})

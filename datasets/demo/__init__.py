@@ -1,1 +1,1 @@
-"""The rendered videos of the demo."""
+"""Render the videos of the demo."""

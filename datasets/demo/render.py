@@ -1,4 +1,4 @@
-"""The demo data set: short rendered clips of "a red ball bouncing", written as real video files.
+"""Render the demo data set: short clips of "a red ball bouncing", written as real video files.
 
 Nothing is downloaded. A class is an object (colour and shape) doing a motion; 48 classes train, 8 validate
 and 12 test. How the splits relate, so that results are read rightly: the words recur, the combinations do
@@ -49,7 +49,7 @@ ClassSpec = tuple[str, str, str]  # colour, shape, motion
 
 
 def _class_specs(split: str) -> list[ClassSpec]:
-    """The classes of one split as (colour, shape, motion); colour + shape pairs never cross splits."""
+    """Return the classes of one split as (colour, shape, motion); colour + shape pairs never cross splits."""
     colours, shapes, motions = list(COLOURS), list(SHAPES), list(MOTIONS)
     if split == "train":  # 16 objects, three motions each; every motion four times
         pairs = [(i % 8, i % 8 + i // 8) for i in range(16)]
@@ -68,14 +68,14 @@ def _name(spec: ClassSpec) -> str:
 
 
 def class_names(split: str) -> tuple[str, ...]:
-    """Class names of a split; the position is the class index in the split's list."""
+    """Return the class names of a split; the position is the class index in the split's list."""
     if split not in SPLITS:
         raise DemoError(f"unknown split: expected one of {', '.join(SPLITS)}, found {split!r}")
     return tuple(_name(spec) for spec in _class_specs(split))
 
 
 def _clip_path(name: str, number: int) -> str:
-    """Path of a clip under the root; every third clip is MPEG-4 in AVI."""
+    """Return the path of a clip under the root; every third clip is MPEG-4 in AVI."""
     return f"videos/{name.replace(' ', '_')}/{number:03d}.{'avi' if number % 3 == 2 else 'mp4'}"
 
 
@@ -198,7 +198,7 @@ def render_demo(
 
 
 def _missing(root: Path, jobs: list[tuple[ClassSpec, int]], key: str) -> list[tuple[ClassSpec, int]]:
-    """The jobs whose clip is not there; clips of other settings at their paths are removed first."""
+    """Return the jobs whose clip is not there, after removing clips of other settings at their paths."""
     paths = [root / _clip_path(_name(spec), number) for spec, number in jobs]
     if not _holds(root / MARKER, key):
         root.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Drawing of one demo clip: a coloured object moves over a photographic-looking background.
+"""Draw one demo clip: a coloured object moves over a photographic-looking background.
 
 Everything is procedural: a clip is a pure function of its words, its size and the state of its generator. The order of
 COLOURS, SHAPES and MOTIONS is part of the demo's class table (see `render.py`): append, never reorder.
@@ -32,7 +32,7 @@ JITTER_PX = 3
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """Pose of the object in each frame, arrays of shape [T]."""
+    """Hold the pose of the object in each frame, in arrays of shape [T]."""
 
     x: Array
     y: Array
@@ -48,14 +48,14 @@ class Track:
 
 
 def _track(time: Array, rng: np.random.Generator, **moving: Array) -> Track:
-    """The track that stands still at a random place, except for what `moving` overrides."""
+    """Return the track that stands still at a random place, except for what `moving` overrides."""
     still = {"x": rng.uniform(0.35, 0.65), "y": rng.uniform(0.35, 0.65), "scale": 1.0, "opacity": 1.0,
              "angle": rng.uniform(-0.2, 0.2)}
     return Track(**{name: np.broadcast_to(moving.get(name, value), time.shape) for name, value in still.items()})
 
 
 def _line(time: Array, rng: np.random.Generator) -> Array:
-    """A monotone path from -a to +a with a random reach a and random easing."""
+    """Return a monotone path from -a to +a with a random reach a and random easing."""
     reach, ease = rng.uniform(0.22, 0.34), rng.uniform(0.75, 1.35)
     return reach * (2 * time**ease - 1) + rng.uniform(-0.05, 0.05)
 
@@ -124,7 +124,7 @@ def _cross(x: Array, y: Array) -> Array:
 
 
 def _star(x: Array, y: Array) -> Array:
-    """Five points: the sector between a tip and its neighbouring notch, folded ten times."""
+    """Draw five points: the sector between a tip and its neighbouring notch is folded ten times."""
     tip, notch, sector = 1.15, 0.48, np.pi / 5
     radius, turn = np.hypot(x, y), np.arctan2(x, -y) % (2 * sector)
     turn = np.minimum(turn, 2 * sector - turn)
@@ -135,7 +135,7 @@ def _star(x: Array, y: Array) -> Array:
 
 
 def _heart(x: Array, y: Array) -> Array:
-    """Two round lobes, and below each a wedge whose side touches the lobe and ends in the tip at (0, 0.9)."""
+    """Draw two round lobes, and below each a wedge whose side touches the lobe and ends in the tip at (0, 0.9)."""
     x = np.abs(x)
     lobe_x, lobe_y, lobe_radius, cos, sin = 0.42, -0.3, 0.52, 0.726, 0.6875
     wedge = np.maximum(cos * x + sin * y - 0.9 * sin, sin * (x - lobe_x) - cos * (y - lobe_y))
@@ -144,7 +144,7 @@ def _heart(x: Array, y: Array) -> Array:
 
 
 def _moon(x: Array, y: Array) -> Array:
-    """A disc less the part that a second disc, to its right, covers."""
+    """Draw a disc less the part that a second disc, to its right, covers."""
     return np.maximum(np.hypot(x, y) - 1.0, 0.82 - np.hypot(x - 0.5, y))
 
 
@@ -164,7 +164,7 @@ SHAPES: dict[str, Callable[[Array, Array], Array]] = {
 
 
 def _upsample(grid: Array, height: int, width: int) -> Array:
-    """Bilinear enlargement of a [h, w] grid to [H, W] (by indexing: a BLAS call would wake its own threads)."""
+    """Enlarge a [h, w] grid bilinearly to [H, W] (by indexing: a BLAS call would wake its own threads)."""
     for size in (height, width):
         place = np.linspace(0, grid.shape[0] - 1, size, dtype=np.float32)[:, None]
         low = np.minimum(place.astype(int)[:, 0], grid.shape[0] - 2)
@@ -173,7 +173,7 @@ def _upsample(grid: Array, height: int, width: int) -> Array:
 
 
 def _noise(rng: np.random.Generator, height: int, width: int, cells: tuple[int, int], octaves: int = 4) -> Array:
-    """Multi-octave value noise [H, W], about -1..1; `cells` (down, across) is the coarsest grid."""
+    """Return multi-octave value noise [H, W], about -1..1; `cells` (down, across) is the coarsest grid."""
     total = np.zeros((height, width), np.float32)
     for octave in range(octaves):
         down, across = cells[0] * 2**octave + 1, cells[1] * 2**octave + 1
@@ -182,7 +182,7 @@ def _noise(rng: np.random.Generator, height: int, width: int, cells: tuple[int, 
 
 
 def _joints(rng: np.random.Generator, height: int, width: int) -> Array:
-    """Mortar lines [H, W] of a brick wall in 0..1, each second course shifted by half a brick."""
+    """Return the mortar lines [H, W] of a brick wall in 0..1, each second course shifted by half a brick."""
     course = rng.uniform(9, 16)
     rows = (np.arange(height)[:, None] + rng.uniform(0, course)) / course
     columns = np.arange(width)[None] / (course * 2.2) + 0.5 * (np.floor(rows) % 2)
@@ -190,7 +190,7 @@ def _joints(rng: np.random.Generator, height: int, width: int) -> Array:
 
 
 def _texture(kind: str, rng: np.random.Generator, height: int, width: int) -> Array:
-    """Relief [H, W] in RGB levels that is added to the backdrop's base colour."""
+    """Return the relief [H, W] in RGB levels that is added to the backdrop's base colour."""
     if kind == "wood":
         grain = _noise(rng, height, width, (10, 1), 3)
         return 9 * np.sin(6 * grain + 0.35 * np.arange(height, dtype=np.float32)[:, None]) + 8 * grain
@@ -204,7 +204,7 @@ def _texture(kind: str, rng: np.random.Generator, height: int, width: int) -> Ar
 
 
 def _lighting(rng: np.random.Generator, height: int, width: int) -> Array:
-    """Brightness factors [H, W, 1]: a sloped light, a soft cast shadow and a vignette."""
+    """Return brightness factors [H, W, 1]: a sloped light, a soft cast shadow and a vignette."""
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32)
     heading = rng.uniform(0, 2 * np.pi)
     slope = rng.uniform(0.03, 0.18) * (np.cos(heading) * x + np.sin(heading) * y)
@@ -215,7 +215,7 @@ def _lighting(rng: np.random.Generator, height: int, width: int) -> Array:
 
 
 def draw_background(rng: np.random.Generator, colour: Array, height: int, width: int) -> Array:
-    """A picture [H, W, 3] without the object, of a backdrop that contrasts with the object's `colour` [3]."""
+    """Draw a picture [H, W, 3] without the object, of a backdrop that contrasts with the object's `colour` [3]."""
     kinds = list(BACKDROPS)
     while True:
         kind = kinds[rng.integers(len(kinds))]
@@ -231,7 +231,7 @@ def draw_background(rng: np.random.Generator, colour: Array, height: int, width:
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """What stays the same about the object through a clip."""
+    """Hold what stays the same about the object through a clip."""
 
     shape: Callable[[Array, Array], Array]
     colour: Array
@@ -266,7 +266,7 @@ def _paint(frame: Array, look: _Look, x_px: float, y_px: float, pose: tuple[floa
 
 
 def _camera(rng: np.random.Generator, length: int) -> Array:
-    """Whole-pixel displacements [T, 2] (down, right) of a hand-held camera."""
+    """Return whole-pixel displacements [T, 2] (down, right) of a hand-held camera."""
     walk = np.cumsum(rng.normal(0, rng.uniform(0, 0.5), (length, 2)), axis=0)
     return np.clip(np.rint(walk), -JITTER_PX, JITTER_PX).astype(int)
 
@@ -274,7 +274,8 @@ def _camera(rng: np.random.Generator, length: int) -> Array:
 def render_frames(
     colour: str, shape: str, motion: str, length: int, height: int, width: int, rng: np.random.Generator
 ) -> Array:
-    """Pictures of one clip, uint8 [T, H, W, 3] RGB with T = `length`; the words are keys of the tables above."""
+    """Draw the pictures of one clip, uint8 [T, H, W, 3] RGB with T = `length`; the words are keys of the tables
+    above."""
     heading = rng.uniform(0, 2 * np.pi)
     shade = np.asarray(COLOURS[colour]) * rng.uniform(0.85, 1.05) + rng.uniform(-12, 12, 3)
     look = _Look(SHAPES[shape], np.clip(shade, 8, 250).astype(np.float32),

@@ -1,1 +1,1 @@
-"""Opened videos: who reads which file, and the decoders themselves."""
+"""Decoders: protocol.py says what each gives, the other files hold one kind of reader each."""

@@ -1,4 +1,4 @@
-"""What a container's own sizes tell about a file, before any decoder is asked: MP4, AVI, WebM and Matroska."""
+"""Ask a container's own sizes, before any decoder, if a file can be whole: MP4, AVI, WebM and Matroska."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ SLACK = 1024  # bytes a container may promise and not have before it counts as t
 
 
 def container_kind(head: bytes) -> str | None:
-    """"mp4", "avi" or "matroska" (WebM, too), by the first bytes of a file; None: another, or none."""
+    """Return "mp4", "avi" or "matroska" (WebM, too), by the first bytes of a file; None: another, or none."""
     if head[:4] == b"RIFF":
         return "avi"
     if head[:4] == b"\x1aE\xdf\xa3":
@@ -15,7 +15,7 @@ def container_kind(head: bytes) -> str | None:
 
 
 def _ebml_number(head: bytes, at: int, keep_marker: bool) -> tuple[int, int]:
-    """An EBML number and the position behind it; -1 for "unknown size"."""
+    """Return an EBML number and the position behind it; -1 for "unknown size"."""
     length = 9 - head[at].bit_length()
     value = int.from_bytes(head[at : at + length], "big")
     if keep_marker:
@@ -25,7 +25,7 @@ def _ebml_number(head: bytes, at: int, keep_marker: bool) -> tuple[int, int]:
 
 
 def _matroska_end(head: bytes) -> int | None:
-    """Byte at which a WebM or Matroska file says it ends; None where it does not say."""
+    """Return the byte at which a WebM or Matroska file says it ends; None if it does not say."""
     size, at = _ebml_number(head, 4, keep_marker=False)
     if size < 0 or at + size + 12 > len(head):
         return None
@@ -35,7 +35,7 @@ def _matroska_end(head: bytes) -> int | None:
 
 
 def _mp4_problem(path: Path, size: int) -> str | None:
-    """What is missing of an MP4 file: a box that ends behind the file, or the index (`moov`)."""
+    """Return what is missing of an MP4 file: a box that ends behind the file, or the index (`moov`); None: nothing."""
     at, boxes = 0, set[bytes]()
     with open(path, "rb") as file:
         while at + 8 <= size and len(boxes) < 64:
@@ -56,7 +56,7 @@ def _mp4_problem(path: Path, size: int) -> str | None:
 
 
 def container_problem(path: Path) -> str | None:
-    """Why a file cannot be a whole video, as its container's own sizes tell (MP4, AVI, WebM); None: no objection.
+    """Return why a file cannot be a whole video, as its container's sizes tell (MP4, AVI, WebM); None: no objection.
 
     Decoders read a truncated AVI or WebM as a shorter video, so this is asked before them.
     """

@@ -1,4 +1,4 @@
-"""decord and torchcodec: decoders that jump to a frame. What they get wrong is read by PyAV, in order, instead.
+"""Read by decord and torchcodec, which jump to a frame. What they get wrong is read by PyAV, in order, instead.
 
 After a jump they can be wrong about an index where the file does not say when a frame is shown: in AVI with B-frames
 or H.264 (decord also without B-frames), in MPEG-4 part 2 with B-frames in any container. PyAV reads such files whatever
@@ -19,18 +19,19 @@ from datasets.readers.protocol import DECODERS, Clip, first_line
 from datasets.readers.pyav import SHORTFALL, Header, PyavClip, read_header
 from utils.errors import LaunchError, VideoDecodeError
 
-REORDERED_RIGHT = ("h264", "hevc", "vp8", "vp9", "av1")  # codecs whose B-frames both jump over rightly in MP4, Matroska
+REORDERED_RIGHT = ("h264", "hevc", "vp8", "vp9", "av1")  # seeking is exact with their B-frames in MP4, Matroska
 
 
 def _look(path: Path) -> tuple[bool, Header | None]:
-    """Whether a decoder that jumps may give another frame than the index says; the header, where it was read for it."""
+    """Return (unsafe, header). unsafe: seeking in this file can return the wrong frame. header: None if it was not
+    needed."""
     with open(path, "rb") as file:
         head = file.read(64)
     kind = container_kind(head)
     if kind == "matroska" and b"webm" in head:  # VP8, VP9, AV1 only
         return False, None
     found = read_header(path)
-    if not found.codec:  # the decoder is to say what is wrong with it
+    if not found.codec:  # PyAV cannot open it: let the decoder report what is wrong
         return False, found
     if kind == "avi":
         return found.reordered or found.codec in ("h264", "hevc"), found
@@ -39,7 +40,7 @@ def _look(path: Path) -> tuple[bool, Header | None]:
 
 @DECODERS.register("decord")
 def open_decord(path: Path) -> Clip:
-    """The file as DecordClip; as PyavClip where decord would give wrong frames, or finds none that it can decode."""
+    """Open a file by decord; by PyAV where decord would give wrong frames, or finds none that it can decode."""
     if _look(path)[0]:
         return PyavClip(path)
     try:
@@ -51,7 +52,7 @@ def open_decord(path: Path) -> Clip:
 
 
 class DecordClip:
-    """A file read by decord, one thread, on the CPU."""
+    """Read a file by decord, one thread, on the CPU."""
 
     def __init__(self, path: Path):
         try:
@@ -77,7 +78,7 @@ class DecordClip:
             frames: np.ndarray = self._reader.get_batch([int(i) for i in indices]).asnumpy()
             return frames
         except self._errors as error:
-            if "from_size == to_size" in str(error):  # how decord fails on a rotated video (it turns into RGBA)
+            if "from_size == to_size" in str(error):  # decord fails so on a rotated video, which it turns into RGBA
                 self._upright = PyavClip(self.path)
                 return self._upright.frames(indices)
             raise VideoDecodeError(self.path, f"damaged: decoding failed (decord: {first_line(error)})") from error
@@ -91,15 +92,15 @@ class DecordClip:
 
 @cache
 def torchcodec_problem() -> str | None:
-    """Why torchcodec cannot be used here (not installed, no FFmpeg libraries, another torch); None: it can."""
+    """Return why torchcodec cannot be used here (not installed, no FFmpeg libraries, another torch); None: it can."""
     try:
         import torchcodec
         from torchcodec.decoders import VideoDecoder  # noqa: F401
     except ModuleNotFoundError as error:
         return f"the {error.name} package is not installed"
-    except (ImportError, RuntimeError, OSError) as error:  # older versions need FFmpeg to be imported at all
+    except (ImportError, RuntimeError, OSError) as error:  # older versions cannot even be imported without FFmpeg
         return f"torchcodec cannot be loaded ({first_line(error)}): it needs FFmpeg's libraries and a matching torch"
-    # Newer versions can be imported without FFmpeg, and then name no version of it.
+    # Newer versions can be imported without FFmpeg, and then report no version of it.
     if torchcodec.ffmpeg_major_version is None:
         return ("torchcodec cannot load FFmpeg's shared libraries (versions 4 to 9; apt install ffmpeg, or conda "
                 "install -c conda-forge ffmpeg), or does not fit this torch")
@@ -114,14 +115,14 @@ def require_torchcodec() -> None:
 
 @DECODERS.register("torchcodec")
 def open_torchcodec(path: Path) -> Clip:
-    """The file as TorchcodecClip; as PyavClip where torchcodec would give wrong frames."""
+    """Open a file by torchcodec; by PyAV where torchcodec would give wrong frames."""
     require_torchcodec()
     wrong, header = _look(path)
     return PyavClip(path) if wrong else TorchcodecClip(path, header or read_header(path))
 
 
 class TorchcodecClip:
-    """A file read by torchcodec, one thread, on the CPU; it scans the packets once, so indices are exact."""
+    """Read a file by torchcodec, one thread, on the CPU; it scans the packets once, so indices are exact."""
 
     def __init__(self, path: Path, header: Header):
         from torchcodec.decoders import VideoDecoder

@@ -1,4 +1,4 @@
-"""Videos that are folders of JPEG frames."""
+"""Read videos that are folders of JPEG frames."""
 
 import re
 from collections.abc import Sequence
@@ -14,13 +14,13 @@ FOLDER_FPS = 12.0  # frames a second assumed of a folder of frames, which has no
 
 
 def _natural(name: str) -> list[tuple[int, int, str]]:
-    """Sort key that puts frame 10 after frame 9."""
+    """Return a sort key that puts frame 10 after frame 9."""
     return [(0, int(part), part) if part.isdigit() else (1, 0, part) for part in re.split(r"([0-9]+)", name) if part]
 
 
 @DECODERS.register("frames")
 class FolderClip:
-    """A folder of JPEG frames in the order of their numbers, at FOLDER_FPS."""
+    """Read a folder of JPEG frames in the order of their numbers, at FOLDER_FPS."""
 
     def __init__(self, path: Path):
         self.path, self.fps = path, FOLDER_FPS

@@ -1,4 +1,4 @@
-"""What every decoder gives, an opened video (`Clip`), and the table that decoders are registered in (`DECODERS`)."""
+"""Define what every decoder gives, an opened video (`Clip`), and the table that holds them (`DECODERS`)."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -13,13 +13,13 @@ AUTO = "auto"  # DATA.DECODER: torchcodec where it and FFmpeg work, else decord
 
 
 class Clip(Protocol):
-    """An opened video. Attributes: num_frames, fps (frames a second; NaN where the file does not say)."""
+    """Promise the frames of an opened video. fps: frames a second, NaN if the file does not say."""
 
     num_frames: int
     fps: float
 
     def frames(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-        """uint8 RGB [T, H, W, 3] of the frames at `indices`, in that order; repeats allowed."""
+        """Return uint8 RGB [T, H, W, 3] of the frames at `indices`, in that order; repeats allowed."""
         ...
 
     def close(self) -> None:
@@ -31,6 +31,6 @@ DECODERS: Registry[Callable[[Path], Clip]] = Registry("decoder", "datasets/reade
 
 
 def first_line(error: BaseException) -> str:
-    """An error's first line without the clock, source position and number that decoders put in front."""
+    """Return an error's first line without the clock, source position and number that decoders put in front."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return re.sub(r"^(\[[\d:]+\] \S+: |\[Errno -?\d+\] |\w+, \S+:\d+, )+", "", lines[0]).strip()[:200]

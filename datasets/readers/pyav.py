@@ -1,4 +1,4 @@
-"""Videos read by PyAV: slow and sure. It decodes in order from the start, and so is never wrong about an index."""
+"""Read videos by PyAV: slow and sure. It decodes in order from the start, so an index is never wrong."""
 
 import math
 from collections.abc import Sequence
@@ -10,20 +10,20 @@ import numpy as np
 from datasets.readers.protocol import DECODERS, first_line
 from utils.errors import LaunchError, VideoDecodeError
 
-SHORTFALL = 2  # frames a container may count and its decoder not give (delayed or packed frames); the last one repeats
+SHORTFALL = 2  # a decoder may give this many frames fewer than its container counts (delayed, packed); the last repeats
 
 
 def open_container(path: Path) -> Any:
-    """The file as a PyAV container. Raises av.error.FFmpegError, ValueError."""
+    """Open a file as a PyAV container. Raises av.error.FFmpegError, ValueError."""
     import av
 
-    # Titles in any encoding are no reason to refuse a video; PyAV 19 no longer asks.
+    # A title in an odd encoding must not make a video unreadable; PyAV 19 ignores it by itself.
     lenient: dict[str, Any] = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
     return av.open(str(path), **lenient)
 
 
 class Header(NamedTuple):
-    """What a file's header says.
+    """Hold what a file's header says.
 
     Args:
         fps: average frames a second, NaN where unknown.
@@ -50,13 +50,13 @@ def read_header(path: Path) -> Header:
 
 
 def _upright(frame: Any) -> np.ndarray:
-    """uint8 RGB [H, W, 3] of a PyAV frame, turned as its file asks (phones store upright videos lying)."""
+    """Return uint8 RGB [H, W, 3] of a PyAV frame, turned as its file asks (phones store upright videos lying)."""
     return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90) % 4))
 
 
 @DECODERS.register("pyav")
 class PyavClip:
-    """A file read by PyAV: packets are counted on opening, frames decoded in order up to the last one wanted."""
+    """Read a file by PyAV: packets are counted on opening, frames decoded in order up to the last one wanted."""
 
     def __init__(self, path: Path):
         try:
@@ -87,7 +87,8 @@ class PyavClip:
         return count, float(rate) if rate else math.nan
 
     def _decode(self, wanted: set[int]) -> dict[int, np.ndarray]:
-        """The frames at `wanted`; where the stream ends at most SHORTFALL early, its last frame stands for the rest."""
+        """Return the frames at `wanted`; if the stream ends at most SHORTFALL early, its last frame stands for the
+        rest."""
         found: dict[int, np.ndarray] = {}
         last, index, frame = max(wanted), -1, None
         self._container.seek(0, stream=self._stream, backward=True)

@@ -1,1 +1,1 @@
-"""Visual and text towers."""
+"""Encoders: `ENCODERS["clip"]` and `ENCODERS["image"]` build what base.py describes."""

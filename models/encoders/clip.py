@@ -2,18 +2,20 @@
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import open_clip
 import torch
+from open_clip.model import _build_vision_tower
 from torch import Tensor, nn
 
-from models.encoders import clip_weights
+from models.encoders import weight_files
+from models.encoders.base import Encoder, Output, Text
 from models.registries import ENCODERS
-from utils.errors import WeightsError
+from utils.errors import ConfigError, WeightsError
 
 # OpenAI's names; the plain open_clip names keep GELU, with which OpenAI's weights give other features.
 OPEN_CLIP_NAMES = {
@@ -27,35 +29,18 @@ OPEN_CLIP_NAMES = {
     "ViT-L/14": "ViT-L-14-quickgelu",
     "ViT-L/14@336px": "ViT-L-14-336-quickgelu",
 }
+Config: TypeAlias = Mapping[str, Any]  # open_clip's model config
 TEXT_SEED = 0  # random text towers are the same in every run: a checkpoint meets the features it was trained with
 _LOGGER = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Encoder:
-    """The visual tower and what it needs to know.
-
-    Args:
-        visual: [frames, 3, image_size, image_size] -> [frames, dim].
-        dim: D. image_size: side of the picture in pixels.
-        text_features: split name to [G, D].
-        weights: what was loaded: "random", or file name and SHA-256.
-    """
-
-    visual: nn.Module
-    dim: int
-    image_size: int
-    text_features: dict[str, Tensor]
-    weights: str
-
-
 def tower_config(name: str) -> dict[str, Any]:
-    """open_clip's model config of a backbone name or of a .json file. Raises WeightsError on an unknown name."""
+    """Find open_clip's model config of a backbone name or of a .json file. Raises WeightsError on an unknown name."""
     if name.endswith(".json"):
         return _config_file(name)
-    config = open_clip.get_model_config(OPEN_CLIP_NAMES.get(name, name))
+    config: dict[str, Any] | None = open_clip.get_model_config(OPEN_CLIP_NAMES.get(name, name))
     if config is None:
-        known = ", ".join([*OPEN_CLIP_NAMES, "a .json file"])
+        known = ", ".join([*OPEN_CLIP_NAMES, *weight_files.IMAGENET, "a .json file"])
         raise WeightsError(f"VIDEO.HEAD.BACKBONE_NAME: expected {known} or a name of open_clip.list_models(), "
                            f"found {name!r}")
     return config
@@ -63,7 +48,7 @@ def tower_config(name: str) -> dict[str, Any]:
 
 def _config_file(name: str) -> dict[str, Any]:
     try:
-        config = json.loads(Path(name).read_text(encoding="utf-8"))
+        config: dict[str, Any] = json.loads(Path(name).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise WeightsError(f"VIDEO.HEAD.BACKBONE_NAME: {name}: not a readable model config ({error})") from error
     parts = {"embed_dim": int, "vision_cfg": dict, "text_cfg": dict}
@@ -75,24 +60,28 @@ def _config_file(name: str) -> dict[str, Any]:
     return config
 
 
-def build_towers(config: Mapping[str, Any]) -> nn.Module:
-    """Both towers with random weights, as open_clip builds them. Raises WeightsError on a config it refuses."""
-    settings = dict(config)
-    custom = settings.pop("custom_text", False) or "hf_model_name" in settings["text_cfg"]
-    kind = open_clip.CustomTextCLIP if custom else open_clip.CLIP
+def _built(make: Callable[[], nn.Module]) -> nn.Module:
+    """Call one of open_clip's constructors. Raises WeightsError on a config that it refuses."""
     try:
-        return kind(**settings).float()
+        return make().float()
     except (TypeError, ValueError, KeyError, AssertionError, AttributeError, RuntimeError, ZeroDivisionError) as error:
         raise WeightsError(f"VIDEO.HEAD.BACKBONE_NAME: open_clip refuses this model config: {error}") from error
 
 
-def image_size(visual: nn.Module) -> int:
-    """Side in pixels of the pictures a visual tower takes."""
-    size = visual.image_size
-    return int(size[0] if isinstance(size, (tuple, list)) else size)
+def build_towers(config: Config) -> nn.Module:
+    """Build both towers with random weights, as open_clip does: the visual one first, at `.visual`."""
+    settings = dict(config)
+    custom = settings.pop("custom_text", False) or "hf_model_name" in settings["text_cfg"]
+    return _built(partial(open_clip.CustomTextCLIP if custom else open_clip.CLIP, **settings))
 
 
-def _check_length(names: Sequence[str], prompt: str, tokenizer) -> None:
+def build_visual(config: Config) -> nn.Module:
+    """Build the visual tower alone, with the weights that `build_towers` draws for it."""
+    return _built(partial(_build_vision_tower, config["embed_dim"], config["vision_cfg"],
+                          config.get("quick_gelu", False), config.get("cast_dtype")))
+
+
+def _check_length(names: Sequence[str], prompt: str, tokenizer: Any) -> None:
     """Refuse a prompt that CLIP would cut inside a class name (WeightsError); warn where it cuts the end only."""
     if not isinstance(tokenizer, open_clip.SimpleTokenizer):
         return
@@ -107,17 +96,15 @@ def _check_length(names: Sequence[str], prompt: str, tokenizer) -> None:
             _LOGGER.warning("TEST.PROMPT: only the first %d tokens of the sentence for %r are read", room, name)
 
 
-@torch.inference_mode()
-def encode_names(towers: nn.Module, names: Sequence[str], prompt: str, tokenizer) -> Tensor:
+@torch.no_grad()
+def encode_names(towers: Any, tokenizer: Any, names: Sequence[str], prompt: str) -> Tensor:
     """Text features of class names, as written, in `prompt`; not normalised. [G, D]"""
-    towers.eval()
     _check_length(names, prompt, tokenizer)
     sentences = [prompt.format(name) for name in names]
-    chunks = [towers.encode_text(tokenizer(sentences[i:i + 64])) for i in range(0, len(sentences), 64)]
-    return torch.cat(chunks).float().clone()
+    return torch.cat([towers.encode_text(tokenizer(sentences[i:i + 64])) for i in range(0, len(sentences), 64)]).float()
 
 
-def _tokenizer(name: str, config: Mapping[str, Any]):
+def _tokenizer(name: str, config: Config) -> Any:
     text = config["text_cfg"]
     if not name.endswith(".json"):
         return open_clip.get_tokenizer(OPEN_CLIP_NAMES.get(name, name))
@@ -128,36 +115,66 @@ def _tokenizer(name: str, config: Mapping[str, Any]):
     return tokenizer
 
 
-def _random_towers(config: Mapping[str, Any]) -> tuple[nn.Module, nn.Module]:
-    """(towers whose visual part follows the run's seed, towers whose text part is the same in every run)."""
-    towers = build_towers(config)
+def _reader(towers: nn.Module, name: str, config: Config) -> Text:
+    """Encoder.text of these towers. Their visual tower may be in training: its mode is left alone."""
+    for part, module in towers.named_children():
+        if part != "visual":
+            module.eval()
+    return partial(encode_names, towers, _tokenizer(name, config))
+
+
+def _random_towers(config: Config, reads_text: bool) -> tuple[Any, nn.Module | None]:
+    """Draw a visual tower from the run's seed, and towers whose text part is the same in every run."""
+    if not reads_text:
+        return build_visual(config), None
+    towers: Any = build_towers(config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(TEXT_SEED)
-        return towers, build_towers(config)
+        return towers.visual, build_towers(config)
 
 
-@ENCODERS.register("clip", *OPEN_CLIP_NAMES)
-def clip_encoder(*, name: str, weights: str, weights_dir: str | None, class_names: Mapping[str, Sequence[str]],
-                 prompt: str) -> Encoder:
-    """CLIP's visual tower, and text features of the classes of each split.
+def _loaded_towers(config: Config, reads_text: bool, path: Path) -> tuple[Any, nn.Module | None]:
+    """Read the visual tower, and both towers where the text is read, from a file."""
+    state = weight_files.read_state(path)
+    if not reads_text:
+        visual = build_visual(config)
+        of_visual = {k.removeprefix("visual."): v for k, v in state.items() if k.startswith("visual.")}
+        weight_files.fit(visual, of_visual, path)
+        return visual, None
+    towers: Any = build_towers(config)
+    weight_files.fit(towers, state, path)
+    return towers.visual, towers
+
+
+@ENCODERS.register("clip")
+def clip_encoder(*, name: str, weights: str | None, weights_dir: str | None, reads_text: bool,
+                 output: Output = "vector") -> Encoder:
+    """Build CLIP's visual tower, and its text tower for a head that reads text (see EncoderBuilder).
 
     Args:
         name: RN50, ViT-B/16, ..., any open_clip name, or a .json model config.
-        weights: openai, random, or a file (see clip_weights.read_state).
-        weights_dir: cache of downloads (None: ~/.cache/clip).
-        class_names: split to names. prompt: sentence with {}.
+        weights: openai (None), random, or a file (see weight_files.read_state).
     """
+    if output != "vector":
+        raise ConfigError([f"VIDEO.HEAD.BACKBONE_NAME: the head reads feature maps, which {name} does not give; "
+                           f"expected one of {', '.join(weight_files.IMAGENET)}"])
     config = tower_config(name)
     if weights == "random":
-        towers, text_towers = _random_towers(config)
-        loaded = "random"
+        visual, towers = _random_towers(config, reads_text)
+        loaded = pretraining = "random"
     else:
-        towers = text_towers = build_towers(config)
-        path, digest = clip_weights.find(name, weights, weights_dir)
-        clip_weights.load_into(towers, clip_weights.read_state(path), path)
+        official = weights in (None, "openai")
+        path, digest = weight_files.find(_openai(name) if official else str(weights), weights_dir)
+        visual, towers = _loaded_towers(config, reads_text, path)
         loaded = f"{path.name} sha256:{digest}"
-    tokenizer = _tokenizer(name, config)
-    text = {split: encode_names(text_towers, names, prompt, tokenizer) for split, names in class_names.items()}
-    towers.train()
-    _LOGGER.info("encoder %s, weights %s", name, loaded)
-    return Encoder(towers.visual, int(config["embed_dim"]), image_size(towers.visual), text, loaded)
+        pretraining = "CLIP, 400 M image-text pairs (OpenAI)" if official else f"not known ({path.name})"
+    size = visual.image_size
+    return Encoder(visual, int(config["embed_dim"]), int(size[0] if isinstance(size, (tuple, list)) else size),
+                   None if towers is None else _reader(towers, name, config), loaded, pretraining)
+
+
+def _openai(name: str) -> weight_files.Published:
+    if name not in weight_files.OPENAI:
+        raise WeightsError(f"VIDEO.HEAD.BACKBONE_WEIGHTS: openai has no weights for {name!r} "
+                           f"(it has: {', '.join(weight_files.OPENAI)}); name a file, or random")
+    return weight_files.OPENAI[name]

@@ -1,16 +1,23 @@
 """Towers that need less memory in training, and what decides how their inputs may be batched."""
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 
 import torch
-from open_clip.modified_resnet import Bottleneck
+from open_clip.modified_resnet import Bottleneck as ClipBottleneck
 from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
+from torchvision.models.mobilenetv2 import InvertedResidual
+from torchvision.models.resnet import BasicBlock, Bottleneck
 
+from models.layers.replace import replace_modules
 from utils.errors import CompileError, ConfigError
+
+BLOCKS = (ClipBottleneck, BasicBlock, Bottleneck, InvertedResidual)  # they draw nothing and leave their input alone
 
 
 def has_batch_statistics(tower: nn.Module) -> bool:
@@ -41,34 +48,40 @@ def _statistics_stay(norms: list[_BatchNorm]) -> Iterator[None]:
             buffer.copy_(value)
 
 
-class CheckpointedBottleneck(Bottleneck):
-    """A block of CLIP's ResNet that keeps its input only, and computes the rest again in the backward pass. Running
-    statistics are of the first time alone."""
+def _contexts(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """Give what surrounds a block's first pass and its second one, whose batches must not be counted again."""
+    norms = [module for module in block.modules() if isinstance(module, _BatchNorm) and module.training]
+    return nullcontext(), _statistics_stay(norms)
+
+
+class CheckpointedStage(nn.Sequential):
+    """A stage of a ResNet that keeps the input of each block only, and computes the rest again in the backward pass."""
 
     def forward(self, frames_NCHW: Tensor) -> Tensor:
-        """As Bottleneck."""
-        if not torch.is_grad_enabled():
-            return super().forward(frames_NCHW)
-        return checkpoint(super().forward, frames_NCHW, use_reentrant=False, preserve_rng_state=False,
-                          context_fn=self._contexts)
+        """Compute what nn.Sequential computes."""
+        for block in self:
+            if isinstance(block, BLOCKS) and torch.is_grad_enabled():
+                frames_NCHW = checkpoint(block, frames_NCHW, use_reentrant=False, preserve_rng_state=False,
+                                         context_fn=partial(_contexts, block))
+            else:
+                frames_NCHW = block(frames_NCHW)
+        return frames_NCHW
 
-    def _contexts(self) -> tuple[AbstractContextManager, AbstractContextManager]:
-        """(of the first time, of the second)"""
-        norms = [module for module in self.modules() if isinstance(module, _BatchNorm) and module.training]
-        return nullcontext(), _statistics_stay(norms)
+
+def _is_stage(module: nn.Module) -> bool:
+    return isinstance(module, nn.Sequential) and any(isinstance(block, BLOCKS) for block in module)
 
 
 def checkpoint_blocks(tower: nn.Module) -> None:
     """Activation checkpointing of every block of a tower, in place (TRAIN.GRAD_CHECKPOINT).
 
-    Raises ConfigError for a tower whose batch norms would count each batch twice.
+    Raises ConfigError for a tower whose blocks are not known, or whose batch norms would count each batch twice.
     """
-    bottlenecks = [module for module in tower.modules() if type(module) is Bottleneck]
-    for block in bottlenecks:
-        block.__class__ = CheckpointedBottleneck
-    if bottlenecks:
+    if any(_is_stage(module) for module in list(tower.modules())[1:]):
+        replace_modules(tower, lambda m: CheckpointedStage(OrderedDict(m.named_children())) if _is_stage(m) else None)
         return
-    if any(isinstance(module, _BatchNorm) for module in tower.modules()):
-        raise ConfigError([f"TRAIN.GRAD_CHECKPOINT: expected CLIP's ResNets or a tower without batch norms, found "
-                           f"{type(tower).__name__}: its statistics would count every batch twice"])
-    tower.set_grad_checkpointing()
+    start = getattr(tower, "set_grad_checkpointing", None)
+    if start is None or any(isinstance(module, _BatchNorm) for module in tower.modules()):
+        raise ConfigError([f"TRAIN.GRAD_CHECKPOINT: expected CLIP's towers, torchvision's ResNets or MobileNetV2, or a "
+                           f"tower of open_clip without batch norms, found {type(tower).__name__}"])
+    start()

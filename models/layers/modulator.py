@@ -4,6 +4,8 @@ Parameter names are the published ones (`layers.<i>.0.norm`, `layers.<i>.0.fn.to
 Shapes: B sequences, L tokens, D features, H heads.
 """
 
+from typing import cast
+
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
@@ -81,7 +83,8 @@ class TemporalTransformer(nn.Module):
         )
 
     def forward(self, x_BLD: Tensor) -> Tensor:
-        for attention, feed_forward in self.layers:
+        for layer in self.layers:
+            attention, feed_forward = cast(nn.ModuleList, layer)
             x_BLD = x_BLD + attention(x_BLD)
             x_BLD = x_BLD + feed_forward(x_BLD)
         return x_BLD

@@ -1,5 +1,6 @@
 """Cosine similarity as the published code computes it."""
 
+import torch
 from torch import Tensor
 
 EPSILON = 0.01  # added to the product of norms, not to each norm
@@ -16,3 +17,8 @@ def cos_similarity(x: Tensor, y: Tensor) -> Tensor:
     """
     norms = x.norm(dim=-1).unsqueeze(-1) * y.norm(dim=-1).unsqueeze(-2)
     return (x @ y.transpose(-1, -2)) / (norms + EPSILON)
+
+
+def full_precision(x: Tensor) -> Tensor:
+    """The tensor in float32 where it is narrower, as under autocast; float64 stays."""
+    return x if x.dtype == torch.float64 else x.float()

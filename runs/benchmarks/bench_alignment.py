@@ -8,37 +8,13 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
-from models.layers.alignment import otam_distance
+from models.layers.alignment import both_directions, otam_distance
 from runs.benchmarks.rows import LOWER, Done, Row, silent
 from runs.benchmarks.timing import Work, least_in_turns
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 CUDA_FRAMES = (8, 16, 32, 64)
-
-
-def cell_by_cell(costs: Tensor, smoothing: float = 0.5) -> Tensor:
-    """The recursion of layers/alignment/otam.py, one cell after the other, in one direction. [..., L, M] -> [...]"""
-    padded = F.pad(costs, (1, 1))
-    rows, columns = padded.shape[-2:]
-    table = [[torch.zeros_like(padded[..., 0, 0])] * columns for _ in range(rows)]
-    for m in range(1, columns):
-        table[0][m] = table[0][m - 1] + padded[..., 0, m]
-    for row in range(1, rows):
-        for m in range(1, columns):
-            reach = [table[row - 1][m - 1], table[row][m - 1]]
-            if m in (1, columns - 1):
-                reach.append(table[row - 1][m])
-            soft = -smoothing * torch.logsumexp(torch.stack(reach) / -smoothing, dim=0)
-            table[row][m] = padded[..., row, m] + soft
-    return table[-1][-1]
-
-
-def both_directions(costs: Tensor) -> Tensor:
-    """Return the sum of the loop over costs and their transpose."""
-    return cell_by_cell(costs) + cell_by_cell(costs.transpose(-1, -2))
 
 
 def works_cpu(shape: tuple[int, ...]) -> tuple[Work, Work]:

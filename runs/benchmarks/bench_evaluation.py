@@ -15,12 +15,11 @@ import torch
 
 from datasets.builder import build_split
 from datasets.demo.render import SPLITS, class_names, render_demo
-from models.builder import build_model
-from models.heads.clip_fsar import FewShotModel
+from models.builder import FewShotModel, build_model
 from runs.benchmarks.rows import LOWER, Done, Row, silent
 from runs.benchmarks.towers import small_resnet
-from runs.evaluation.evaluate import Evaluation, Evaluator, Places, score_places
-from runs.evaluation.features import FeatureStore, clip_features
+from runs.evaluation.evaluate import EpisodeRows, Evaluation, Evaluator, score_rows
+from runs.evaluation.features import FeatureStore, features_in_role
 from utils.config import load_config
 from utils.config.schema import Config
 
@@ -108,11 +107,12 @@ def scoring_seconds(cfg: Config, dim: int = WIDTH) -> float:
     evaluator = Evaluator(cfg, build_split(cfg, "test"), torch.device("cpu"))
     rows = {(video, 0): video for video in range(len(evaluator.split.records))}
     frames = torch.randn(len(rows), cfg.DATA.NUM_INPUT_FRAMES, dim, generator=torch.Generator().manual_seed(0))
-    store = FeatureStore(rows, frames, {}, 0)
-    features = clip_features(model, store, evaluator.split, evaluator.device, Path(cfg.OUTPUT_DIR))
+    store = FeatureStore(rows, {"frames": frames}, {}, 0)
+    support, query = (features_in_role(model, store, evaluator.split, role, evaluator.device, Path(cfg.OUTPUT_DIR))
+                      for role in ("support", "query"))
     start = time.perf_counter()
-    places = Places.of(evaluator.split, evaluator.specs, store)
-    score_places(model, features, places, "test", evaluator.device, "scoring")
+    of_episodes = EpisodeRows.of(evaluator.split, evaluator.specs, store)
+    score_rows(model, (support, query), of_episodes, model.text("test"), evaluator.device, "scoring")
     taken = time.perf_counter() - start
     path.write_text(json.dumps(TOWER))
     return taken

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from models.builder import build_model
+from models.layers.alignment import ALIGNMENTS
 from runs.benchmarks.hardware import matmul_rate
 from runs.benchmarks.rows import LOWER, NEITHER, Done, Row, silent
 from runs.benchmarks.steps import (
@@ -28,7 +28,6 @@ from runs.benchmarks.steps import (
     Step,
     StepOptions,
     as_it_is,
-    clip_fsar,
     configuration,
     overrides,
     random_episodes,
@@ -58,7 +57,7 @@ class Turn:
 
 def alignment_of(cfg: Config, options: StepOptions) -> Step:
     """Return the run's alignment, forward and backward, on random costs [M, K, T, T] of a step's episodes."""
-    distance, device = clip_fsar(build_model(cfg)).distance, choose_device(cfg.NUM_GPUS)
+    distance, device = ALIGNMENTS[cfg.VIDEO.HEAD.OPTIONS["ALIGNMENT"]], choose_device(cfg.NUM_GPUS)
     shape = (options.way * options.query, options.way, options.frames, options.frames)
     costs = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(device).requires_grad_()
 

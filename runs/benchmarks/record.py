@@ -11,8 +11,9 @@ from typing import Any
 
 from runs.benchmarks.hardware import machine
 from runs.benchmarks.rows import Row
-from runs.evaluation.summary import git_commit, versions, write_json
+from runs.reporting.run_record import git_commit, versions
 from utils.errors import BenchmarkError
+from utils.json_files import write_json
 
 FORMAT, VERSION = "clip-fsar-benchmarks", 1
 

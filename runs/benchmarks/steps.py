@@ -13,20 +13,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from models.builder import build_criterion, build_model
+from models.builder import FewShotModel, build_model
 from models.encoders.clip import tower_config
-from models.heads.clip_fsar import ClipFsar, FewShotModel
-from runs.benchmarks.bench_alignment import both_directions
+from models.heads.base import Features, Role
 from runs.benchmarks.ending import deaf_to_interrupts, ending_workers
 from runs.benchmarks.hardware import peak_memory
 from runs.benchmarks.towers import SMALL_VIT
-from runs.session.session import loop_options, optimizer_of
-from runs.training.complexity import module_flops
-from runs.training.step import Learner, Place
+from runs.training.complexity import clip_flops
+from runs.training.setup import loop_options, optimizer_of
+from runs.training.step import Learner, PassPosition
 from utils.config import resolve_config
 from utils.config.schema import Config
-from utils.episode import Episode, EpisodeOutput
+from utils.episode import Episode
 from utils.errors import BenchmarkError
 from utils.launch import choose_device
 from utils.seed import seed_everything
@@ -82,7 +82,7 @@ def overrides(options: StepOptions) -> list[str]:
     return [str(part) for pair in pairs.items() for part in pair]
 
 
-PLAIN = ("TRAIN.CHANNELS_LAST", "false")  # of the step written plainly
+PLAIN = ("TRAIN.CHANNELS_LAST", "false", "VIDEO.HEAD.ALIGNMENT", "otam_reference")  # of the step written plainly
 
 
 def configuration(options: StepOptions, pairs: Sequence[str], scratch: Path) -> Config:
@@ -123,43 +123,34 @@ def _model(cfg: Config) -> FewShotModel:
     return build_model(cfg).to(choose_device(cfg.NUM_GPUS)).train()
 
 
-def clip_fsar(model: FewShotModel) -> ClipFsar:
-    """Return a model's head, which is CLIP-FSAR's: the step that is written plainly is its own."""
-    assert isinstance(model.head, ClipFsar)
-    return model.head
-
-
 def as_it_is(cfg: Config, episodes: Sequence[Episode]) -> Step:
     """Return a run's step on these episodes, taken by runs/training/step.py."""
     model = _model(cfg)
-    learner = Learner(model, build_criterion(cfg), optimizer_of(cfg, model), loop_options(cfg), lambda episode: "",
+    learner = Learner(model, optimizer_of(cfg, model), loop_options(cfg), lambda episode: "",
                       choose_device(cfg.NUM_GPUS))
 
     def step() -> None:
-        learner.learn(episodes, Place(0, 0, LR))
+        learner.learn(episodes, PassPosition(0, 0, LR))
         learner.step()
 
     return step
 
 
-def plain_output(head: ClipFsar, episode: Episode) -> EpisodeOutput:
-    """Do what ClipFsar.forward does in training: supports and queries pass the tower apart, OTAM goes cell by cell."""
-    support_NTD, query_MTD = head.encode(episode.support_NTCHW), head.encode(episode.query_MTCHW)
-    prototypes_KTD = head.prototypes(support_NTD, head.text("train")[episode.support_classes_N],
-                                     episode.support_labels_N, episode.way)
-    distances_MK = both_directions(head.costs(head.context2(query_MTD), prototypes_KTD))
-    return EpisodeOutput(-distances_MK, head.contrast(torch.cat([support_NTD, query_MTD])))
+def plain_losses(model: FewShotModel, episode: Episode) -> dict[str, Tensor]:
+    """Return the losses of an episode whose supports and queries pass the tower apart."""
+    encoded: dict[Role, Features] = {"support": model.head.encode(episode.support_NTCHW),
+                                     "query": model.head.encode(episode.query_MTCHW)}
+    return model.head.losses(model.head.output(episode, encoded, model.text("train")), episode)
 
 
 def written_plainly(cfg: Config, episodes: Sequence[Episode]) -> Step:
     """Return the same step in float32 with torch's defaults: memory format, number formats, Adam that is not fused."""
-    model, criterion = _model(cfg), build_criterion(cfg)
+    model = _model(cfg)
     optimizer = torch.optim.Adam(model.parameters(), lr=LR, weight_decay=cfg.SOLVER.WEIGHT_DECAY)
 
     def step() -> None:
         for episode in episodes:
-            losses = criterion(plain_output(clip_fsar(model), episode), episode)
-            torch.stack(list(losses.values())).sum().backward()
+            torch.stack(list(plain_losses(model, episode).values())).sum().backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
@@ -169,15 +160,11 @@ def written_plainly(cfg: Config, episodes: Sequence[Episode]) -> Step:
 def step_flops(cfg: Config, options: StepOptions) -> float:
     """Count the floating-point operations of a step: 2 a multiply-add, 3 times the forward pass (2 of them backward).
 
-    Backbone and modulator; OTAM, losses and Adam are left out, as are the multiply-adds of what is computed twice.
+    The head's parts; alignment, losses and Adam are left out, as are the multiply-adds of what is computed twice.
     """
-    head, clips = clip_fsar(build_model(cfg)).eval(), options.clips // options.episodes
-    picture = torch.zeros(1, 3, cfg.DATA.TRAIN_CROP_SIZE, cfg.DATA.TRAIN_CROP_SIZE)
-    supports = options.way * options.shot
-    dim = head.text("train").shape[-1]
-    adds = module_flops(head.backbone, picture) * clips * options.frames
-    adds += module_flops(head.context2, torch.zeros(supports, options.frames + 1, dim))
-    adds += module_flops(head.context2, torch.zeros(clips - supports, options.frames, dim))
+    model, size = build_model(cfg), cfg.DATA.TRAIN_CROP_SIZE
+    clips: dict[Role, int] = {"support": options.way * options.shot, "query": options.way * options.query}
+    adds = sum(count * sum(clip_flops(model, options.frames, size, role).values()) for role, count in clips.items())
     return 2.0 * 3 * adds * options.episodes
 
 

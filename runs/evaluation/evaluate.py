@@ -11,19 +11,22 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor
 from tqdm import tqdm
 
 from datasets.builder import SplitData, build_loader
 from datasets.device_loader import on_device
-from runs.evaluation.features import FeatureStore, build_store, clip_features
+from models.builder import FewShotModel
+from models.heads.base import FeatureBatch, Features, Scoring
+from runs.evaluation.features import FeatureStore, build_store, features_in_role
 from utils.config.schema import Config
 from utils.distributed import ALONE, Ranks
-from utils.episode import BadVideo, ClipFeatures, EpisodeSpec, FeatureBatch, episodes_hash
+from utils.episode import BadVideo, EpisodeSpec, episodes_hash
 from utils.errors import NonFiniteLossError
-from utils.metrics import mean_interval
+from utils.metrics import mean_interval, probabilities
 
-EPISODES_A_PASS = 32
+EPISODES_A_PASS = 32  # at most
+BYTES_A_PASS = 256 << 20  # of the features of a pass: fewer episodes share one where they are larger
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -33,6 +36,7 @@ class Evaluation:
 
     Args:
         scores: scoring name to float32 [E, M, K].
+        scorings: what each of them is, by name.
         scoring: the one the configuration asks for.
         labels_EM: episode label of each query. classes_EK: class index of each label.
         query_EM, support_EN: record indices as the episodes name them (before bad videos are replaced).
@@ -41,6 +45,7 @@ class Evaluation:
     """
 
     scores: dict[str, np.ndarray]
+    scorings: dict[str, Scoring]
     scoring: str
     labels_EM: np.ndarray
     classes_EK: np.ndarray
@@ -62,6 +67,11 @@ class Evaluation:
     def predicted(self, scoring: str | None = None) -> np.ndarray:
         """Class index that each query was taken for. [E, M]"""
         return np.take_along_axis(self.classes_EK, self.scores[scoring or self.scoring].argmax(axis=-1), axis=1)
+
+    def probabilities(self, scoring: str | None = None) -> np.ndarray:
+        """The scores of each query as probabilities of its ways. float64 [E, M, K]"""
+        name = scoring or self.scoring
+        return probabilities(self.scores[name], self.scorings[name].kind)
 
     @cached_property
     def true_EM(self) -> np.ndarray:
@@ -101,7 +111,7 @@ class Evaluator:
         self.specs: list[EpisodeSpec] = [split.sampler.spec(i) for i in range(split.episodes)]
         self.episodes_hash = episodes_hash(self.specs)
 
-    def run(self, model: nn.Module, title: str, store_dir: Path | None = None) -> Evaluation:
+    def run(self, model: FewShotModel, title: str, store_dir: Path | None = None) -> Evaluation:
         """Score every episode; the model is put in evaluation mode and left there.
 
         Args:
@@ -111,7 +121,7 @@ class Evaluator:
         stop) when a score is NaN or infinite.
         """
         model.eval()
-        if self.cfg.TEST.FEATURE_STORE:
+        if self.cfg.TEST.FEATURE_STORE and model.head.episode_free:
             store = build_store(model, self.cfg, self.split, self.specs, self.device, title, store_dir, self.ranks)
             found = self.score(model, store, title)
         else:
@@ -124,38 +134,40 @@ class Evaluator:
             _LOGGER.warning("%s. They count as wrong.", text)
         return found
 
-    def score(self, model: nn.Module, store: FeatureStore, title: str) -> Evaluation:
+    def score(self, model: FewShotModel, store: FeatureStore, title: str) -> Evaluation:
         """Score every episode from stored features."""
-        features = clip_features(model, store, self.split, self.device, Path(self.cfg.OUTPUT_DIR))
-        places = Places.of(self.split, self.specs, store)
-        scores = score_places(model, features, places, self.split.name, self.device, title, self.ranks)
-        return self._evaluation(model, scores, places.bad_videos, store.encoded)
+        rows = EpisodeRows.of(self.split, self.specs, store)
+        support, query = (features_in_role(model, store, self.split, role, self.device, Path(self.cfg.OUTPUT_DIR))
+                          for role in ("support", "query"))
+        scores = score_rows(model, (support, query), rows, model.text(self.split.name), self.device, title, self.ranks)
+        return self._evaluation(model, scores, rows.bad_videos, store.encoded)
 
     @torch.inference_mode()
-    def _one_by_one(self, model: nn.Module, title: str) -> Evaluation:
+    def _one_by_one(self, model: FewShotModel, title: str) -> Evaluation:
         found: list[tuple[dict[str, np.ndarray], tuple[BadVideo, ...]]] = []
         ranks = self.ranks
         loader = build_loader(self.cfg, self.split, rank=ranks.rank, world=ranks.world)
         for episode in tqdm(on_device(loader, self.device), total=len(ranks.part(self.specs)), desc=title,
                             unit="episode", disable=ranks.bar_off, leave=False):
-            scores = model(episode, self.split.name).scores
+            scores = model(episode, model.text(self.split.name)).scores
             found.append(({name: logits.float().cpu().numpy() for name, logits in scores.items()}, episode.bad_videos))
         found = ranks.joined(ranks.gather(found))
         return self._evaluation(model, _stacked([scores for scores, _ in found], np.stack),
                                 [video for _, bad in found for video in bad], None)
 
-    def _evaluation(self, model: nn.Module, scores: dict[str, np.ndarray], bad: list[BadVideo],
+    def _evaluation(self, model: FewShotModel, scores: dict[str, np.ndarray], bad: list[BadVideo],
                     encoded: int | None) -> Evaluation:
         def table(name: str) -> np.ndarray:
             return np.array([getattr(spec, name) for spec in self.specs])
 
-        return Evaluation(scores, model.head.options.scoring, table("query_labels_M"), table("classes_K"),
+        scorings = {scoring.name: scoring for scoring in model.head.scorings}
+        return Evaluation(scores, scorings, model.head.headline, table("query_labels_M"), table("classes_K"),
                           table("query_M"), table("support_N"), bad, encoded)
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
-    """Rows of a feature store that episodes are made of, supports in the order of their episode labels."""
+class EpisodeRows:
+    """The rows of a feature store that make up each episode, supports in the order of their episode labels."""
 
     support_EKS: torch.Tensor
     query_EM: torch.Tensor
@@ -163,7 +175,7 @@ class Places:
     bad_videos: list[BadVideo]
 
     @classmethod
-    def of(cls, split: SplitData, specs: Sequence[EpisodeSpec], store: FeatureStore) -> "Places":
+    def of(cls, split: SplitData, specs: Sequence[EpisodeSpec], store: FeatureStore) -> "EpisodeRows":
         """Rows of every episode; bad videos are replaced as they are when an episode is decoded."""
         support, query, bad = [], [], []
         for spec in specs:
@@ -178,20 +190,34 @@ class Places:
         return cls(torch.from_numpy(np.stack(support)), torch.tensor(query), classes, bad)
 
 
+def episodes_a_pass(features: tuple[Features, Features], rows: EpisodeRows) -> int:
+    """How many episodes are scored at once: as many as their features leave room for."""
+    of_clip = [sum(value[:1].nbytes for value in one.values()) for one in features]
+    of_episode = of_clip[0] * rows.support_EKS[0].numel() + of_clip[1] * rows.query_EM.shape[1]
+    return max(1, min(EPISODES_A_PASS, BYTES_A_PASS // of_episode))
+
+
 @torch.inference_mode()
-def score_places(model: nn.Module, features: ClipFeatures, places: Places, split: str, device: torch.device,
-                 title: str, ranks: Ranks = ALONE) -> dict[str, np.ndarray]:
-    """Scores of all episodes by scoring, float32 [E, M, K], many episodes at a time; each rank scores some of them."""
+def score_rows(model: FewShotModel, features: tuple[Features, Features], rows: EpisodeRows, text_GD: Tensor | None,
+               device: torch.device, title: str, ranks: Ranks = ALONE) -> dict[str, np.ndarray]:
+    """Scores of all episodes by scoring, float32 [E, M, K], many episodes at a time; each rank scores some of them.
+
+    Args:
+        features: of every row as a support, and as a query. text_GD: of the split's classes.
+    """
     model.eval()
-    passes = list(zip(*(part.split(EPISODES_A_PASS) for part in (
-        places.support_EKS, places.query_EM, places.classes_EK)), strict=True))
+    size = episodes_a_pass(features, rows)
+    passes = list(zip(*(part.split(size) for part in (rows.support_EKS, rows.query_EM, rows.classes_EK)), strict=True))
     parts: list[dict[str, np.ndarray]] = []
     total = sum(len(query) for _, query, _ in ranks.part(passes))
     with tqdm(total=total, desc=f"{title}: scoring", unit="episode", disable=ranks.bar_off, leave=False) as bar:
-        for support, query, classes in ranks.part(passes):
-            batch = FeatureBatch(*(x.to(device) for x in (
-                features.support_PTD[support], features.query_PTD[query], features.pooled_PD[query], classes)))
-            scores = model.head.score(batch, split)
-            parts.append({name: logits.float().cpu().numpy() for name, logits in scores.items()})
-            bar.update(len(query))
+        for support_BKS, query_BM, classes_BK in ranks.part(passes):
+            batch = FeatureBatch(
+                *({name: value[index].to(device) for name, value in one.items()}
+                  for one, index in zip(features, (support_BKS, query_BM), strict=True)),
+                text_BKD=None if text_GD is None else text_GD[classes_BK.to(device)])
+            scores = model.head.match(batch)
+            model.head.check_scorings(scores)
+            parts.append({name: values.float().cpu().numpy() for name, values in scores.items()})
+            bar.update(len(query_BM))
     return _stacked(ranks.joined(ranks.gather(parts)), np.concatenate)

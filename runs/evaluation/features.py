@@ -2,7 +2,9 @@
 
 In evaluation a clip's features do not depend on its episode, so 10,000 episodes of 2,400 videos need 2,400 clips, not
 100,000 (1-shot) or 300,000 (5-shot). Rows are (video, draw) pairs: one draw where frames are fixed, else
-TEST.TEMPORAL_DRAWS. R rows, T frames, D features.
+TEST.TEMPORAL_DRAWS. What is kept of a clip is what the head's `clip_features` gives: any names, any shapes.
+
+R rows.
 """
 
 import hashlib
@@ -20,34 +22,37 @@ from tqdm import tqdm
 from datasets.builder import SplitData, build_clip_loader
 from datasets.clips import clips_of
 from datasets.device_loader import on_device
+from models.builder import FewShotModel
+from models.heads.base import Features, Head, Role
 from utils.config.schema import Config
 from utils.distributed import ALONE, Ranks
-from utils.episode import ClipFeatures, EpisodeSpec
+from utils.episode import EpisodeSpec
 from utils.errors import VideoDecodeError
 from utils.feature_file import FeatureFile, read_feature_file, scratch
 
-FORMAT = 2  # raise it when the same settings give other features
-CHUNK = 64  # rows modulated at once
+FORMAT = 3  # raise it when the same settings give other features
+CHUNK = 64  # rows put in a role at once
 # Pixels a forward pass: a CPU is slower with more, which fall out of its caches (RN50 at 224 on 2 cores: 0.35 s a clip
 # one by one, 0.62 s by eights; a small tower at 112: 15 ms by fours, 19 ms one by one, 29 ms by sixteens).
 PIXELS_A_PASS = {"cpu": 8 * 224 * 224, "cuda": 16 * 8 * 224 * 224}
 BYTES_A_BAD_VIDEO = 1024  # room for its path and reason in a feature file
+Shapes = dict[str, tuple[int, ...]]
 _LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class FeatureStore:
-    """Frame features of clips.
+    """What a head keeps of clips.
 
     Args:
         rows: (video, draw) to row.
-        frames_RTD: g of every row, on the CPU; perhaps memory-mapped.
+        features: name to [R, ...], on the CPU; perhaps memory-mapped.
         errors: why a video has no row.
         encoded: videos decoded and encoded to make it; 0 when it was read from disk.
     """
 
     rows: dict[tuple[int, int], int]
-    frames_RTD: Tensor
+    features: Features
     errors: dict[int, VideoDecodeError]
     encoded: int
 
@@ -58,10 +63,10 @@ class FeatureStore:
         return self.rows[video, draw]
 
 
-def weights_hash(module: nn.Module) -> str:
-    """SHA-256 (hex) of a module's names, shapes, parameters and buffers."""
+def weights_hash(modules: Sequence[nn.Module]) -> str:
+    """SHA-256 (hex) of the modules' names, shapes, parameters and buffers."""
     digest = hashlib.sha256()
-    for name, value in module.state_dict().items():
+    for name, value in (item for module in modules for item in module.state_dict().items()):
         digest.update(f"{name}{list(value.shape)}{value.dtype}".encode())
         digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
@@ -79,15 +84,16 @@ def _files_hash(split: SplitData) -> str:
     return digest.hexdigest()
 
 
-def store_facts(encoder: nn.Module, split: SplitData) -> dict:
+def store_facts(head: Head, split: SplitData) -> dict:
     """All that the stored features of a split depend on; its hash is the file's name."""
-    return {"format": FORMAT, "split": split.name, "weights": weights_hash(encoder), "list": split.list_hash,
-            "files": _files_hash(split), "pixels": split.pixels, "on_bad_video": split.dataset.on_bad_video}
+    return {"format": FORMAT, "split": split.name, "weights": weights_hash(head.feature_modules()),
+            "head": head.feature_facts(), "list": split.list_hash, "files": _files_hash(split),
+            "pixels": split.pixels, "on_bad_video": split.dataset.on_bad_video}
 
 
-def build_store(model: nn.Module, cfg: Config, split: SplitData, specs: Sequence[EpisodeSpec], device: torch.device,
+def build_store(model: FewShotModel, cfg: Config, split: SplitData, specs: Sequence[EpisodeSpec], device: torch.device,
                 title: str, directory: Path | None = None, ranks: Ranks = ALONE) -> FeatureStore:
-    """Encode the clips of `specs` with the model's encoder; or read them from `directory`, or leave them there.
+    """Encode the clips of `specs` with the model's tower; or read them from `directory`, or leave them there.
 
     Each rank encodes its share, and gets all features; rank 0 reads and writes `directory`.
 
@@ -118,9 +124,9 @@ class _Job:
         keys = ((video, draw) for video, draws in self.wanted.items() for draw in draws)
         self.rows.update((key, row) for row, key in enumerate(keys))
 
-    def scratch(self, shape: tuple[int, int, int]) -> Tensor:
+    def scratch(self, shapes: Shapes) -> Features:
         """Memory of this rank alone."""
-        return scratch(shape, Path(self.cfg.OUTPUT_DIR))
+        return {name: scratch(shape, Path(self.cfg.OUTPUT_DIR)) for name, shape in shapes.items()}
 
     def passes(self) -> list[list[int]]:
         """The videos of each forward pass: consecutive ones with at least as many clips as a pass takes, the last
@@ -141,9 +147,9 @@ class _Job:
         return slice(self.rows[first, self.wanted[first][0]], self.rows[last, self.wanted[last][-1]] + 1)
 
 
-def _stored(model: nn.Module, job: _Job, directory: Path) -> FeatureStore:
+def _stored(model: FewShotModel, job: _Job, directory: Path) -> FeatureStore:
     """The features of all clips of a list from `directory`, put there first where they are missing."""
-    ranks, facts = job.ranks, store_facts(model.head.backbone, job.split)
+    ranks, facts = job.ranks, store_facts(model.head, job.split)
     name = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
     path = directory / f"{job.split.name}-{name[:32]}.safetensors"
     encoded = ranks.broadcast(0 if path.is_file() else len(job.wanted))
@@ -154,23 +160,28 @@ def _stored(model: nn.Module, job: _Job, directory: Path) -> FeatureStore:
         with FeatureFile(path, facts, spare=BYTES_A_BAD_VIDEO * encoded) as file:
             _, errors = _encode(model, job, file.allocate)
             file.commit({"bad_videos": {str(video): [error.path, error.reason] for video, error in errors.items()}})
-    frames, found = read_feature_file(path)
-    _LOGGER.info("features of %d clips of the %s list %s %s", len(frames), job.split.name,
+    features, found = read_feature_file(path)
+    _LOGGER.info("features of %d clips of the %s list %s %s", len(job.rows), job.split.name,
                  "kept in" if encoded else "read from", path)
     errors = {int(video): VideoDecodeError(*error) for video, error in found["bad_videos"].items()}
     if not encoded:
-        _received(job, frames, errors)
-    return FeatureStore(job.rows, frames, errors, encoded)
+        _received(job, features, errors)
+    return FeatureStore(job.rows, features, errors, encoded)
 
 
-def _received(job: _Job, frames: Tensor | None = None, errors: dict[int, VideoDecodeError] | None = None
-              ) -> tuple[Tensor, dict[int, VideoDecodeError]]:
+def _shapes(features: Features) -> Shapes:
+    return {name: tuple(value.shape) for name, value in features.items()}
+
+
+def _received(job: _Job, features: Features | None = None, errors: dict[int, VideoDecodeError] | None = None
+              ) -> tuple[Features, dict[int, VideoDecodeError]]:
     """What rank 0 has read, on every rank; rank 0 gives it."""
-    shape, errors = job.ranks.broadcast((None if frames is None else tuple(frames.shape), errors))
-    frames = job.scratch(shape) if frames is None else frames
-    for part in frames.split(CHUNK):
-        job.ranks.share(part, 0)
-    return frames, errors
+    shapes, errors = job.ranks.broadcast((_shapes(features or {}), errors))
+    features = job.scratch(shapes) if features is None else features
+    for value in features.values():
+        for part in value.split(CHUNK):
+            job.ranks.share(part, 0)
+    return features, errors
 
 
 def _clips_a_pass(job: _Job) -> int:
@@ -178,15 +189,16 @@ def _clips_a_pass(job: _Job) -> int:
     return max(1, round(PIXELS_A_PASS[job.device.type] / pixels))
 
 
-def _encode(model: nn.Module, job: _Job, allocate: Callable[[tuple[int, int, int]], Tensor]
-            ) -> tuple[Tensor, dict[int, VideoDecodeError]]:
-    """(frames [R, T, D], errors by video) on every rank. `allocate` makes the array once its shape is known."""
+def _encode(model: FewShotModel, job: _Job, allocate: Callable[[Shapes], Features]
+            ) -> tuple[Features, dict[int, VideoDecodeError]]:
+    """(features by name, errors by video) on every rank. `allocate` makes the arrays once their shapes are known."""
     model.eval()
-    frames, errors, ranks = None, {}, job.ranks
-    own = ranks.part(job.passes())
+    features: Features = {}
+    errors: dict[int, VideoDecodeError] = {}
+    own = job.ranks.part(job.passes())
     videos = {video: job.wanted[video] for group in own for video in group}
     items = iter(on_device(build_clip_loader(job.cfg, job.split, videos), job.device))
-    with tqdm(total=len(videos), desc=f"{job.title}: encoding", unit="video", disable=ranks.bar_off,
+    with tqdm(total=len(videos), desc=f"{job.title}: encoding", unit="video", disable=job.ranks.bar_off,
               leave=False) as bar:
         for group in (list(islice(items, len(group))) for group in own):
             bar.update(len(group))
@@ -194,46 +206,54 @@ def _encode(model: nn.Module, job: _Job, allocate: Callable[[tuple[int, int, int
             group = [clips for clips in group if clips.error is None]
             if not group:
                 continue
-            features = _features(model, torch.cat([clips.pixels for clips in group]))
-            if frames is None:
-                frames = allocate((len(job.rows), *features.shape[1:]))
-            for clips, found in zip(group, features.split([len(clips.draws) for clips in group]), strict=True):
-                first = job.rows[clips.video, clips.draws[0]]
-                frames[first:first + len(found)] = found
-    return _all_rows(job, frames, errors, allocate)
+            found = _features(model.head, torch.cat([clips.pixels for clips in group]))
+            features = features or allocate({name: (len(job.rows), *value.shape[1:]) for name, value in found.items()})
+            rows = [job.rows[clips.video, draw] for clips in group for draw in clips.draws]
+            for name, value in found.items():
+                features[name][rows] = value
+    return _all_rows(job, features, errors, allocate)
 
 
-def _all_rows(job: _Job, frames: Tensor | None, errors: dict[int, VideoDecodeError],
-              allocate: Callable[[tuple[int, int, int]], Tensor]) -> tuple[Tensor, dict[int, VideoDecodeError]]:
+def _all_rows(job: _Job, features: Features, errors: dict[int, VideoDecodeError],
+              allocate: Callable[[Shapes], Features]) -> tuple[Features, dict[int, VideoDecodeError]]:
     """What `_encode` returns, from what each rank has found."""
-    found = job.ranks.gather((None if frames is None else tuple(frames.shape), errors))
-    shape = next((shape for shape, _ in found if shape), None)
+    found = job.ranks.gather((_shapes(features), errors))
+    shapes = next((shapes for shapes, _ in found if shapes), None)
     bad = {video: error for _, own in found for video, error in own.items()}
     errors = {video: bad[video] for video in job.wanted if video in bad}
-    if shape is None:  # not one clip could be read
+    if shapes is None:  # not one clip could be read
         raise next(iter(errors.values()))
-    frames = allocate(shape) if frames is None else frames
+    features = features or allocate(shapes)
     for number, videos in enumerate(job.passes() if job.ranks.world > 1 else ()):
-        job.ranks.share(frames[job.slice(videos)], number % job.ranks.world)
-    return frames, errors
+        for value in features.values():
+            job.ranks.share(value[job.slice(videos)], number % job.ranks.world)
+    return features, errors
 
 
 @torch.inference_mode()
-def _features(model: nn.Module, clips_BTCHW: Tensor) -> Tensor:
-    return model.head.encode(clips_BTCHW).float().cpu()
+def _features(head: Head, clips_PTCHW: Tensor) -> Features:
+    return {name: value.float().cpu() for name, value in head.clip_features(head.encode(clips_PTCHW)).items()}
 
 
 @torch.inference_mode()
-def clip_features(model: nn.Module, store: FeatureStore, split: SplitData, device: torch.device,
-                  directory: Path) -> ClipFeatures:
-    """The head's ClipFeatures of every row of a store, on the CPU; perhaps memory-mapped from `directory`."""
-    frames = store.frames_RTD
-    classes = torch.tensor([split.records[video].class_index for video, _ in store.rows])
-    query, support = scratch(tuple(frames.shape), directory), scratch(tuple(frames.shape), directory)
-    pooled = torch.empty(frames.shape[0], frames.shape[2])
-    for first in range(0, len(frames), CHUNK):
+def features_in_role(model: FewShotModel, store: FeatureStore, split: SplitData, role: Role,
+                     device: torch.device, directory: Path) -> Features:
+    """What the head's `in_role` gives for every row of a store, on the CPU; perhaps memory-mapped from `directory`.
+
+    What it hands back unchanged is the store's own tensor, not a copy.
+    """
+    text_GD, total = model.text(split.name), len(store.rows)
+    classes = torch.tensor([split.records[video].class_index for video, _ in store.rows], device=device)
+    made: Features = {}
+    for first in range(0, total, CHUNK):
         part = slice(first, first + CHUNK)
-        found = model.head.clip_features(frames[part].to(device), classes[part].to(device), split.name,
-                                         split.sampler.shot)
-        query[part], pooled[part], support[part] = found.query_PTD.cpu(), found.pooled_PD.cpu(), found.support_PTD.cpu()
-    return ClipFeatures(query, pooled, support)
+        given = {name: value[part].to(device) for name, value in store.features.items()}
+        text_PD = text_GD[classes[part]] if role == "support" and text_GD is not None else None
+        for name, value in model.head.in_role(given, text_PD, role).items():
+            if value is given.get(name):
+                made[name] = store.features[name]
+                continue
+            if first == 0:
+                made[name] = scratch((total, *value.shape[1:]), directory)
+            made[name][part] = value.cpu()
+    return made

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from runs.evaluation.predictions import FILE, read_predictions
+from runs.evaluation.predictions import FILE, read_predictions, scores_of, scorings_of
 from utils.errors import ResultsError
 from utils.metrics import exact_mcnemar, mean_interval
 
@@ -39,11 +39,10 @@ class Comparison:
 
 
 def _correct(table: pd.DataFrame, scoring: str, path: Path) -> np.ndarray:
-    column = f"logits_{scoring}"
-    if column not in table:
-        known = ", ".join(str(name).removeprefix("logits_") for name in table if str(name).startswith("logits_"))
-        raise ResultsError(f"{path}: expected scores of {scoring!r}, found {known}")
-    best = np.stack(table[column].to_list()).argmax(axis=1)
+    scores = scores_of(table, scoring)
+    if scores is None:
+        raise ResultsError(f"{path}: expected scores of {scoring!r}, found {', '.join(scorings_of(table))}")
+    best = scores.argmax(axis=1)
     classes = np.stack(table["classes"].to_list())
     return classes[np.arange(len(best)), best] == table["true_class"].to_numpy()
 

@@ -11,15 +11,18 @@ from datasets.builder import SplitData
 from runs.evaluation.evaluate import Evaluation
 from utils.errors import ResultsError
 from utils.files import whole_file
+from utils.metrics import Kind
 
 FILE = "predictions.parquet"
+PREFIXES: dict[Kind, str] = {"distance": "distance", "logits": "logits", "probabilities": "share"}  # of score columns
 
 
 def predictions_table(evaluation: Evaluation, split: SplitData) -> pd.DataFrame:
     """One row a query.
 
     Columns: episode, query (its place), query_video, true_class, predicted_class (by the configured scoring), classes
-    (of the episode, in the order of the scores), and the scores of every scoring (logits_<scoring>).
+    (of the episode, in the order of the scores), and what every scoring gave them, by its kind: distance_<scoring>
+    (lower is nearer), logits_<scoring>, share_<scoring> (probabilities up to a factor).
     """
     episodes, queries = evaluation.labels_EM.shape
     names = np.array(split.class_names, dtype=object)
@@ -30,8 +33,10 @@ def predictions_table(evaluation: Evaluation, split: SplitData) -> pd.DataFrame:
         "predicted_class": names[evaluation.predicted()].ravel(),
         "classes": [row for row in names[evaluation.classes_EK] for _ in range(queries)],
     }
-    for scoring, scores in evaluation.scores.items():
-        columns[f"logits_{scoring}"] = list(scores.reshape(-1, scores.shape[-1]))
+    for name, scores in evaluation.scores.items():
+        kind = evaluation.scorings[name].kind
+        values = (-scores if kind == "distance" else scores).reshape(-1, scores.shape[-1])
+        columns[f"{PREFIXES[kind]}_{name}"] = list(values)
     return pd.DataFrame(columns)
 
 
@@ -41,6 +46,24 @@ def write_predictions(path: Path, evaluation: Evaluation, split: SplitData, fact
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), **facts})
     with whole_file(path) as part:
         pq.write_table(table, part)
+
+
+def scores_of(table: pd.DataFrame, scoring: str) -> np.ndarray | None:
+    """The scores of a scoring, higher is nearer, [rows, K]; None where the table has none.
+
+    Older files call every scoring's column logits_<scoring> and hold scores in it.
+    """
+    for prefix in PREFIXES.values():
+        if f"{prefix}_{scoring}" in table:
+            values = np.stack(table[f"{prefix}_{scoring}"].to_numpy())
+            return -values if prefix == PREFIXES["distance"] else values
+    return None
+
+
+def scorings_of(table: pd.DataFrame) -> list[str]:
+    """The names of the scorings that a table has scores of."""
+    columns = (str(name).partition("_") for name in table)
+    return [scoring for prefix, _, scoring in columns if prefix in PREFIXES.values() and scoring]
 
 
 def read_predictions(path: Path) -> tuple[pd.DataFrame, dict[str, str]]:

@@ -22,13 +22,13 @@ from tqdm import tqdm
 from datasets.annotations import list_hash, read_split_list
 from datasets.builder import class_names_of, episode_sizes, list_file
 from datasets.decoding import choose_decoder
+from runs.evaluation.identity import foreign_names
 from runs.preparing.check_lists import write_lists
 from runs.preparing.check_report import Checked, Needs, page, problems
 from runs.preparing.examine import FileToExamine, VideoFacts, examine
 from runs.preparing.locate import Located, locate
 from runs.preparing.pool import Failure, guarded
 from runs.preparing.split_lists import SPLITS
-from runs.session.identity import foreign_names
 from utils.config import load_config
 from utils.config.schema import Config
 from utils.cores import cores

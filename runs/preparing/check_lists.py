@@ -7,8 +7,8 @@ import pandas as pd
 import yaml
 
 from datasets.annotations import DEFAULT_FORMAT, LIST_FORMATS, list_hash, read_split_list
+from runs.evaluation.identity import list_name
 from runs.preparing.check_report import Checked, small_classes
-from runs.session.identity import list_name
 from utils.config.class_names import TARGETS
 from utils.config.schema import Config
 from utils.errors import AnnotationError

@@ -12,13 +12,13 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 
+from runs.evaluation.identity import foreign_names, list_name
 from runs.preparing.folder_lists import derive
 from runs.preparing.imported_lists import import_lists, locate
 from runs.preparing.own_lists import CLASS_FILE, own_lists, shares
 from runs.preparing.published_lists import STORE, clean, fetch_published, file_hash
 from runs.preparing.split_lists import SPLITS, SplitList, check_folders, check_lists, install
 from runs.preparing.video_files import plain, stem
-from runs.session.identity import foreign_names, list_name
 from utils.config.class_names import CLASSES, read_class_names
 from utils.config.layers import POOL
 from utils.episode import VideoRecord

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from datasets.annotations import hash_lines, read_lines
+from runs.evaluation.identity import list_name
 from runs.preparing.split_lists import SPLITS, SplitList
-from runs.session.identity import list_name
 from utils.config.layers import POOL, read_layer
 from utils.download import Patience, fetch
 from utils.errors import DownloadError, HashError, ListError

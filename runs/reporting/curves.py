@@ -1,9 +1,11 @@
-"""Training curves of the report: matplotlib's SVG, recoloured so that it follows the page's light or dark colours."""
+"""Training curves: a PNG while a run goes on, and matplotlib's SVG in the report, recoloured so that it follows the
+page's light or dark colours."""
 
 import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -13,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from utils.errors import ReportError
+from utils.files import whole_file
 
 MOST_POINTS = 400  # of a line; longer records are averaged in groups, which keeps the page small
 INK, RULE, LINE, MARK = "#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04"  # stand-ins, replaced by the page's colours
@@ -131,3 +134,28 @@ def draw_curves(records: Sequence[Mapping[str, Any]]) -> Curves:
         if train:
             drawings.append(_line(steps, columns["lr"], "lr", "learning rate", ".2e"))
     return Curves(tuple(drawings), validations, group)
+
+
+def plot_curves(records: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draw loss, training accuracy, learning rate and validation accuracy over iterations as a PNG."""
+    train = [r for r in records if r.get("kind") == "train"]
+    val = [r for r in records if r.get("kind") == "validation"]
+    figure = Figure(figsize=(13, 3.6), layout="constrained")
+    axes = figure.subplots(1, 3)
+    steps = [r["iteration"] for r in train]
+    axes[0].plot(steps, [r["loss"] for r in train], color="tab:blue")
+    axes[0].set(title="training loss", xlabel="iteration")
+    axes[1].plot(steps, [r["accuracy"] for r in train], color="tab:blue", label="training")
+    if val:
+        axes[1].errorbar([r["iteration"] for r in val], [r["accuracy"] for r in val],
+                         yerr=[r["interval95"] for r in val], color="tab:orange", marker="o", capsize=3,
+                         label=f"{val[0]['split']} (95 % interval)")
+    axes[1].set(title="accuracy", xlabel="iteration", ylim=(0, 1))
+    axes[1].legend(loc="lower right")
+    axes[2].plot(steps, [r["lr"] for r in train], color="tab:green")
+    axes[2].set(title="learning rate", xlabel="iteration")
+    for axis in axes:
+        axis.grid(alpha=0.3)
+    with whole_file(path) as part:
+        figure.savefig(part, dpi=110, format="png")
+    figure.clear()  # its parts refer to each other, 4 MiB each: they would wait for a full garbage collection

@@ -1,24 +1,22 @@
 """Examples for the report: a query, the ways of its episode, and how its frames meet theirs.
 
-The costs are the method's own, 1 - cos of modulated query frames and prototype frames (CLIP-FSAR, section 3.4). The
-path is the gradient of the query-to-support distance with respect to the costs: for OTAM with a soft minimum that is
-the probability that an alignment visits the cell (see
-models/layers/alignment/otam.py), so what is drawn is what was scored.
+Costs and path come from the head (`Head.explain`), so what is drawn is what was scored.
 
-K ways, N supports, S shots, T frames, D features, H/W/C image.
+K ways, N supports, S shots, T frames, H/W/C image.
 """
 
-import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from models.layers.similarity import cos_similarity
+from models.heads.base import Alignment
 from utils.errors import ReportError
+from utils.metrics import Kind, probabilities
 
+MEASURES: dict[Kind, str] = {"distance": "distance", "logits": "logit", "probabilities": "score"}  # kind: its word
 TOLERANCE = 1e-3  # of probabilities that came through float32
 
 
@@ -36,7 +34,7 @@ class WayExample:
     Args:
         class_name: name of the class.
         support_frames_STHWC: the frames of its support clips, uint8 RGB.
-        distance: of the query to the class, as scored (lower is nearer).
+        value: what the class was given: a distance (lower is nearer), a logit or a score (higher is).
         probability: of the class among the ways, 0..1.
         costs_TT: cost of query frame (row) against prototype frame (column); None: the method has no such costs.
         path_TT: visiting probability of each cell, 0..1; None: the method has no alignment.
@@ -46,7 +44,7 @@ class WayExample:
 
     class_name: str
     support_frames_STHWC: np.ndarray
-    distance: float
+    value: float
     probability: float
     costs_TT: np.ndarray | None = None
     path_TT: np.ndarray | None = None
@@ -54,9 +52,9 @@ class WayExample:
     def __post_init__(self):
         what = f"class {self.class_name!r}"
         _check_frames(self.support_frames_STHWC, 5, what)
-        if not np.isfinite(self.distance) or not -TOLERANCE <= self.probability <= 1 + TOLERANCE:
-            raise ReportError(f"{what}: expected a finite distance and a probability from 0 to 1, found "
-                              f"{self.distance} and {self.probability}")
+        if not np.isfinite(self.value) or not -TOLERANCE <= self.probability <= 1 + TOLERANCE:
+            raise ReportError(f"{what}: expected a finite value and a probability from 0 to 1, found "
+                              f"{self.value} and {self.probability}")
         for name, values in (("costs", self.costs_TT), ("path", self.path_TT)):
             if values is not None and (values.ndim != 2 or not np.isfinite(values).all()):
                 raise ReportError(f"{what}: expected {name} of [T, T] finite numbers, found {list(values.shape)}")
@@ -85,6 +83,7 @@ class Example:
         true_class, predicted_class: names, both among `ways`; the predicted one has the highest probability.
         query_frames_THWC: frames of the query, uint8 RGB.
         ways: the classes of the episode, in its order, two or more; their probabilities sum to 1.
+        measure: what the ways' values are, in a word.
 
     Raises ReportError when the parts do not fit together.
     """
@@ -95,6 +94,7 @@ class Example:
     predicted_class: str
     query_frames_THWC: np.ndarray
     ways: tuple[WayExample, ...]
+    measure: str = "distance"
 
     def __post_init__(self):
         what = f"example of episode {self.episode}, {self.query_video}"
@@ -141,64 +141,46 @@ def pixels(clips_CHW: Tensor, mean: Sequence[float], std: Sequence[float]) -> np
     return (frames * 255).round().clamp(0, 255).to(torch.uint8).movedim(-3, -1).numpy()
 
 
-def alignment_path(costs_KTT: Tensor, distance: Callable[..., Tensor]) -> Tensor:
-    """Visiting probabilities of the alignment of queries to supports.
+@dataclass(frozen=True, slots=True, eq=False)
+class QueryPictures:
+    """One query of a decoded episode, as pictures.
 
     Args:
-        costs_KTT: costs of query frames (rows) against support frames (columns).
-        distance: an alignment with its settings bound, such as ClipFsar.distance: costs [..., T, T] -> [...]; it takes
-            the keyword `single_direction`, as every entry of ALIGNMENTS does.
-
-    Returns:
-        float64 [K, T, T]: gradient of the one-directional distances. Works inside inference mode, too.
-
-    Raises ReportError for a distance without `single_direction`.
-    """
-    with torch.inference_mode(False), torch.enable_grad():
-        costs = costs_KTT.detach().clone().double().requires_grad_()  # the clone is no inference tensor
-        try:
-            inspect.signature(distance).bind(costs, single_direction=True)
-        except TypeError as error:
-            raise ReportError("expected a distance that takes single_direction (models/alignment), found "
-                              f"{distance!r}: {error}") from error
-        return torch.autograd.grad(distance(costs, single_direction=True).sum(), costs)[0]
-
-
-def make_example(*, query_TD: Tensor, prototypes_KTD: Tensor, distance: Callable[..., Tensor],
-                 class_names: Sequence[str], true_label: int, query_frames_THWC: np.ndarray,
-                 support_frames_NTHWC: np.ndarray, support_labels_N: Sequence[int] | Tensor, episode: int,
-                 query_video: str, probabilities_K: Tensor | None = None) -> Example:
-    """An Example from what a model knows of one query.
-
-    Args:
-        query_TD: modulated frame features of the query.
-        prototypes_KTD: modulated prototypes.
-        distance: see `alignment_path`; called as the head calls it for the distances.
-        class_names: name of each of the K ways.
-        true_label: episode label 0..K-1 of the query.
         query_frames_THWC, support_frames_NTHWC: uint8 RGB, see `pixels`.
         support_labels_N: episode label of each support.
-        episode: number of the episode; query_video: path of the query as the list has it.
-        probabilities_K: of the ways, where they are not softmax(-distance) (a fused scoring); they decide the
-            prediction.
+        episode: number of the episode. query_video: path of the query as the list has it.
+    """
+
+    query_frames_THWC: np.ndarray
+    support_frames_NTHWC: np.ndarray
+    support_labels_N: np.ndarray
+    episode: int
+    query_video: str
+
+
+def make_example(pictures: QueryPictures, class_names: Sequence[str], true_label: int, scores_K: np.ndarray,
+                 kind: Kind, alignment: Alignment | None = None) -> Example:
+    """An Example from what a model made of one query.
+
+    Args:
+        class_names: name of each of the K ways. true_label: episode label 0..K-1 of the query.
+        scores_K: of the ways, higher is nearer. kind: of these scores. alignment: None where there is nothing to draw.
 
     Raises ReportError when the parts do not fit together.
     """
-    ways, labels_N = len(class_names), np.asarray(support_labels_N)
-    if len(prototypes_KTD) != ways or not 0 <= true_label < ways or len(labels_N) != len(support_frames_NTHWC):
-        raise ReportError(f"episode {episode}: {ways} class names, {len(prototypes_KTD)} prototypes, true label "
-                          f"{true_label}, {len(labels_N)} labels of {len(support_frames_NTHWC)} supports")
-    with torch.autocast(device_type=query_TD.device.type, enabled=False):
-        costs_KTT = 1 - cos_similarity(query_TD.detach().float().unsqueeze(0), prototypes_KTD.detach().float())
-        distances_K = distance(costs_KTT)
-        paths_KTT = alignment_path(costs_KTT, distance)
-    if probabilities_K is None:
-        probabilities_K = (-distances_K).softmax(dim=0)
+    ways, labels_N = len(class_names), np.asarray(pictures.support_labels_N)
+    supports = pictures.support_frames_NTHWC
+    if len(scores_K) != ways or not 0 <= true_label < ways or len(labels_N) != len(supports):
+        raise ReportError(f"episode {pictures.episode}: {ways} class names, {len(scores_K)} scores, true label "
+                          f"{true_label}, {len(labels_N)} labels of {len(supports)} supports")
+    shares_K = probabilities(scores_K, kind)
+    values_K = -np.asarray(scores_K) if kind == "distance" else np.asarray(scores_K)
+    maps = [(None, None)] * ways if alignment is None else [
+        (costs.cpu().numpy(), path.cpu().numpy())
+        for costs, path in zip(alignment.costs_KTT, alignment.path_KTT, strict=True)]
     found = tuple(
-        WayExample(class_name=str(name), support_frames_STHWC=support_frames_NTHWC[labels_N == label],
-                   distance=float(distances_K[label]), probability=float(probabilities_K[label]),
-                   costs_TT=costs_KTT[label].cpu().numpy(), path_TT=paths_KTT[label].cpu().numpy())
+        WayExample(str(name), supports[labels_N == label], float(values_K[label]), float(shares_K[label]),
+                   *maps[label])
         for label, name in enumerate(class_names))
-    return Example(episode=episode, query_video=query_video, true_class=str(class_names[true_label]),
-                   predicted_class=str(class_names[int(probabilities_K.argmax())]),
-                   query_frames_THWC=query_frames_THWC, ways=found)
+    return Example(pictures.episode, pictures.query_video, str(class_names[true_label]),
+                   str(class_names[int(shares_K.argmax())]), pictures.query_frames_THWC, found, MEASURES[kind])

@@ -116,7 +116,7 @@ def _part(example: Example, way: WayExample) -> str:
 
 def view(example: Example) -> ExampleView:
     """An example with its pictures. In full: the true and the predicted class; of a right one also the runner-up."""
-    ranked = sorted(example.ways, key=lambda way: (-way.probability, way.distance))
+    ranked = sorted(example.ways, key=lambda way: -way.probability)
     full = [example.way(example.true_class)]
     full.append(ranked[1] if example.right else example.way(example.predicted_class))
     matrices = [way.costs_TT for way in example.ways if way.costs_TT is not None]

@@ -14,7 +14,6 @@ import numpy as np
 
 from utils.errors import ReportError
 
-SCORINGS = {"prototypes": "prototypes", "fused": "fused with text", "text": "text only"}
 REQUIRED = ("accuracy", "interval95", "episodes", "way", "shot", "query", "protocol", "split", "selected_on",
             "per_class")
 UNRECORDED = "not recorded"
@@ -115,14 +114,17 @@ def video_interval(content: Mapping[str, Any], where: str = "results") -> str | 
     return f"{percent(low)} to {percent(high)}"
 
 
+def scoring_title(results: Mapping[str, Any], name: str) -> str:
+    """What a scoring is called in words; its name in files that do not say."""
+    return str((results.get("scorings") or {}).get(name, {}).get("title", name))
+
+
 def scoring_rows(results: Mapping[str, Any]) -> list[ScoringRow]:
-    """Prototypes, fused, text (then others) where results have them; the headline alone where not."""
+    """Every scoring that the results have, in their order; the headline alone where they name none."""
     headline = results.get("scoring")
-    found = results.get("scorings") or {headline or UNRECORDED: results}
     rows = []
-    for key in [*(k for k in SCORINGS if k in found), *(k for k in found if k not in SCORINGS)]:
-        figures, where = found[key], f"results: scorings: {key}"
-        name = SCORINGS.get(key, str(key))
+    for key, figures in (results.get("scorings") or {headline or UNRECORDED: results}).items():
+        where, name = f"results: scorings: {key}", scoring_title(results, str(key))
         weight = figures.get("text_weight")
         ece = figures.get("ece")
         rows.append(ScoringRow(
@@ -220,7 +222,7 @@ def facts(results: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("episode", f"{results['way']}-way {results['shot']}-shot, {results['query']} "
                     f"{'query' if results['query'] == 1 else 'queries'} a class"),
         ("episodes", _count(results["episodes"])), ("chance", percent(1 / results["way"])),
-        ("scoring", SCORINGS.get(results.get("scoring"), _text(results.get("scoring")))),
+        ("scoring", scoring_title(results, _text(results.get("scoring")))),
         ("protocol", _text(results["protocol"])), ("lists", _lists(results)),
         ("checkpoint selected on", _selection(results)), ("iteration", _count(results.get("iteration"))),
         ("backbone", _text(results.get("backbone"))), ("frames a clip", _text(results.get("frames"))),

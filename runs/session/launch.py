@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from runs.session.preflight import check_names
+from runs.session.profiling import profile
 from runs.session.seeds import run_seeds
 from runs.session.session import going_on, run
-from runs.training.profiling import profile
 from utils.config.loader import Resolved
 from utils.distributed import ALONE, Ranks
 from utils.errors import RankError
@@ -45,7 +45,7 @@ def launch(resolved: Resolved, overrides: Sequence[str], arguments: Sequence[str
     except Stopped as stop:
         raise Stopped(stop.number, going_on(cfg)) from stop
     except RankError as error:
-        raise (error if error.told else RankError(f"{error}; {going_on(cfg)}")) from error
+        raise (error if error.reported else RankError(f"{error}; {going_on(cfg)}")) from error
 
 
 def _run(resolved: Resolved, overrides: Sequence[str], ranks: Ranks) -> None:

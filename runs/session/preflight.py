@@ -7,15 +7,18 @@ from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path
 
-import models.builder  # noqa: F401  (fills the registries)
 from datasets.annotations import LIST_FORMATS, missing_videos
 from datasets.builder import SplitData, build_split
 from datasets.cache.store import FrameCache
 from datasets.decoding import AUTO, DECODERS
 from datasets.few_shot import DATASETS
-from models.registries import ALIGNMENTS, ENCODERS, HEADS, MODULATORS
-from runs.session.identity import foreign_names
+from models.builder import encoder_problems
+from models.registries import HEADS
+from runs.evaluation.identity import foreign_names
+from utils.config.checks import missing_classes
+from utils.config.fields import Names
 from utils.config.loader import Resolved
+from utils.config.options import with_options
 from utils.config.schema import Config
 from utils.errors import ConfigError, VideoDecodeError
 
@@ -23,21 +26,33 @@ SHOWN = 5
 _LOGGER = logging.getLogger(__name__)
 
 
-def check_names(resolved: Resolved) -> None:
-    """Raise one ConfigError with every name that no registry knows, its key and the layer that set it."""
-    cfg = resolved.config
+def check_names(resolved: Resolved) -> Resolved:
+    """Return the configuration with the head's options complete and typed.
+
+    Raises one ConfigError with every name that no registry knows, every option that is wrong, and every list of class
+    names that the head needs and does not have: each with its key and the layer that set it.
+    """
+    cfg, sources = resolved.config, resolved.sources
     head, train = cfg.VIDEO.HEAD, cfg.TRAIN
-    decoder = None if cfg.DATA.DECODER == AUTO else cfg.DATA.DECODER
-    named = [
-        ("VIDEO.HEAD.NAME", head.NAME, HEADS), ("VIDEO.HEAD.ENCODER", head.ENCODER, ENCODERS),
-        ("VIDEO.HEAD.MODULATOR", head.MODULATOR, MODULATORS), ("VIDEO.HEAD.ALIGNMENT", head.ALIGNMENT, ALIGNMENTS),
+    named: list[tuple[str, str | None, Names]] = [
+        ("VIDEO.HEAD.NAME", head.NAME, HEADS),
         ("TRAIN.DATASET", train.DATASET, DATASETS), ("TEST.DATASET", cfg.TEST.DATASET, DATASETS),
-        ("TRAIN.DATASET_FEW", train.DATASET_FEW, LIST_FORMATS), ("DATA.DECODER", decoder, DECODERS),
+        ("TRAIN.DATASET_FEW", train.DATASET_FEW, LIST_FORMATS),
+        ("DATA.DECODER", None if cfg.DATA.DECODER == AUTO else cfg.DATA.DECODER, DECODERS),
     ]
-    problems = [f"{resolved.sources[key]}: {key}: {registry.unknown(name)}" for key, name, registry in named
+    problems = [f"{sources[key]}: {key}: {registry.unknown(name)}" for key, name, registry in named
                 if name is not None and name not in registry]
+    problems += [f"{sources[key]}: {key}: {text}" for key, text in encoder_problems(head).items()]
+    if head.NAME in HEADS:
+        kind = HEADS[head.NAME]
+        resolved, wrong = with_options(resolved, kind.Options)
+        problems += wrong
+        if kind.reads_text:
+            problems += [f"{sources[finding.keys[0]]}: {finding.keys[0]}: {finding.text}"
+                         for finding in missing_classes(cfg)]
     if problems:
         raise ConfigError(problems)
+    return resolved
 
 
 def check_store(cfg: Config) -> None:

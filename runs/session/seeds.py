@@ -7,11 +7,11 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from runs.evaluation import summary as results
 from runs.session.session import run
 from utils.config import resolve_config
 from utils.config.loader import Resolved
 from utils.distributed import ALONE, Ranks
+from utils.json_files import write_json
 from utils.lock import output_lock
 
 
@@ -37,7 +37,7 @@ def _run_seeds(resolved: Resolved, overrides: Sequence[str], ranks: Ranks) -> di
     if not ranks.main:
         return {}
     joint = join(seeds, found)
-    results.write_json(directory / "results.json", joint)
+    write_json(directory / "results.json", joint)
     sys.stdout.write("\n" + in_words(joint) + f"\nWritten to {directory}/results.json\n")
     return joint
 

@@ -6,35 +6,36 @@ import sys
 from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from datasets.builder import SplitData
-from models.builder import build_criterion, build_model
-from models.layers.sync_batch_norm import over_ranks
-from runs.evaluation import summary as results
-from runs.evaluation.checkpoint_test import results_dir, test_checkpoint, test_id
+from models.builder import FewShotModel, build_model
+from models.layers.batch_norm import over_ranks
 from runs.evaluation.evaluate import Evaluator
-from runs.session.identity import list_name
+from runs.evaluation.final_test import identity_of_test, results_dir, score_checkpoint
+from runs.evaluation.identity import list_name
+from runs.evaluation.summary import in_words
+from runs.reporting.run_record import write_run as write_run_record
 from runs.session.preflight import check_names, check_store, read_splits, shared_videos
 from runs.training.complexity import complexity_line
-from runs.training.driver import Trainer
-from runs.training.state import find_best, keep_best, training_differences, training_finished
-from runs.training.step import LoopOptions
+from runs.training.driver import Trainer, videos_of
+from runs.training.setup import loop_options, optimizer_of, schedule_of
+from runs.training.state import TrainingParts, find_best, keep_best, training_differences, training_finished
+from runs.training.step import Learner
 from utils import checkpoint
 from utils.config.loader import Resolved
 from utils.config.schema import Config
 from utils.config.show import describe_notes
 from utils.distributed import ALONE, Ranks
 from utils.errors import ConfigError
+from utils.json_files import read_json
 from utils.launch import choose_device
 from utils.lock import output_lock
 from utils.logging import setup_logging
-from utils.optim import OptimizerSettings, build_optimizer
 from utils.precision import set_tf32
-from utils.schedule import Schedule
 from utils.seed import seed_everything
 from utils.signals import Stopped, number_of
 
@@ -53,33 +54,6 @@ class Session:
     splits: dict[str, SplitData]
     test: Evaluator
     ranks: Ranks
-
-
-def schedule_of(cfg: Config) -> Schedule:
-    """SOLVER's learning rates."""
-    s = cfg.SOLVER
-    return Schedule(s.BASE_LR, s.STEPS_ITER, s.STEPS, s.LRS, s.WARMUP_EPOCHS, s.WARMUP_START_LR, s.LR_POLICY,
-                    s.MAX_EPOCH, s.PROGRESS == "double")
-
-
-def optimizer_of(cfg: Config, model: nn.Module) -> torch.optim.Optimizer:
-    """The optimizer of OPTIMIZER over the published groups; SOLVER.WEIGHT_DECAY_FROM says whose decay holds."""
-    o = cfg.OPTIMIZER
-    decay = cfg.SOLVER.WEIGHT_DECAY if cfg.SOLVER.WEIGHT_DECAY_FROM == "SOLVER" else o.WEIGHT_DECAY
-    return build_optimizer(model, OptimizerSettings(
-        method=o.OPTIM_METHOD, lr=cfg.SOLVER.BASE_LR, weight_decay=decay, norm_weight_decay=cfg.BN.WEIGHT_DECAY,
-        momentum=o.MOMENTUM, dampening=o.DAMPENING, nesterov=o.NESTEROV, fused=o.FUSED))
-
-
-def loop_options(cfg: Config) -> LoopOptions:
-    """Numbers of the training loop."""
-    t = cfg.TRAIN
-    return LoopOptions(iterations=t.NUM_TRAIN_TASKS, validate_every=t.VAL_FRE_ITER,
-                       iterations_a_step=t.BATCH_SIZE_PER_TASK, log_every=cfg.LOG_PERIOD,
-                       together=t.EPISODES_PER_STEP,
-                       clip_grad_norm=t.CLIP_GRAD_NORM, precision=t.PRECISION,
-                       skip_nonfinite=t.ON_NONFINITE == "skip", seed=cfg.RANDOM_SEED,
-                       mean_over_ranks=t.RANK_GRADIENTS == "mean", batch_over_ranks=cfg.BN.SYNC)
 
 
 def prepare_output(cfg: Config, store: checkpoint.CheckpointStore) -> None:
@@ -104,8 +78,8 @@ def prepare_output(cfg: Config, store: checkpoint.CheckpointStore) -> None:
 
 def open_session(resolved: Resolved, ranks: Ranks = ALONE) -> Session:
     """Device, log, split lists: everything that can fail early fails here."""
+    resolved = check_names(resolved)
     cfg = resolved.config
-    check_names(resolved)
     check_store(cfg)
     device = choose_device(cfg.NUM_GPUS, ranks.local_rank)
     set_tf32(False)
@@ -122,13 +96,13 @@ def open_session(resolved: Resolved, ranks: Ranks = ALONE) -> Session:
     return Session(resolved, cfg, device, output_dir, store, splits, test, ranks)
 
 
-def write_run(session: Session, directory: Path, model: nn.Module, splits: Iterable[SplitData]) -> None:
+def write_run(session: Session, directory: Path, model: FewShotModel, splits: Iterable[SplitData]) -> None:
     """run.json, before anything is trained."""
     lists = {split.name: {"path": str(split.list_path), "sha256": split.list_hash, "videos": len(split.records),
                           "name": list_name(split.name, split.list_hash), "classes": len(split.class_names),
                           "frame_cache": split.pixels.get("frame_cache")}
              for split in splits}
-    results.write_run(directory, session.resolved, {
+    write_run_record(directory, session.resolved, {
         "device": str(session.device), "lists": lists, "test_episodes_sha256": session.test.episodes_hash,
         "decoder": session.test.split.dataset.videos.decoder,  # what DATA.DECODER auto picked
         "parameters": sum(p.numel() for p in model.parameters()),
@@ -137,7 +111,7 @@ def write_run(session: Session, directory: Path, model: nn.Module, splits: Itera
 
 def finished(session: Session) -> int | None:
     """Iterations of a training in OUTPUT_DIR that has ended with its test and is not to go on; else None."""
-    earlier = results.read_json(session.output_dir / "results.json") or {}
+    earlier = read_json(session.output_dir / "results.json") or {}
     if not session.cfg.TRAIN.AUTO_RESUME or earlier.get("trained_to") is None:
         return None
     _, state = next(session.store.readable(), (None, {}))
@@ -179,7 +153,7 @@ def run(resolved: Resolved, ranks: Ranks = ALONE) -> dict:
             raise Stopped(number_of(stop), going_on(session.cfg)) from stop
 
 
-def train_and_select(session: Session, model: nn.Module) -> int:
+def train_and_select(session: Session, model: FewShotModel) -> int:
     """Train to the end, leaving the best checkpoint; returns the iterations done."""
     cfg, selection = session.cfg, session.test
     if cfg.TRAIN.EVAL_SPLIT != "test":
@@ -187,17 +161,17 @@ def train_and_select(session: Session, model: nn.Module) -> int:
     if session.ranks.main:
         write_run(session, session.output_dir, model, session.splits.values())
     _LOGGER.info("%s", complexity_line(model, cfg.DATA.NUM_INPUT_FRAMES, cfg.DATA.TEST_CROP_SIZE))
-    trainer = Trainer(cfg=cfg, model=model, criterion=build_criterion(cfg), optimizer=optimizer_of(cfg, model),
-                      schedule=schedule_of(cfg), options=loop_options(cfg), store=session.store,
-                      output_dir=session.output_dir, device=session.device, train_split=session.splits["train"],
-                      evaluator=selection, ranks=session.ranks)
-    return trainer.run().iteration
+    train_split, optimizer = session.splits["train"], optimizer_of(cfg, model)
+    learner = Learner(model, optimizer, loop_options(cfg), partial(videos_of, train_split), session.device,
+                      session.ranks)
+    parts = TrainingParts(cfg, model, optimizer, learner.scaler, train_split, selection.split, session.ranks)
+    return Trainer(parts, learner, schedule_of(cfg), session.store, selection).run().iteration
 
 
-def test_place(session: Session, model: nn.Module, path: Path) -> Path:
+def directory_of_test(session: Session, model: FewShotModel, path: Path) -> Path:
     """Directory of a test without training before it, with its run.json."""
     sampler = session.test.split.sampler
-    directory = results_dir(session.output_dir, test_id(session.cfg, session.test, path),
+    directory = results_dir(session.output_dir, identity_of_test(session.cfg, session.test, path),
                             f"{sampler.way}way_{sampler.shot}shot_{path.stem}")
     if directory != session.output_dir:
         _LOGGER.info("%s holds the results of another test: this one goes to %s", session.output_dir, directory)
@@ -222,13 +196,13 @@ def train_and_test(session: Session) -> dict:
             _LOGGER.info("training is complete (iteration %d)", trained_to)
         elif cfg.TEST.CHECKPOINT_FILE_PATH:
             path, trained_to = Path(cfg.TEST.CHECKPOINT_FILE_PATH), None
-        directory = test_place(session, model, path) if ranks.main else directory
+        directory = directory_of_test(session, model, path) if ranks.main else directory
     if path == session.store.best and ranks.main:
         find_best(session.store)
     _LOGGER.info("testing %s on %d episodes of %s", path, len(session.test.specs), session.test.split.name)
-    found = test_checkpoint(cfg, model, path, session.test, directory, {
+    found = score_checkpoint(cfg, model, path, session.test, directory, {
         "trained_to": trained_to, "shared_videos": shared_videos(session.splits)})
     if ranks.main:
-        sys.stdout.write("\n" + results.in_words(found) + f"\nWritten to {directory}/results.json; look at "
+        sys.stdout.write("\n" + in_words(found) + f"\nWritten to {directory}/results.json; look at "
                          f"{directory}/report.html\n")
     return found

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runs.tables.reading import SCORINGS, Result, Setting
+from runs.tables.reading import Result, Setting
 from utils.config.effects import settings
 from utils.config.fields import PLACE, SPEED
 
@@ -140,7 +140,7 @@ def _remarks(group: list[Result]) -> dict[str, str]:
                            "episodes")
     elif first.score.interval95 is None:
         found["spread"] = "no interval"
-    if first.scoring == "fused" and first.score.text_weight is not None:
+    if first.score.text_weight is not None:
         found["text_weight"] = f"text weight {first.score.text_weight:g}"
     worst = max(result.setting.bad_videos for result in group)
     if worst:
@@ -167,7 +167,7 @@ def _record(group: list[Result], accuracy: float, deviation: float | None) -> di
         "list_sha256")}
     facts["temporal_draws"] = "fixed" if s.temporal_draws is None else s.temporal_draws
     return {
-        "method": s.method, "backbone": backbone_name(s.backbone), "scoring": SCORINGS[first.scoring],
+        "method": s.method, "backbone": backbone_name(s.backbone), "scoring": first.score.title,
         "data_set": s.data_set, "shot": s.shot, "accuracy": percent(accuracy),
         "interval95": percent(one.interval95) if one else None, "interval95_videos_low": percent(videos[0]),
         "interval95_videos_high": percent(videos[1]), "seeds": len(group), "seed_deviation": percent(deviation),
@@ -192,7 +192,7 @@ def cells_of(results: Iterable[Result]) -> list[Cell]:
         accuracy = statistics.fmean(result.score.accuracy for result in group)
         deviation = statistics.stdev(r.score.accuracy for r in group) if len(group) > 1 else None
         found.append(Cell(
-            label=row_label(first.setting.method, first.setting.backbone, SCORINGS[first.scoring]),
+            label=row_label(first.setting.method, first.setting.backbone, first.score.title),
             column=_column(first.setting), accuracy=accuracy,
             plus_minus=first.score.interval95 if deviation is None else deviation, seeds=len(group),
             conditions=_conditions(first), remarks=_remarks(group), config=_settings(first),

@@ -13,8 +13,6 @@ from utils.config.fields import Mismatch, coerce, describe
 from utils.config.reading import shown
 from utils.errors import ResultsError
 
-SCORINGS = {"prototypes": "prototypes", "fused": "fused with text", "text": "text only"}  # name in a file: in a table
-
 
 @dataclass(frozen=True, slots=True)
 class Setting:
@@ -43,8 +41,9 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """One way of scoring: accuracies in 0..1; None for what the file does not give."""
+    """One way of scoring: its name in words, accuracies in 0..1; None for what the file does not give."""
 
+    title: str
     accuracy: float
     interval95: float | None
     interval95_videos: tuple[float, ...] | None = None
@@ -57,7 +56,7 @@ class Result:
 
     Args:
         file: the results.json.
-        scoring: prototypes, fused or text.
+        scoring: the name that the file gives it.
         lists: split to the identity of its list.
         config: the run's settings by dotted key, from run.json beside the file; None where that is not there.
     """
@@ -137,10 +136,8 @@ def _section(path: Path, content: dict[str, Any], name: str, prefix: str = "") -
 def _score(path: Path, scorings: dict[str, Any], name: str) -> Score:
     """One entry of scorings."""
     part, prefix = _section(path, scorings, name, "scorings."), f"scorings.{name}."
-    optional = {key: part.get(key) for key in ("interval95_videos", "text_weight")}
-    score = Score(_value(path, part, "accuracy", float, prefix), _value(path, part, "interval95", float | None, prefix),
-                  _value(path, optional, "interval95_videos", tuple[float, ...] | None, prefix),
-                  _value(path, optional, "text_weight", float | None, prefix))
+    part = {"title": name, "interval95_videos": None, "text_weight": None, **part}
+    score = Score(**{key: _value(path, part, key, hint, prefix) for key, hint in typing.get_type_hints(Score).items()})
     if not 0 <= score.accuracy <= 1:
         raise ResultsError(f"{path}: {prefix}accuracy: expected 0 to 1, found {shown(score.accuracy)}")
     if score.interval95_videos is not None and len(score.interval95_videos) != 2:
@@ -151,17 +148,7 @@ def _score(path: Path, scorings: dict[str, Any], name: str) -> Score:
 
 def _wanted(path: Path, content: dict[str, Any], scorings: dict[str, Any], scoring: str | None) -> list[str]:
     """The scorings to show of a file."""
-    if scoring == "all":
-        unknown = [name for name in scorings if name not in SCORINGS]
-        if unknown:
-            raise ResultsError(f"{path}: scorings: expected {', '.join(SCORINGS)}, found {', '.join(unknown)}")
-        return [name for name in SCORINGS if name in scorings]
-    if scoring:
-        return [scoring]
-    own = _value(path, content, "scoring", str)
-    if own not in SCORINGS:
-        raise ResultsError(f"{path}: scoring: expected {' or '.join(SCORINGS)}, found {shown(own)}")
-    return [own]
+    return list(scorings) if scoring == "all" else [scoring or _value(path, content, "scoring", str)]
 
 
 def _config(path: Path, content: dict[str, Any]) -> dict[str, Any] | None:
@@ -179,7 +166,7 @@ def read_results(runs: Iterable[str | Path], scoring: str | None = None) -> list
     """The results of run directories or results.json files, in this order, each file once.
 
     Args:
-        scoring: prototypes, fused or text; all: every scoring a file has; None: the one its first numbers are.
+        scoring: its name in the files; all: every scoring a file has; None: the one its first numbers are.
 
     Raises:
         ResultsError: naming the directory without results, or the file and the key that is missing or wrong.

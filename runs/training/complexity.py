@@ -9,6 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.builder import FewShotModel
+from models.heads.base import Role
+
 
 def _attention_flops(inputs: Sequence[Any], outputs: Sequence[Any]) -> int:
     """Multiply-adds of softmax(Q K^T) V: fvcore does not know torch's attention. Q [..., L, E], K [..., S, E]"""
@@ -16,8 +19,8 @@ def _attention_flops(inputs: Sequence[Any], outputs: Sequence[Any]) -> int:
     return 2 * math.prod(query) * key[-2]
 
 
-def module_flops(module: nn.Module, example: Tensor) -> int:
-    """FLOPs (fvcore: one multiply-add is one) of a module's forward pass of `example`."""
+def module_flops(module: nn.Module, *example: Tensor) -> int:
+    """Count the FLOPs (fvcore: one multiply-add is one) of a module's forward pass of `example`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # fvcore uses torch.jit.script, which torch deprecates
         from fvcore.nn import FlopCountAnalysis
@@ -33,29 +36,38 @@ def module_flops(module: nn.Module, example: Tensor) -> int:
         torch.backends.mha.set_fastpath_enabled(fast)
 
 
-def clip_flops(model: nn.Module, frames: int, size: int) -> dict[str, int]:
-    """FLOPs (fvcore: one multiply-add is one) of a clip's pass through backbone and modulator.
+@torch.no_grad()
+def clip_flops(model: FewShotModel, frames: int, size: int, role: Role = "support") -> dict[str, int]:
+    """Count the FLOPs (fvcore: one multiply-add is one) of each of the head's parts as one clip passes them.
 
     Args:
-        frames: T. size: side of the picture in pixels.
+        frames: T. size: side of the picture in pixels. role: of the clip.
     """
-    device = next(model.parameters()).device
-    was_training = model.training
+    head, device, was_training = model.head, next(model.parameters()).device, model.training
+    calls: list[tuple[str, tuple[Tensor, ...]]] = []
+    hooks = [part.register_forward_pre_hook(lambda _, given, name=name: calls.append((name, given)))
+             for name, part in head.parts().items()]
     model.eval()
-    with torch.no_grad():
-        picture = torch.zeros(1, 3, size, size, device=device)
-        dim = model.head.backbone(picture).shape[-1]
-        tokens = torch.zeros(1, frames + 1, dim, device=device)
-        counts = {"backbone": module_flops(model.head.backbone, picture) * frames,
-                  "modulator": module_flops(model.head.context2, tokens)}
+    # Frames pass a tower alone, unless it takes clips: then one of them is enough.
+    alone = 1 if getattr(head.backbone, "takes_clips", False) else frames
+    encoded = head.encode(torch.zeros(1, frames // alone, 3, size, size, device=device))
+    of_frames = len(calls)
+    features = {name: value.repeat_interleave(alone, dim=1) for name, value in encoded.items()}
+    text_PD = torch.zeros(1, head.dim, device=device) if head.reads_text and role == "support" else None
+    head.in_role(head.clip_features(features), text_PD, role)
+    for hook in hooks:
+        hook.remove()
+    counts = dict.fromkeys(head.parts(), 0)
+    for number, (name, given) in enumerate(calls):
+        counts[name] += module_flops(head.parts()[name], *given) * (alone if number < of_frames else 1)
     model.train(was_training)
     return counts
 
 
-def complexity_line(model: nn.Module, frames: int, size: int) -> str:
+def complexity_line(model: FewShotModel, frames: int, size: int) -> str:
     """Parameters and FLOPs in one line."""
     total = sum(p.numel() for p in model.parameters())
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    flops = clip_flops(model, frames, size)
-    return (f"{total / 1e6:.2f} M parameters ({trained / 1e6:.2f} M trained); a clip of {frames} frames takes "
-            f"{flops['backbone'] / 1e9:.3f} GFLOP in the backbone, {flops['modulator'] / 1e9:.3f} in the modulator")
+    flops = ", ".join(f"{count / 1e9:.3f} in the {name}" for name, count in clip_flops(model, frames, size).items())
+    return (f"{total / 1e6:.2f} M parameters ({trained / 1e6:.2f} M trained); GFLOP that a clip of {frames} frames "
+            f"takes: {flops}")

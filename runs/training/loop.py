@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from runs.training.step import Learner, LoopOptions, Place
+from runs.training.step import Learner, LoopOptions, PassPosition
 from utils.episode import BadVideo, Episode
 from utils.meters import Meter, memory_line
 from utils.optim import set_lr
@@ -46,11 +46,11 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """What the loop calls: `validate(progress)` every validate_every iterations and at the end; `stop(progress)` after
-    every pass, which raises when the run is to stop there; `record(dict)`."""
+    """What the loop calls: `validate(progress)` every validate_every iterations and at the end; `after_pass(progress)`
+    after every pass, which raises when the run is to stop there; `record(dict)`."""
 
     validate: Callable[[Progress], None]
-    stop: Callable[[Progress], None]
+    after_pass: Callable[[Progress], None]
     record: Callable[[dict[str, Any]], None]
 
 
@@ -83,7 +83,7 @@ def train(learner: Learner, episodes: Iterable[Episode], schedule: Schedule, hoo
         count = len(group)
         lr = schedule(progress.iteration + count - 1)
         set_lr(learner.optimizer, lr)
-        outcome = learner.learn(group, Place(progress.episodes, progress.iteration, lr, progress.skipped))
+        outcome = learner.learn(group, PassPosition(progress.episodes, progress.iteration, lr, progress.skipped))
         progress.iteration += count
         progress.episodes += count * ranks.world
         progress.skipped += outcome.skipped
@@ -102,7 +102,7 @@ def train(learner: Learner, episodes: Iterable[Episode], schedule: Schedule, hoo
             learner.model.train()
             meter.pause()
         del group
-        hooks.stop(progress)
+        hooks.after_pass(progress)
     bar.close()
 
 

@@ -1,20 +1,24 @@
-"""What an exact restart needs: the state of a training run as a checkpoint, and back."""
+"""Training state <-> checkpoint: everything that an exact restart needs."""
 
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from datasets.builder import SplitData
-from runs.session.identity import list_name
+from models.builder import FewShotModel
+from models.registries import HEADS
+from runs.evaluation.identity import list_name
 from runs.training.loop import Progress
 from utils import checkpoint
 from utils.config.effects import may_change, settings
 from utils.config.fields import PLACE, SCORING, SPEED
+from utils.config.options import option_keys
 from utils.config.schema import Config
 from utils.config.show import to_dict
 from utils.distributed import ALONE, Ranks
@@ -30,9 +34,11 @@ def training_differences(state: dict[str, Any], cfg: Config) -> list[str]:
     """
     saved = state.get("cfg")  # a file of other code may hold something else
     free = (SPEED, PLACE, SCORING) if training_finished(state, cfg) else (SPEED, PLACE)
-    then, now = settings(json.loads(saved) if isinstance(saved, str) else {}), settings(to_dict(cfg), *free)
+    more = option_keys(HEADS[cfg.VIDEO.HEAD.NAME].Options)
+    then = settings(json.loads(saved) if isinstance(saved, str) else {})
+    now = settings(to_dict(cfg), *free, more=more)
     return [f"{key}: {then[key]!r} there, {value!r} here" for key, value in now.items()
-            if key in then and then[key] != value and not may_change(key)]
+            if key in then and then[key] != value and not may_change(key, more)]
 
 
 def training_finished(state: dict[str, Any], cfg: Config) -> bool:
@@ -46,45 +52,65 @@ def _validated(resume: dict[str, Any]) -> int:
     return resume.get("validated", resume["iteration"])
 
 
-def pack(cfg: Config, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, selected_on: str,
-         splits: Iterable[SplitData], scaler: torch.amp.GradScaler, ranks: Ranks = ALONE) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class TrainingParts:
+    """What a training state is made of, beside its progress.
+
+    Args:
+        train_split, selection_split: the lists that are trained on, and that the checkpoint is selected on.
+    """
+
+    cfg: Config
+    model: FewShotModel
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    train_split: SplitData
+    selection_split: SplitData
+    ranks: Ranks = ALONE
+
+
+def pack(parts: TrainingParts, progress: Progress) -> dict[str, Any]:
     """Everything a restart needs, in the published layout. An exchange: all ranks call it."""
+    model, ranks = parts.model, parts.ranks
     gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
     if ranks.world > 1:
         gradients = {name: gradient.cpu() for name, gradient in gradients.items()}
     of_ranks = ranks.gather(gradients, everywhere=False)
     return {
-        "epoch": progress.epoch, "model_state": model.state_dict(), "optimizer_state": optimizer.state_dict(),
-        "cfg": json.dumps(to_dict(cfg)),
+        "epoch": progress.epoch, "model_state": model.state_dict(), "optimizer_state": parts.optimizer.state_dict(),
+        "cfg": json.dumps(to_dict(parts.cfg)),
         "resume": {
             "iteration": progress.iteration, "best": progress.best, "best_iteration": progress.best_iteration,
             "skipped": progress.skipped, "validated": progress.validated, "window": progress.window,
             "episodes": progress.episodes, "rank_gradients": of_ranks[1:] if any(of_ranks) else [],
-            "selected_on": selected_on, "gradients": of_ranks[0],
-            "seed": cfg.RANDOM_SEED, "scaler": scaler.state_dict(),
-            "lists": {split.name: list_name(split.name, split.list_hash) for split in splits},
+            "selected_on": parts.selection_split.name, "gradients": of_ranks[0], "seed": parts.cfg.RANDOM_SEED,
+            "scaler": parts.scaler.state_dict(),
+            "lists": {split.name: list_name(split.name, split.list_hash)
+                      for split in (parts.train_split, parts.selection_split)},
         },
     }
 
 
-def unpack(state: dict[str, Any], path: Path, model: nn.Module, optimizer: torch.optim.Optimizer,
-           scaler: torch.amp.GradScaler, ranks: Ranks = ALONE) -> Progress:
-    """Fit a state to model and optimizer; return where training stood."""
-    checkpoint.load_model_state(model, state["model_state"], path)
-    checkpoint.load_optimizer_state(optimizer, state["optimizer_state"], path)
+def unpack(state: dict[str, Any], path: Path, parts: TrainingParts) -> Progress:
+    """Fit a state to model, optimizer and scaler, and return its progress."""
+    checkpoint.load_model_state(parts.model, state["model_state"], path)
+    checkpoint.load_optimizer_state(parts.optimizer, state["optimizer_state"], path)
     resume = state["resume"]
-    if scaler.is_enabled() and resume.get("scaler"):
-        scaler.load_state_dict(resume["scaler"])
+    if parts.scaler.is_enabled() and resume.get("scaler"):
+        parts.scaler.load_state_dict(resume["scaler"])
     mean = json.loads(state["cfg"])["TRAIN"].get("RANK_GRADIENTS", "mean") == "mean"
-    checkpoint.load_gradients(model, _own_gradients(resume, ranks, mean), path)
+    checkpoint.load_gradients(parts.model, _own_gradients(resume, parts.ranks, mean), path)
     return Progress(resume["iteration"], resume["best"], resume["best_iteration"], resume["skipped"], state["epoch"],
                     _validated(resume), dict(resume.get("window", {})),
                     episodes=resume.get("episodes", resume["iteration"]))
 
 
 def _own_gradients(resume: Mapping[str, Any], ranks: Ranks, mean: bool) -> dict[str, Tensor]:
-    """The gradients that were adding up on this rank; with another number of ranks than before rank 0 goes on with
-    all of them, scaled where a step takes the mean, and the others start from none."""
+    """The accumulated gradients for this rank.
+
+    If the number of ranks changed, rank 0 takes the sum of all (rescaled under RANK_GRADIENTS mean), and the others
+    start from zero.
+    """
     of_ranks = [resume["gradients"], *resume.get("rank_gradients", [])]
     if len(of_ranks) == ranks.world:
         return of_ranks[ranks.rank]

@@ -3,13 +3,13 @@
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from models.builder import FewShotModel
 from models.layers.efficiency import compiling, has_batch_statistics
-from models.losses import Criterion
 from utils.distributed import ALONE, Ranks
 from utils.episode import Episode, EpisodeOutput
 from utils.errors import LostRankError, NonFiniteLossError
@@ -62,12 +62,12 @@ class Outcome:
     skipped: int
 
 
-def step_losses(outputs: Iterator[EpisodeOutput], criterion: Criterion, episode: Episode,
+def step_losses(outputs: Iterator[EpisodeOutput], model: FewShotModel, episode: Episode,
                 precision: str) -> tuple[dict[str, Tensor], Tensor]:
     """({name: loss}, correct queries [M]) of an episode in training mode, whose output is the next of `outputs`."""
     with autocast(precision, episode.support_NTCHW.device):
         output = next(outputs)
-    return criterion(output, episode), correct_queries(output.logits_MK.detach(), episode.query_labels_M)
+    return model.head.losses(output, episode), correct_queries(output.logits_MK.detach(), episode.query_labels_M)
 
 
 def nonfinite(losses: dict[str, float], iteration: int, lr: float, videos: str) -> NonFiniteLossError:
@@ -84,9 +84,13 @@ def _totals(losses: Sequence[dict[str, Tensor]]) -> list[Tensor]:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a pass stands, for seeds and messages: number of its first episode, of rank 0; its first iteration; the
-    learning rate; episodes skipped before."""
+class PassPosition:
+    """Where a pass stands, for seeds and messages.
+
+    Args:
+        episode: number of its first episode on rank 0. iteration: its first iteration. lr: the learning rate.
+        skipped: episodes that were skipped before.
+    """
 
     episode: int
     iteration: int
@@ -94,36 +98,33 @@ class Place:
     skipped: int = 0
 
 
-@dataclass(frozen=True, slots=True)
 class Learner:
-    """Turns episodes into gradients, and gradients into steps. `videos` names an episode's videos in messages."""
+    """Turns episodes into gradients, and gradients into steps of the optimizer.
 
-    model: nn.Module
-    criterion: Criterion
-    optimizer: torch.optim.Optimizer
-    options: LoopOptions
-    videos: Callable[[Episode], str]
-    device: torch.device
-    ranks: Ranks = ALONE
-    scaler: torch.amp.GradScaler = field(init=False)
+    Args:
+        videos: names an episode's videos in messages. device: the one that computes. ranks: that train together.
+    """
 
-    def __post_init__(self):
-        object.__setattr__(self, "scaler", gradient_scaler(self.options.precision, self.device))
+    def __init__(self, model: FewShotModel, optimizer: torch.optim.Optimizer, options: LoopOptions,
+                 videos: Callable[[Episode], str], device: torch.device, ranks: Ranks = ALONE):
+        self.model, self.optimizer, self.options = model, optimizer, options
+        self.videos, self.device, self.ranks = videos, device, ranks
+        self.scaler = gradient_scaler(options.precision, device)
 
-    def learn(self, episodes: Sequence[Episode], place: Place) -> Outcome:
-        """Add the gradients of this rank's next episodes, those of every iteration as if it came alone.
+    def learn(self, episodes: Sequence[Episode], position: PassPosition) -> Outcome:
+        """Run the backward pass of a group of episodes; gradients equal those of running each episode alone.
 
         Raises NonFiniteLossError; LostRankError: the loss of another rank is not finite; CompileError.
         """
         with compiling(), products_of(self.options.precision):
-            numbers = [place.episode + i * self.ranks.world + self.ranks.rank for i in range(len(episodes))]
+            numbers = [position.episode + i * self.ranks.world + self.ranks.rank for i in range(len(episodes))]
             losses, correct = self._forward(episodes, numbers)
             totals = _totals(losses)
             figures = torch.stack([torch.stack([total.detach(), c.float().mean(), *(x.detach() for x in one.values())])
                                    for total, c, one in zip(totals, correct, losses, strict=True)])
             found = self._of_all(figures, len(episodes))  # [iteration][rank] -> [total, accuracy, each loss]
             bad = [{rank for rank, row in enumerate(rows) if not math.isfinite(row[0])} for rows in found]
-            self._tell(episodes, place, list(losses[0]), found, bad)
+            self._tell(episodes, position, list(losses[0]), found, bad)
             kept = [i for i, of in enumerate(bad)
                     if not (of if self.options.batch_over_ranks else of & {self.ranks.rank})]
             if 0 < len(kept) < len(episodes) and not has_batch_statistics(self.model):
@@ -143,10 +144,10 @@ class Learner:
     def _forward(self, episodes: Sequence[Episode], numbers: Sequence[int]
                  ) -> tuple[list[dict[str, Tensor]], list[Tensor]]:
         """(losses of each episode, correct queries of each)"""
-        outputs, found = self.model.outputs(episodes, "train"), []
+        outputs, found = self.model.head.outputs(episodes, self.model.text("train")), []
         for episode, number in zip(episodes, numbers, strict=True):
             torch.manual_seed(derive_seed(self.options.seed, "dropout", number))  # whatever rank draws it, and when
-            found.append(step_losses(outputs, self.criterion, episode, self.options.precision))
+            found.append(step_losses(outputs, self.model, episode, self.options.precision))
         return [losses for losses, _ in found], [correct for _, correct in found]
 
     def _of_all(self, figures: Tensor, count: int) -> list[list[list[float]]]:
@@ -155,15 +156,15 @@ class Learner:
         width = figures.shape[1]
         return [[flat[i * width:(i + 1) * width] for flat in of_ranks] for i in range(count)]
 
-    def _tell(self, episodes: Sequence[Episode], place: Place, names: list[str], found: list[list[list[float]]],
-              bad: list[set[int]]) -> None:
+    def _tell(self, episodes: Sequence[Episode], position: PassPosition, names: list[str],
+              found: list[list[list[float]]], bad: list[set[int]]) -> None:
         """Say which losses are not finite, or raise (ON_NONFINITE: stop)."""
-        skipped = place.skipped
+        skipped = position.skipped
         for i, (episode, of) in enumerate(zip(episodes, bad, strict=True)):
             skipped += len(of)
             if self.ranks.rank in of:
                 values = dict(zip(names, found[i][self.ranks.rank][2:], strict=True))
-                error = nonfinite(values, place.iteration + i, place.lr, self.videos(episode))
+                error = nonfinite(values, position.iteration + i, position.lr, self.videos(episode))
                 if not self.options.skip_nonfinite:
                     raise error
                 _LOGGER.warning("%s Skipped (%d so far).", error, skipped)

@@ -1,5 +1,4 @@
 """Items on their device: order, errors and memory of the one fetched ahead; pixels made there."""
-# ruff: noqa: F811 (fixtures that are imported)
 
 import gc
 import weakref
@@ -16,16 +15,8 @@ from datasets.clips import Clips
 from datasets.device_loader import SideStream, on_device, one_ahead
 from datasets.raw_episode import RawEpisode
 from datasets.transforms import Erasing
-from tests.datasets.test_few_shot import (  # noqa: F401 (fixtures)
-    config,
-    copied,
-    data,
-    make_dataset,
-    root,
-    same,
-    write_clip,
-)
-from tests.datasets.test_transforms import PLAIN, picture, query, unaugmented
+from tests.datasets.pictures import PLAIN, picture, query, unaugmented
+from tests.datasets.tiny_clips import config, make_dataset, same, write_clip
 from utils.errors import VideoDecodeError
 
 CPU = torch.device("cpu")

@@ -8,35 +8,15 @@ import torch
 
 from datasets import transforms
 from datasets.transforms import Erasing, Jitter
+from tests.datasets.pictures import PLAIN, augmented, picture, query, unaugmented
+from tests.golden.arrays import GoldenFile
 
-GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "test_transform.npz")
+GOLDEN = GoldenFile(Path(__file__).parents[1] / "golden" / "test_transform.npz")
 CLIP = {"mean": [0.48145466, 0.4578275, 0.40821073], "std": [0.26862954, 0.26130258, 0.27577711]}
-PLAIN = {"mean": [0.0] * 3, "std": [1.0] * 3}
-JITTER = Jitter(0.5, 0.5, 0.5, 0.25, 0.3)
-OFF = {"jitter": JITTER, "erasing": None, "random_flip": False, "color_aug": False, "support_query_diff": False,
-       "support_query_diff_support": False}
-
-
-def picture(height=40, width=60, frames=4, seed=0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (frames, height, width, 3), dtype=np.uint8)
-
-
-def augmented(scale, crop, changes):
-    settings = {**PLAIN, **OFF, **changes}
-    pixels = transforms.PixelSettings(scale, crop, settings.pop("mean"), settings.pop("std"))
-    return transforms.train_transforms(pixels, transforms.Augmentation(**settings))
 
 
 def support(scale=(36, 36), crop=32, diff_support=False, **changes):
     return augmented(scale, crop, {**changes, "support_query_diff_support": diff_support})[0]
-
-
-def query(scale=(36, 36), crop=32, **changes):
-    return augmented(scale, crop, changes)[1]
-
-
-def unaugmented(scale, crop, mean, std):
-    return transforms.test_transform(transforms.PixelSettings(scale, crop, mean, std))
 
 
 def resized(clip, size) -> torch.Tensor:

@@ -16,10 +16,9 @@ import torch
 from torch.distributed.elastic.multiprocessing.subprocess_handler.subprocess_handler import SubprocessHandler
 
 from datasets.few_shot import FewShotDataset
-from runs.evaluation import summary as results
 from runs.evaluation.evaluate import Evaluator
-from runs.training import driver as trainer
 from runs.training import loop as train
+from runs.training import records
 from runs.training import step as learner
 from tests.conftest import called
 from utils import checkpoint
@@ -61,8 +60,8 @@ MOMENTS = {
     "iteration": (train, "set_lr", None),
     "losses": (learner, "step_losses", None),
     "validation": (Evaluator, "_evaluation", None),  # the test at the end is one, too
-    "curves": (results, "plot_curves", None),
-    "board": (trainer, "SummaryWriter", None),  # before the training
+    "curves": (records, "plot_curves", None),
+    "board": (records, "SummaryWriter", None),  # before the training
     "numbered": (checkpoint, "atomic_save", _saves("checkpoint_epoch")),
     "best": (checkpoint, "atomic_save", _saves("checkpoint_best")),
 }

@@ -45,9 +45,9 @@ def test_a_key_with_another_word_is_refused_by_name(declared, found):
 
 
 @pytest.mark.parametrize(("dotted", "word"), [
-    ("TRAIN.SHOT", NUMBERS), ("VIDEO.HEAD.ALIGNMENT", NUMBERS), ("DATA.FRAME_CACHE", NUMBERS),
+    ("TRAIN.SHOT", NUMBERS), ("VIDEO.HEAD.BACKBONE_NAME", NUMBERS), ("DATA.FRAME_CACHE", NUMBERS),
     ("SOLVER.BASE_LR", TRAINING), ("NUM_GPUS", TRAINING), ("TRAIN.EVAL_SPLIT", TRAINING),
-    ("TRAIN.SHOT_TEST", SCORING), ("TRAIN.COMBINE", SCORING), ("DATA.TEST_SCALE", SCORING),
+    ("TRAIN.SHOT_TEST", SCORING), ("DATA.TEST_SCALE", SCORING),
     ("DATA.DECODER", SPEED), ("TRAIN.COMPILE", SPEED), ("DATA_LOADER.NUM_WORKERS", SPEED),
     ("DATA.DATA_ROOT_DIR", PLACE), ("OUTPUT_DIR", PLACE), ("LOG_PERIOD", PLACE),
     ("VIDEO.HEAD.OPTIONS.MIX", NUMBERS), ("A.KEY.OF.NOBODY", NUMBERS),
@@ -66,7 +66,7 @@ def test_a_head_declares_keys_of_its_own():
 
 def test_settings_leave_out_what_they_are_asked_to():
     values = to_dict(load_config(HMDB))
-    assert list(settings(values)) == list(keys_of(Config))
+    assert {key for key in settings(values) if not key.startswith("VIDEO.HEAD.OPTIONS.")} == set(keys_of(Config))
     assert settings(flat(values), PLACE) == settings(values, PLACE)
     left = settings(values, NUMBERS, TRAINING, SCORING, SPEED)
     assert "OUTPUT_DIR" in left and all(effect_of(dotted) is PLACE for dotted in left)

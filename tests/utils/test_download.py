@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.local_server import Stopwatch, local_site
+from tests.local_server import local_site
 from utils.download import Patience, copy_checked, fetch, sha256
 from utils.errors import DownloadError, HashError
 
@@ -39,10 +39,8 @@ def get(site, path, expected=HASH, name="f", patience=SHORT) -> Path:
 
 
 def refusal(error, site, path, *arguments, **options) -> str:
-    watch = Stopwatch()
     with pytest.raises(error) as caught:
         get(site, path, *arguments, **options)
-    assert watch.seconds < 8
     assert not path.exists()
     return str(caught.value).replace(site.address, "SITE").replace(str(path), "PATH")
 

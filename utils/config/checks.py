@@ -1,4 +1,4 @@
-"""Settings that cannot hold together, although each has the right type; and settings worth a remark."""
+"""Find settings that cannot hold together, although each has the right type, and settings that are worth a remark."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from utils.config.schema import Config
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something about one or more keys; the first is the one to change."""
+    """Say something about one or more keys; the first is the one to change."""
 
     keys: tuple[str, ...]
     text: str
@@ -16,21 +16,15 @@ class Finding:
 
 def impossible(cfg: Config) -> list[Finding]:
     """Every combination that cannot run, found without importing torch or touching data."""
-    return [finding for check in (_work, _classes, _enough_classes, _schedule, _optimizer, _pictures, _pixels, _colours,
-                                  _erasing, _text, _head, _draws, _seeds, _ranks, _passes, _places)
-            for finding in check(cfg)]
+    checks = (_work, _class_twice, _enough_classes, _schedule, _optimizer, _pictures, _pixels, _colours, _erasing,
+              _text, _draws, _seeds, _ranks, _passes, _places)
+    return [finding for check in checks for finding in check(cfg)]
 
 
 def remarks(cfg: Config, sources: dict[str, str]) -> list[Finding]:
-    """What runs, but may not mean what its author thinks."""
+    """Return what runs, but may not mean what its author thinks."""
     found = []
     train, solver = cfg.TRAIN, cfg.SOLVER
-    if train.EVAL_TEXT and train.COMBINE:
-        found.append(Finding(("TRAIN.COMBINE",), "has no effect: TRAIN.EVAL_TEXT is on, and wins"))
-    if train.TEXT_COFF is not None and not train.COMBINE:
-        found.append(Finding(("TRAIN.TEXT_COFF",), "has no effect: TRAIN.COMBINE is off"))
-    if train.USE_CLASSIFICATION_ONLY and not train.USE_CLASSIFICATION:
-        found.append(Finding(("TRAIN.USE_CLASSIFICATION_ONLY",), "has no effect: TRAIN.USE_CLASSIFICATION is off"))
     if train.ENABLE and train.EVAL_SPLIT == "test":
         found.append(Finding(("TRAIN.EVAL_SPLIT",), "the checkpoint is selected on the test list, as in the published "
                                                     "code; the result is labelled so"))
@@ -70,8 +64,8 @@ def _class_lists(cfg: Config) -> dict[str, tuple[str, ...] | None]:
             "TEST.CLASS_NAME": cfg.TEST.CLASS_NAME}
 
 
-def _classes(cfg: Config) -> list[Finding]:
-    """Class lists that are needed and missing, or name a class twice."""
+def missing_classes(cfg: Config) -> list[Finding]:
+    """Class lists that a head which reads text needs, and does not have."""
     lists = _class_lists(cfg)
     needed = ["TEST.CLASS_NAME"]
     if cfg.TRAIN.ENABLE:
@@ -86,7 +80,13 @@ def _classes(cfg: Config) -> list[Finding]:
                 how += ", or TRAIN.EVAL_SPLIT to test to select the checkpoint on the test list, as published"
             found.append(Finding((key, "DATA.CLASSES", "TRAIN.CLASS_NAME", "TRAIN.ENABLE", "TRAIN.EVAL_SPLIT"),
                                  f"no class names: {how}"))
-    for key, names in lists.items():
+    return found
+
+
+def _class_twice(cfg: Config) -> list[Finding]:
+    """Class lists that name a class twice."""
+    found = []
+    for key, names in _class_lists(cfg).items():
         twice = [name for name, count in Counter(names or ()).items() if count > 1]
         if twice:
             found.append(Finding((key,), f"class named twice: {', '.join(repr(name) for name in twice[:5])}"))
@@ -158,7 +158,7 @@ def _pictures(cfg: Config) -> list[Finding]:
 
 
 def _pixels(cfg: Config) -> list[Finding]:
-    """Mean and deviation of three channels."""
+    """Check that mean and deviation have three channels."""
     named = {"DATA.MEAN": cfg.DATA.MEAN, "DATA.STD": cfg.DATA.STD, "SOLVER.MEAN": cfg.SOLVER.MEAN,
              "SOLVER.STD": cfg.SOLVER.STD}
     found = []
@@ -178,7 +178,6 @@ def _colours(cfg: Config) -> list[Finding]:
     for key, value, largest in (
         ("AUGMENTATION.HUE", augmentation.HUE, 0.5), ("AUGMENTATION.GRAYSCALE", augmentation.GRAYSCALE, 1),
         ("AUGMENTATION.RANDOM_ERASING.PROB", augmentation.RANDOM_ERASING.PROB, 1),
-        ("TRAIN.TEXT_COFF", cfg.TRAIN.TEXT_COFF or 0, 1),
     ):
         if value > largest:
             found.append(Finding((key,), f"expected {largest:g} or less, found {value:g}"))
@@ -206,12 +205,6 @@ def _text(cfg: Config) -> list[Finding]:
     if "\0" in filled:
         return []
     return [Finding(("TEST.PROMPT",), f"expected a sentence with {{}} where the class name goes, found {prompt!r}")]
-
-
-def _head(cfg: Config) -> list[Finding]:
-    if cfg.VIDEO.HEAD.SMOOTHING > 0:
-        return []
-    return [Finding(("VIDEO.HEAD.SMOOTHING",), f"expected more than 0, found {cfg.VIDEO.HEAD.SMOOTHING:g}")]
 
 
 def _draws(cfg: Config) -> list[Finding]:

@@ -1,4 +1,4 @@
-"""Class names of a data set, written once in configs/pool/classes, filled in where a project gives none."""
+"""Read a data set's class names, written once in configs/pool/classes, and fill them in where a project has none."""
 
 import difflib
 from dataclasses import dataclass
@@ -16,25 +16,25 @@ TARGETS = {"train": "TRAIN.CLASS_NAME", "val": "TRAIN.VAL_CLASS_NAME", "test": "
 
 @dataclass(frozen=True)
 class ClassNames:
-    """The names of each split of one class file, in the order of the class index."""
+    """Hold the names of each split of one class file, in the order of the class index."""
 
     file: str
     splits: dict[str, tuple[str, ...]]
 
 
 def names_by_split(cfg: Config) -> dict[str, tuple[str, ...]]:
-    """Class names of the splits that have them."""
+    """Return the class names of the splits that have them."""
     found = {split: attrgetter(key)(cfg) for split, key in TARGETS.items()}
     return {split: names for split, names in found.items() if names}
 
 
 def pool_names() -> list[str]:
-    """What DATA.CLASSES can name."""
+    """Return the class files of the pool by name: what DATA.CLASSES can say."""
     return sorted(path.stem for path in CLASSES.glob("*.yaml"))
 
 
 def locate(classes: str, project: Path) -> Path:
-    """The file DATA.CLASSES means: a name of the pool, else a path (from here, else from the project file)."""
+    """Return the file DATA.CLASSES means: a name of the pool, else a path (from here, else from the project file)."""
     if not classes.endswith((".yaml", ".yml")) and "/" not in classes:
         if classes not in pool_names():
             near = difflib.get_close_matches(classes, pool_names(), n=1)
@@ -50,7 +50,7 @@ def locate(classes: str, project: Path) -> Path:
 
 
 def _split(name: str, split: Any, names: Any) -> list[str]:
-    """The problems of one split's list."""
+    """Return what is wrong with one split's list."""
     if split not in TARGETS:
         return [f"{name}: {split}: expected train, val or test"]
     if not isinstance(names, list):
@@ -60,7 +60,7 @@ def _split(name: str, split: Any, names: Any) -> list[str]:
 
 
 def read_class_names(path: Path) -> ClassNames:
-    """A class file: {any name: {train: [...], val: [...], test: [...]}}. Raises ConfigError naming what is wrong."""
+    """Read a class file, {any name: {train: [...], val: [...], test: [...]}}. Raises ConfigError naming the problem."""
     layer = read_layer(path)
     inner = list(layer.values.values())
     if len(inner) != 1 or not isinstance(inner[0], dict):
@@ -74,7 +74,7 @@ def read_class_names(path: Path) -> ClassNames:
 
 
 def match_train(train: tuple[str, ...]) -> ClassNames | None:
-    """The pool's class file with exactly these training classes in this order, if any."""
+    """Return the pool's class file with exactly these training classes in this order, if there is one."""
     for name in pool_names():
         found = read_class_names(CLASSES / f"{name}.yaml")
         if "train" in found.splits and found.splits["train"] == train:

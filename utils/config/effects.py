@@ -1,4 +1,4 @@
-"""What each key affects, asked of its declaration: by resume, by the identity of a test, by tables and by sweeps."""
+"""Answer what each key affects, for all that compare two runs: resume, the identity of a test, tables, sweeps."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -6,6 +6,7 @@ from typing import Any
 
 from utils.config.fields import NUMBERS, Effect, Key, keys_of
 from utils.config.inert import inert_keys
+from utils.config.reading import aliases
 from utils.config.schema import Config
 
 _NONE: Mapping[str, Key] = MappingProxyType({})
@@ -43,7 +44,7 @@ def may_change(dotted: str, more: Mapping[str, Key] = _NONE) -> bool:
 def settings(values: Mapping[str, Any], *without: Effect, more: Mapping[str, Key] = _NONE) -> dict[str, Any]:
     """Return a configuration as one table of dotted keys, ready to be compared with that of another run.
 
-    Keys without any effect are left out, and values of several spellings have the one that a Config has: so the
+    Keys without any effect are left out; keys and values of several spellings have the one that a Config has: so the
     run.json or checkpoint of an earlier version compares well.
 
     Args:
@@ -51,7 +52,8 @@ def settings(values: Mapping[str, Any], *without: Effect, more: Mapping[str, Key
         without: effects whose keys are left out.
         more: as for `effect_of`.
     """
-    kept = {dotted: value for dotted, value in flat(values).items()
+    named = {aliases().get(dotted, dotted): value for dotted, value in flat(values).items()}
+    kept = {dotted: value for dotted, value in named.items()
             if dotted not in inert_keys() and effect_of(dotted, more) not in without}
     return {dotted: found.one_spelling(value) if (found := _key(dotted, more)) else value
             for dotted, value in kept.items()}

@@ -1,4 +1,4 @@
-"""How the schema declares a key, and how a YAML or command-line value becomes the key's type."""
+"""Declare the keys of the schema, and turn a YAML or command-line value into its key's type."""
 
 import dataclasses
 import functools
@@ -6,11 +6,11 @@ import types
 import typing
 from collections.abc import Mapping
 from enum import Enum
-from typing import Any, Union
+from typing import Any, Protocol, Union
 
 
 class Effect(Enum):
-    """What changes with a key's value. Every key is declared with one of these words: the first that is true of it.
+    """Say what changes with a key's value. A key is declared with one of these words: the first that is true of it.
 
     Resume, the identity of a test, tables and sweeps ask for it (utils/config/effects.py); none of them keeps a list.
     TRAINING is apart from NUMBERS because a finished checkpoint holds all of its effect: no test of it depends on such
@@ -27,21 +27,30 @@ class Effect(Enum):
 NUMBERS, TRAINING, SCORING, SPEED, PLACE = Effect
 
 
-def key(doc: str, *, affects: Effect, may_change: bool = False, choices: tuple[str, ...] = (),
-        minimum: float | None = None, aliases: Mapping[str | None, str] = types.MappingProxyType({})) -> Any:
+class Names(Protocol):
+    """A table whose names are the values of a key: utils.registry.Registry."""
+
+    def __contains__(self, name: object) -> bool: ...
+
+    def unknown(self, name: str) -> str:
+        """Say that a name is not in the table."""
+
+
+def key(doc: str, *, affects: Effect, default: Any = dataclasses.MISSING, **limits: Any) -> Any:
     """Declare one configuration key: the value of a field of a section's dataclass.
 
     Args:
         doc: one line: meaning and unit.
         affects: what changes with the key's value.
-        may_change: whether a run may go on with another value although numbers depend on it: it decides only about
-            what is still to come (more iterations, other ranks), and what was done stays as it was.
-        choices: the values allowed, when they are few.
-        minimum: the smallest number allowed.
-        aliases: other spellings of a value, to the one that stands in a Config and is compared.
+        default: the value where nobody sets one. Keys of the schema have theirs in configs/pool/base.yaml instead.
+        limits: what else a `Key` says: may_change, choices, minimum, maximum, above, registry, aliases.
     """
-    return dataclasses.field(metadata={"doc": doc, "affects": affects, "may_change": may_change, "choices": choices,
-                                       "minimum": minimum, "aliases": aliases})
+    return dataclasses.field(default=default, metadata={"doc": doc, "affects": affects, **limits})
+
+
+def free_section(doc: str) -> Any:
+    """Declare a field that holds keys which the schema does not know: a dict by name."""
+    return dataclasses.field(metadata={"doc": doc, "free": True})
 
 
 def section(doc: str) -> Any:
@@ -50,36 +59,50 @@ def section(doc: str) -> Any:
 
 
 def is_section(hint: Any) -> bool:
-    """Whether a field's type is a nested section rather than a value."""
+    """Return whether a field's type is a nested section rather than a value."""
     return dataclasses.is_dataclass(hint)
 
 
 @functools.cache
 def hints(section: type) -> dict[str, Any]:
-    """Field name to type of a section."""
+    """Return the type of each field of a section by name."""
     return typing.get_type_hints(section)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Key:
-    """One key of the schema, by its dotted name: what `key` declared, and the type."""
+    """One key by its dotted name: what `key` declared, and the type.
+
+    Args:
+        doc: one line: meaning and unit.
+        affects: what changes with the key's value.
+        may_change: whether a run may go on with another value although numbers depend on it: it decides only about
+            what is still to come (more iterations, other ranks), and what was done stays as it was.
+        choices: the values allowed, when they are few.
+        minimum, maximum: the smallest and the largest number allowed. above: numbers must be larger than it.
+        registry: the table that has a text's allowed values.
+        aliases: other spellings of a value, to the one that stands in a Config and is compared.
+    """
 
     hint: Any
     doc: str
     affects: Effect
-    may_change: bool
-    choices: tuple[str, ...]
-    minimum: float | None
-    aliases: Mapping[str | None, str]
+    may_change: bool = False
+    choices: tuple[str, ...] = ()
+    minimum: float | None = None
+    maximum: float | None = None
+    above: float | None = None
+    registry: Names | None = None
+    aliases: Mapping[str | None, str] = dataclasses.field(default_factory=dict)
 
     @property
     def is_text(self) -> bool:
-        """Whether text as typed is a value of this key."""
+        """Return whether text as typed is a value of this key."""
         return self.hint is str or str in typing.get_args(self.hint)
 
     @property
     def optional(self) -> bool:
-        """Whether null is a value of this key."""
+        """Return whether null is a value of this key."""
         return type(None) in typing.get_args(self.hint)
 
     def one_spelling(self, value: Any) -> Any:
@@ -89,7 +112,7 @@ class Key:
 
 @functools.cache
 def keys_of(section: type, prefix: str = "") -> dict[str, Key]:
-    """Every key below a section by dotted name, in the order of the schema; the dict is shared: do not change it.
+    """Return every key below a section by dotted name, in schema order; the dict is shared: do not change it.
 
     Raises TypeError naming a field that does not say what it affects.
     """
@@ -98,6 +121,8 @@ def keys_of(section: type, prefix: str = "") -> dict[str, Key]:
         hint = hints(section)[field.name]
         if is_section(hint):
             found.update(keys_of(hint, f"{prefix}{field.name}."))
+        elif field.metadata.get("free"):
+            continue
         elif isinstance(field.metadata.get("affects"), Effect):
             found[prefix + field.name] = Key(hint, **field.metadata)
         else:
@@ -107,7 +132,7 @@ def keys_of(section: type, prefix: str = "") -> dict[str, Key]:
 
 
 def describe(hint: Any) -> str:
-    """A type in the words of an error message."""
+    """Return a type in the words of an error message."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (Union, types.UnionType):
         return " or ".join(describe(arg) for arg in args)
@@ -118,7 +143,7 @@ def describe(hint: Any) -> str:
 
 
 class Mismatch(Exception):
-    """A value that is not of the wanted type (internal; becomes one line of a ConfigError)."""
+    """Say that a value is not of the wanted type (internal; it becomes one line of a ConfigError)."""
 
 
 def _number(value: Any, hint: type) -> Any:
@@ -154,7 +179,7 @@ def _union(value: Any, args: tuple[Any, ...]) -> Any:
 
 
 def coerce(value: Any, hint: Any) -> Any:
-    """`value` as the type `hint`, or Mismatch. Lists become tuples; integers widen to floats; nothing narrows."""
+    """Return `value` as the type `hint`: lists become tuples, integers widen to floats. Raises Mismatch."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (Union, types.UnionType):
         return _union(value, args)

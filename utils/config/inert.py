@@ -1,4 +1,4 @@
-"""Published keys without effect here: those that nothing reads, and those of the public project's other tasks."""
+"""Read which published keys have no effect here: nothing reads them, or only the public project's other tasks do."""
 
 import functools
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from utils.config.layers import POOL, parse_yaml
 
 @dataclass(frozen=True, slots=True)
 class InertKey:
-    """A key that nothing reads: its default, and why it has no effect."""
+    """Hold the default of a key that nothing reads, and why it has no effect."""
 
     default: Any
     why: str

@@ -1,4 +1,4 @@
-"""The YAML files a run is made of, in the order they apply."""
+"""Read the YAML files that a run is made of, in the order in which they apply."""
 
 import re
 from collections.abc import Hashable
@@ -16,15 +16,15 @@ LINKS = ("_BASE_RUN", "_BASE_MODEL", "_BASE")
 
 
 class _WrittenTwice(yaml.constructor.ConstructorError):
-    """A key that stands twice in one mapping."""
+    """Say that a key stands twice in one mapping."""
 
 
 class _Lenient(yaml.SafeLoader):
-    """SafeLoader that reads 1e-3 as a number (YAML 1.2)."""
+    """Read 1e-3 as a number, as YAML 1.2 does."""
 
 
 class _Strict(_Lenient):
-    """Refuses a key written twice, too."""
+    """Refuse a key written twice, too."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         """Return a mapping whose keys all differ; raise where one stands twice."""
@@ -47,7 +47,7 @@ _Lenient.add_implicit_resolver(
 
 
 def parse_yaml(text: str, loader: type[yaml.SafeLoader] = _Strict) -> Any:
-    """YAML text to Python; raises yaml.YAMLError."""
+    """Turn YAML text into Python values. Raises yaml.YAMLError."""
     try:
         return yaml.load(text, loader)  # noqa: S506  (a SafeLoader subclass)
     except ValueError as error:  # a day like 2024-02-31
@@ -56,7 +56,7 @@ def parse_yaml(text: str, loader: type[yaml.SafeLoader] = _Strict) -> Any:
 
 @dataclass(frozen=True)
 class Layer:
-    """One file of settings, or one KEY VALUE pair: where it came from and what it says (nested dict).
+    """Hold one file of settings, or one KEY VALUE pair: where it came from and what it says (nested dict).
 
     `path` is None for a pair of the command line; `key` and `text` are that pair as typed. `remark` is worth telling.
     """
@@ -70,7 +70,7 @@ class Layer:
 
 
 def read_layer(path: Path, *, foreign: bool = False) -> Layer:
-    """One YAML file. Raises ConfigError naming the file when it is missing or is not a mapping.
+    """Read one YAML file. Raises ConfigError naming the file when it is missing or is not a mapping.
 
     A key written twice is an error, but in another project's tree (`foreign`) the last one holds, as it does there.
     """
@@ -98,7 +98,7 @@ def read_layer(path: Path, *, foreign: bool = False) -> Layer:
 
 
 def _linked(layer: Layer, path: Path, link: str) -> Path | None:
-    """The file a layer names under `link`, relative to itself."""
+    """Return the file that a layer names under `link`, relative to itself."""
     target = layer.values.get(link)
     if target is None:
         return None
@@ -108,7 +108,7 @@ def _linked(layer: Layer, path: Path, link: str) -> Path | None:
 
 
 def _chain(path: Path, foreign: bool, seen: tuple[Path, ...] = ()) -> list[Layer]:
-    """The layers of a file, earliest first: its run and model files, its parents, itself."""
+    """Return the layers of a file, earliest first: its run and model files, its parents, itself."""
     if path in seen:
         loop = " -> ".join(p.name for p in (*seen, path))
         raise ConfigError([f"{path}: _BASE goes in a circle: {loop}"])
@@ -126,12 +126,12 @@ def _chain(path: Path, foreign: bool, seen: tuple[Path, ...] = ()) -> list[Layer
 
 
 def _optional(link: str, target: Path) -> bool:
-    """The public tree names one backbone file of another task that its own settings override entirely."""
+    """Return whether a link may lead nowhere: the public tree names a backbone file whose settings it all overrides."""
     return link == "_BASE_MODEL" and target.name == "localization-conv.yaml"
 
 
 def foreign_base(path: Path) -> Path | None:
-    """`configs/pool/base.yaml` of the tree a project file lies in, when that is not this repository's."""
+    """Return `configs/pool/base.yaml` of the tree a project file lies in, when that is not this repository's."""
     for parent in path.resolve().parents:
         base = parent / "pool" / "base.yaml"
         if parent.name == "configs" and base.is_file():
@@ -140,7 +140,7 @@ def foreign_base(path: Path) -> Path | None:
 
 
 def layer_files(path: Path) -> tuple[list[Layer], list[Layer]]:
-    """(base layers, project layers) of a project file; the protocol layer goes between them.
+    """Return (base layers, project layers) of a project file; the protocol layer goes between them.
 
     The base layers are this repository's base.yaml and, for a file of another tree, that tree's.
 

@@ -1,6 +1,6 @@
-"""From a project file and KEY VALUE pairs to a frozen Config: layers, types, class names, checks, one ConfigError."""
+"""Turn a project file and KEY VALUE pairs into a frozen Config, or into one ConfigError with all that is wrong."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from utils.config.checks import Finding, impossible, remarks
 from utils.config.fields import hints, is_section, keys_of
 from utils.config.inert import ignored_names
 from utils.config.layers import POOL, Layer, foreign_base, layer_files, parse_yaml, read_layer
-from utils.config.reading import Reading, typed
+from utils.config.reading import OPTIONS, Entry, Reading, typed
 from utils.config.schema import Config
 from utils.errors import ConfigError
 
@@ -21,7 +21,7 @@ COMMAND_LINE = "command line"
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """A configuration, and how it came to be.
+    """Hold a configuration and how it came to be.
 
     Args:
         config: what the run does.
@@ -29,6 +29,7 @@ class Resolved:
         ignored: keys and sections found that belong to the public project's other tasks.
         notes: what a user should know: keys that were set and have no effect, class names taken from the pool.
         path: the project file.
+        options: the head's options as they were written, by name; utils/config/options.py gives them their types.
     """
 
     config: Config
@@ -36,10 +37,11 @@ class Resolved:
     ignored: tuple[str, ...]
     notes: tuple[str, ...]
     path: Path
+    options: Mapping[str, Entry]
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """The configuration of a project file; `overrides` alternates dotted keys and values, as on the command line.
+    """Return the configuration of a project file; `overrides` alternates dotted keys and values, as on a command line.
 
     Raises ConfigError with every problem found.
     """
@@ -47,17 +49,21 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def resolve_config(path: str | Path, overrides: Sequence[str] = ()) -> Resolved:
-    """As load_config, with the layer of each key, the ignored keys and the notes."""
+    """Return what load_config does, with the layer of each key, the ignored keys and the notes."""
     path = Path(path)
     bases, project = layer_files(path)
     foreign = foreign_base(path)
     reading = Reading(ignored_names(), foreign.resolve().parent if foreign else None)
     defaults = _defaults(bases[0], reading)
     pairs = _pairs(overrides, reading.problems)
-    for layer in [*bases[1:], *_protocol([*bases, *project, *pairs]), *project, *pairs]:
+    every = [*bases, *project, *pairs]
+    for layer in [*_of_head(every), *bases[1:], *_protocol(every), *project, *pairs]:
         reading.add(layer)
     values, bad = _values(reading, defaults)
-    sources = {key: reading.entries[key].layer for key in keys_of(Config)}
+    options = {key.removeprefix(f"{OPTIONS}."): entry for key, entry in reading.entries.items()
+               if key.startswith(f"{OPTIONS}.")}
+    values[OPTIONS] = {name: entry.value for name, entry in options.items()}
+    sources = {key: entry.layer for key, entry in reading.entries.items()}
     notes: list[str] = []
     try:
         filled, notes = class_names.fill(values, path)
@@ -72,11 +78,11 @@ def resolve_config(path: str | Path, overrides: Sequence[str] = ()) -> Resolved:
         raise ConfigError(list(dict.fromkeys(reading.problems)))
     notes += [layer.remark for layer in [*bases, *project] if layer.remark]
     notes += [*reading.without_effect(), *_worded(remarks(config, sources), bad, sources)]
-    return Resolved(config, sources, tuple(reading.ignored), tuple(notes), path)
+    return Resolved(config, sources, tuple(reading.ignored), tuple(notes), path, options)
 
 
 def _defaults(base: Layer, reading: Reading) -> dict[str, Any]:
-    """Every key's default. Raises one clear problem when base.yaml is not this project's."""
+    """Return every key's default. Raises one clear problem when base.yaml is not this project's."""
     reading.add(base)
     missing = [key for key in keys_of(Config) if key not in reading.entries]
     if missing:
@@ -91,7 +97,7 @@ def _defaults(base: Layer, reading: Reading) -> dict[str, Any]:
 
 
 def _pairs(overrides: Sequence[str], problems: list[str]) -> list[Layer]:
-    """KEY VALUE pairs as layers of one key each; problems are appended."""
+    """Return KEY VALUE pairs as layers of one key each; problems are appended."""
     items = [str(item) for item in overrides]
     if len(items) % 2:
         equals = [item for item in items if "=" in item]
@@ -116,8 +122,16 @@ def _pair(key: str, text: str, problems: list[str]) -> Layer:
     return Layer(COMMAND_LINE, value, key=key, text=text)
 
 
+def _of_head(layers: list[Layer]) -> list[Layer]:
+    """The layer with the options of the last head named; none where the pool has no file of its name."""
+    names = [head["NAME"] for layer in layers if isinstance(video := layer.values.get("VIDEO"), dict)
+             and isinstance(head := video.get("HEAD"), dict) and isinstance(head.get("NAME"), str)]
+    path = POOL / "model" / f"{names[-1]}.yaml" if names and "/" not in names[-1] else None
+    return [read_layer(path)] if path and path.is_file() else []
+
+
 def _protocol(layers: list[Layer]) -> list[Layer]:
-    """The layer of the last PROTOCOL named; none when that is no protocol (the key's own check says so)."""
+    """Return the layer of the last PROTOCOL named; none when that is no protocol (the key's own check says so)."""
     names = [layer.values["PROTOCOL"] for layer in layers if "PROTOCOL" in layer.values]
     names = [name for name in names if name is not None]
     known = keys_of(Config)["PROTOCOL"].choices
@@ -125,7 +139,7 @@ def _protocol(layers: list[Layer]) -> list[Layer]:
 
 
 def _values(reading: Reading, defaults: dict[str, Any]) -> tuple[dict[str, Any], set[str]]:
-    """Typed values, and the keys whose value is wrong (their default stands in, so that other checks can go on)."""
+    """Return typed values, and the keys whose value is wrong (their default stands in, so that other checks go on)."""
     values, bad = {}, set()
     for dotted, key in keys_of(Config).items():
         entry = reading.entries[dotted]
@@ -145,11 +159,11 @@ def _build(section: type, values: dict[str, Any], prefix: str = "") -> Any:
 
 
 def _blame(problems: list[str], sources: dict[str, str]) -> list[str]:
-    """Problems of DATA.CLASSES with the layer that set it; problems of a class file name that file already."""
+    """Put the layer before problems of DATA.CLASSES; problems of a class file name that file already."""
     return [f"{sources['DATA.CLASSES']}: {text}" if text.startswith("DATA.CLASSES") else text for text in problems]
 
 
 def _worded(findings: list[Finding], bad: set[str], sources: dict[str, str]) -> list[str]:
-    """Findings as lines; those about a key that is already reported as wrong are left out."""
+    """Return findings as lines, without those about a key that is already reported as wrong."""
     return [f"{sources[finding.keys[0]]}: {finding.keys[0]}: {finding.text}"
             for finding in findings if bad.isdisjoint(finding.keys)]

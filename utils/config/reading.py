@@ -1,4 +1,4 @@
-"""Layers into one flat table: dotted key -> the value that wins. Collects problems instead of stopping at the first."""
+"""Put layers into one table, dotted key to the value that wins; problems are collected, and none stops it."""
 
 import difflib
 import functools
@@ -10,15 +10,15 @@ from typing import Any
 
 from utils.config.fields import Key, Mismatch, coerce, describe, keys_of
 from utils.config.inert import inert_keys
-from utils.config.layers import Layer
+from utils.config.layers import POOL, Layer, parse_yaml
 from utils.config.schema import Config
 
-ALIASES = {"TRAIN.WAT_TEST": "TRAIN.WAY_TEST"}  # the published misspelling
+OPTIONS = "VIDEO.HEAD.OPTIONS"
 _NULLS = ("null", "Null", "NULL", "~")
 
 
 def shown(value: Any) -> str:
-    """A value in an error message: YAML's words for null and booleans, long lists cut."""
+    """Return a value as an error message has it: YAML's words for null and booleans, long lists cut."""
     words = {None: "null", True: "true", False: "false"}
     if value is None or isinstance(value, bool):
         return words[value]
@@ -28,10 +28,18 @@ def shown(value: Any) -> str:
 
 
 @functools.cache
+def aliases() -> dict[str, str]:
+    """Return other spellings of keys, to the key; the dict is shared: do not change it."""
+    published = parse_yaml((POOL / "head_options.yaml").read_text(encoding="utf-8"))
+    misspelt = {"TRAIN.WAT_TEST": "TRAIN.WAY_TEST"}
+    return misspelt | {name: f"{OPTIONS}.{name.rsplit('.', 1)[-1]}" for name in published}
+
+
+@functools.cache
 def _sections() -> dict[str, dict[str, None]]:
-    """Dotted section to the names right below it, those of inert keys last."""
+    """Return the names right below each section, those of inert keys last."""
     found: dict[str, dict[str, None]] = {}
-    for dotted in (*keys_of(Config), *inert_keys()):
+    for dotted in (*keys_of(Config), f"{OPTIONS}.", *inert_keys()):
         parts = dotted.split(".")
         for depth in range(1, len(parts)):
             found.setdefault(".".join(parts[:depth]), {})[parts[depth]] = None
@@ -40,7 +48,7 @@ def _sections() -> dict[str, dict[str, None]]:
 
 def suggestion(dotted: str) -> str:
     """'; did you mean ...?' with the nearest known names, or where all names stand."""
-    known = [*keys_of(Config), *inert_keys(), *_sections()]
+    known = [*keys_of(Config), *aliases(), *inert_keys(), *_sections()]
     wanted = dotted.upper()
     leaf = wanted.rsplit(".", 1)[-1]
     found = difflib.get_close_matches(wanted, known, n=1, cutoff=0.8)
@@ -51,21 +59,23 @@ def suggestion(dotted: str) -> str:
 
 @dataclass(frozen=True)
 class Entry:
-    """A value as written, the layer that wrote it, and the name it was written under."""
+    """A value as written, the layer that wrote it, the name it was written under, and the text if it was typed."""
 
     value: Any
     layer: str
     spelled: str
+    text: str = ""
 
 
 @dataclass
 class Reading:
-    """What the layers say, in the order they were added.
+    """Collect what the layers say, in the order in which they are added.
 
     Args:
         ignored_names: keys and sections of the public project's other tasks.
         foreign_pool: `configs/pool` of another project's tree; what its files declare beyond the schema is ignored.
-        entries: dotted key to the value that wins. inert: the same of keys that nothing reads.
+        entries: dotted key to the value that wins, the head's options among them.
+        inert: the same of keys that nothing reads.
         ignored: what was found of `ignored_names`. problems: what is wrong, one line each.
     """
 
@@ -83,7 +93,7 @@ class Reading:
     def _add(self, layer: Layer, values: dict[Any, Any], prefix: str) -> None:
         for name, value in values.items():
             dotted = f"{prefix}{name}"
-            target = ALIASES.get(dotted, dotted)
+            target = aliases().get(dotted, dotted)
             if dotted in self.ignored_names or dotted in self.ignored:
                 self.ignored[dotted] = None
             elif "." in str(name):  # a name with dots is not the way to a key in a section
@@ -91,6 +101,8 @@ class Reading:
             elif dotted in inert_keys():
                 if value is not None or layer.key:  # an empty line of a YAML file sets nothing
                     self.inert[dotted] = Entry(value, layer.name, dotted)
+            elif target.startswith(f"{OPTIONS}."):
+                self._enter(target, Entry(value, layer.name, dotted, layer.text))
             elif target in keys_of(Config):
                 self._value(layer, dotted, target, value)
             elif dotted in _sections():
@@ -126,7 +138,7 @@ class Reading:
     def _value(self, layer: Layer, spelled: str, dotted: str, value: Any) -> None:
         key = keys_of(Config)[dotted]
         if layer.key == spelled and key.is_text:
-            value = _typed_text(layer.text, value)
+            value = typed_text(layer.text, value)
         elif isinstance(value, dict):
             inner = ", ".join(str(name) for name in list(value)[:3])
             self.problems.append(
@@ -134,15 +146,18 @@ class Reading:
             return
         if value is None and not key.optional and not layer.key:
             return  # an empty line of a YAML file sets nothing
-        if dotted in self.entries:
-            before = self.entries[dotted]
-            if before.layer == layer.name and before.spelled != spelled and before.value != value:
-                self.problems.append(f"{layer.name}: {spelled}: another spelling of {before.spelled}, which is set to "
-                                     f"{shown(before.value)}; found {shown(value)}")
-        self.entries[dotted] = Entry(value, layer.name, spelled)
+        self._enter(dotted, Entry(value, layer.name, spelled))
+
+    def _enter(self, dotted: str, entry: Entry) -> None:
+        """Put a value over an earlier one. One layer may spell a key in two ways only if it says the same."""
+        before = self.entries.get(dotted, entry)
+        if before.layer == entry.layer and before.spelled != entry.spelled and before.value != entry.value:
+            self.problems.append(f"{entry.layer}: {entry.spelled}: another spelling of {before.spelled}, which is set "
+                                 f"to {shown(before.value)}; found {shown(entry.value)}")
+        self.entries[dotted] = entry
 
 
-def _typed_text(text: str, value: Any) -> Any:
+def typed_text(text: str, value: Any) -> Any:
     """A command-line value of a text key: null, quoted text without its quotes, or the text as typed."""
     if text.strip() in _NULLS:
         return None
@@ -150,7 +165,7 @@ def _typed_text(text: str, value: Any) -> Any:
 
 
 def _wrong_type(value: Any, key: Key) -> str:
-    """Expected and found; for a list, the first item that does not fit."""
+    """Say what was expected and found; for a list, the first item that does not fit."""
     text = f"expected {describe(key.hint)}, found {shown(value)}"
     lists = [key.hint, *typing.get_args(key.hint)]
     item_types = [typing.get_args(hint)[0] for hint in lists if typing.get_origin(hint) is tuple]
@@ -171,7 +186,7 @@ def _numbers(value: Any) -> list[float]:
 
 
 def typed(value: Any, key: Key) -> tuple[Any, str]:
-    """(value as the key's type, "") or (None, what is wrong with it)."""
+    """Return (value as the key's type, "") or (None, what is wrong with it)."""
     try:
         result = coerce(value, key.hint)
     except Mismatch:
@@ -184,6 +199,20 @@ def typed(value: Any, key: Key) -> tuple[Any, str]:
         return None, f"expected {' or '.join(key.choices)}, found {shown(result)}{hint}"
     if any(isinstance(number, int) and abs(number) >= 2**63 for number in _numbers(result)):
         return None, f"expected a whole number below 2^63, found {shown(value)}"
-    if key.minimum is not None and any(number < key.minimum for number in _numbers(result)):
-        return None, f"expected {key.minimum:g} or more, found {shown(result)}"
+    if problem := _out_of_range(result, key):
+        return None, problem
     return key.one_spelling(result), ""
+
+
+def _out_of_range(value: Any, key: Key) -> str:
+    """What is wrong with a value that has the right type; empty: nothing."""
+    if key.registry is not None and value is not None and value not in key.registry:
+        return key.registry.unknown(value)
+    for number in _numbers(value):
+        if key.minimum is not None and number < key.minimum:
+            return f"expected {key.minimum:g} or more, found {shown(value)}"
+        if key.maximum is not None and number > key.maximum:
+            return f"expected {key.maximum:g} or less, found {shown(value)}"
+        if key.above is not None and number <= key.above:
+            return f"expected more than {key.above:g}, found {shown(value)}"
+    return ""

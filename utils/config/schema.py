@@ -1,11 +1,12 @@
-"""Every configuration key: its type, its unit, and what it affects. Defaults live in configs/pool/base.yaml.
+"""Declare every configuration key: its type, its unit, what it affects. Defaults live in configs/pool/base.yaml.
 
 Keys that published files set and nothing reads stand in configs/pool/inert_keys.yaml instead.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
-from utils.config.fields import NUMBERS, PLACE, SPEED, TRAINING, key, section
+from utils.config.fields import NUMBERS, PLACE, SPEED, TRAINING, free_section, key, section
 from utils.config.sections import AugmentationConfig, DataConfig, TestConfig, TrainConfig
 
 
@@ -14,14 +15,14 @@ class HeadConfig:
     """VIDEO.HEAD"""
 
     NAME: str = key("few-shot head, from the heads registry (published: CNN_OTAM_CLIPFSAR)", affects=NUMBERS)
-    BACKBONE_NAME: str = key("RN50, ViT-B/16, any open_clip name, or a .json file in open_clip's model-config format",
-                             affects=NUMBERS)
-    BACKBONE_WEIGHTS: str = key("openai (downloaded, SHA-256 checked), random, or a weights file", affects=NUMBERS)
-    WEIGHTS_DIR: str | None = key("cache directory of downloaded weights; null: ~/.cache/clip", affects=PLACE)
-    ENCODER: str = key("visual and text encoder, from the encoders registry", affects=NUMBERS)
-    MODULATOR: str = key("prototype modulator, from the modulators registry", affects=NUMBERS)
-    ALIGNMENT: str = key("distance of two frame sequences, from the alignments registry", affects=NUMBERS)
-    SMOOTHING: float = key("lambda of the soft minimum in OTAM", affects=NUMBERS, minimum=0.0)
+    BACKBONE_NAME: str = key("CLIP: RN50, ViT-B/16, any open_clip name, or a .json file in open_clip's model-config "
+                             "format; images: resnet18, resnet34, resnet50 or mobilenet_v2", affects=NUMBERS)
+    BACKBONE_WEIGHTS: str | None = key("random, a weights file, or null: the published ones (CLIP: openai; images: "
+                                       "imagenet), downloaded and their SHA-256 checked", affects=NUMBERS)
+    WEIGHTS_DIR: str | None = key("cache directory of downloaded weights; null: ~/.cache/clip, for images torch's own",
+                                  affects=PLACE)
+    ENCODER: str | None = key("what builds the towers, clip or image; null: what fits BACKBONE_NAME", affects=NUMBERS)
+    OPTIONS: dict[str, Any] = free_section("the head's own options, typed by its Options class (models/heads)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ class LoaderConfig:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A run's resolved configuration."""
+    """Hold a run's resolved configuration."""
 
     PROTOCOL: str = key("upstream: every published numeric quirk; clean: none of them",
                         affects=NUMBERS, choices=("upstream", "clean"))

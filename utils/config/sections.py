@@ -1,4 +1,4 @@
-"""The long sections of the schema: TRAIN, TEST, DATA, AUGMENTATION."""
+"""Declare the long sections of the schema: TRAIN, TEST, DATA, AUGMENTATION."""
 
 from dataclasses import dataclass
 
@@ -39,9 +39,6 @@ class TrainConfig:
     BATCH_SIZE: int = key("divisor of the loss (published: the number of GPUs)", affects=TRAINING, minimum=1)
     BATCH_SIZE_PER_TASK: int = key("iterations, one episode of each rank, whose gradients add up to one step",
                                    affects=TRAINING, minimum=1)
-    USE_CLASSIFICATION: bool = key("add the video-text contrast to the loss", affects=TRAINING)
-    USE_CLASSIFICATION_VALUE: float = key("weight of the video-text contrast", affects=TRAINING, minimum=0.0)
-    USE_CLASSIFICATION_ONLY: bool = key("the video-text contrast is the whole loss", affects=TRAINING)
     CLIP_GRAD_NORM: float | None = key("largest L2 norm of the gradients; null: no clipping",
                                        affects=TRAINING, minimum=0.0)
     RANK_GRADIENTS: str = key("mean over ranks, as published; sum: n ranks do what one does with n times the "
@@ -56,14 +53,6 @@ class TrainConfig:
     EPISODES_PER_STEP: int = key("iterations that share a forward and backward pass; divides BATCH_SIZE_PER_TASK",
                                  affects=SPEED, minimum=1)
     ON_NONFINITE: str = key("stop or skip at a NaN or infinite loss", affects=NUMBERS, choices=("stop", "skip"))
-    MERGE_BEFORE: bool = key("average the supports of a class before modulating, not after", affects=NUMBERS)
-    SINGLE_DIRECT: bool = key("OTAM in one direction (query to support) only", affects=NUMBERS)
-    TRANSFORMER_DEPTH: int = key("layers of the modulator", affects=NUMBERS, minimum=1)
-    EVAL_TEXT: bool = key("evaluation: classify by text alone", affects=SCORING)
-    COMBINE: bool = key("evaluation: fuse text and prototypes", affects=SCORING)
-    TEXT_COFF: float | None = key("weight of the text in COMBINE; null: 0.9", affects=SCORING, minimum=0.0)
-    COMBINE_FRAMES: int | None = key("T of COMBINE's (T - distance)/T; null: NUM_INPUT_FRAMES",
-                                     affects=SCORING, minimum=1)
     AUTO_RESUME: bool = key("go on from the last checkpoint of OUTPUT_DIR", affects=PLACE)
     CHECKPOINT_FILE_PATH: str = key("weights to start from; empty: the backbone's alone", affects=TRAINING)
     FINE_TUNE: bool = key("of CHECKPOINT_FILE_PATH take the weights only (false: optimizer and iteration, too)",

@@ -1,4 +1,4 @@
-"""A configuration as text, as a plain dict, and what to tell about it."""
+"""Show a configuration as text or as a plain dict, and say what there is to tell about it."""
 
 import dataclasses
 import json
@@ -21,7 +21,7 @@ def _plain(value: Any) -> Any:
 
 
 def _scalar(value: Any) -> str:
-    """A value as one line of YAML."""
+    """Return a value as one line of YAML."""
     text = yaml.safe_dump(value, default_flow_style=True, width=float("inf"), allow_unicode=True)
     text = text.removesuffix("\n").removesuffix("\n...")
     return json.dumps(value) if "\n" in text else text
@@ -43,7 +43,7 @@ def _lines(values: dict[str, Any], sources: dict[str, str], prefix: str, indent:
 
 
 def describe_notes(resolved: Resolved) -> str:
-    """Notes and ignored keys, one line each; empty when there is nothing to tell."""
+    """Return notes and ignored keys, one line each; empty when there is nothing to tell."""
     lines = [f"note: {note}" for note in resolved.notes]
     if resolved.ignored:
         lines.append(f"ignored, used by other tasks of the public project only: {', '.join(resolved.ignored)}")

@@ -1,15 +1,45 @@
 """Distances of two frame sequences: `ALIGNMENTS["otam"](costs, smoothing=0.5, single_direction=False)`.
 
 `otam` is plain PyTorch; `otam_triton` the same distance by Triton kernels on a GPU, where Triton can be imported. They
-become the default once a GPU has shown them to be faster.
+become the default once a GPU has shown them to be faster. `otam_reference` goes cell by cell: slow, and easy to read.
 """
 
+from collections.abc import Callable
 from functools import partial
 
-from models.layers.alignment.otam import otam_distance
+import torch
+from torch import Tensor
+
+from models.layers.alignment.otam import otam_distance, otam_reference
 from models.registries import ALIGNMENTS
 
 ALIGNMENTS.register("otam")(partial(otam_distance, backend="plain"))
 ALIGNMENTS.register("otam_triton")(otam_distance)
 
-__all__ = ["ALIGNMENTS", "otam_distance"]
+
+@ALIGNMENTS.register("otam_reference")
+def both_directions(costs: Tensor, *, smoothing: float = 0.5, single_direction: bool = False) -> Tensor:
+    """The distance of `otam`, by the readable recursion. [..., L, M] -> [...]"""
+    forward = otam_reference(costs, smoothing)
+    return forward if single_direction else forward + otam_reference(costs.transpose(-1, -2), smoothing)
+
+
+__all__ = ["ALIGNMENTS", "otam_distance", "visiting_probabilities"]
+
+
+def visiting_probabilities(costs_KTT: Tensor, distance: Callable[..., Tensor]) -> Tensor:
+    """How probably the alignment of a query to a class visits each cell: the gradient of the distance.
+
+    For OTAM with a soft minimum the gradient with respect to the costs is that probability (otam.py), so what is drawn
+    is what was scored.
+
+    Args:
+        costs_KTT: costs of query frames (rows) against class frames (columns).
+        distance: an entry of ALIGNMENTS, perhaps with its settings bound; it is asked for one direction only.
+
+    Returns:
+        float64 [K, T, T]. It may be called where gradients are off, inside inference mode, too.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        costs = costs_KTT.detach().clone().double().requires_grad_()  # the clone is no inference tensor
+        return torch.autograd.grad(distance(costs, single_direction=True).sum(), costs)[0]

@@ -21,6 +21,7 @@ import importlib
 import math
 from functools import cache
 from types import ModuleType
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +33,30 @@ BACKENDS = ("auto", "plain", "triton")
 LINEAR_RANGE = 600.0  # largest exponent of a path's weight; float64 holds exp(-708)
 # torch.exp hands arrays of this size to MKL's threads, which cost milliseconds a call on a busy machine; exp2 does not.
 LOG2E = 1 / math.log(2)
+
+
+def otam_reference(costs: Tensor, smoothing: float = 0.5) -> Tensor:
+    """The recursion C above, one cell after the other, in one direction: slow, to read and to test against.
+
+    Args:
+        costs: [..., L, M]. smoothing: lambda > 0.
+
+    Returns:
+        [...] distances.
+    """
+    padded = F.pad(costs, (1, 1))
+    rows, columns = padded.shape[-2:]
+    table = [[torch.zeros_like(padded[..., 0, 0])] * columns for _ in range(rows)]
+    for m in range(1, columns):
+        table[0][m] = table[0][m - 1] + padded[..., 0, m]
+    for row in range(1, rows):
+        for m in range(1, columns):
+            reach = [table[row - 1][m - 1], table[row][m - 1]]
+            if m in (1, columns - 1):
+                reach.append(table[row - 1][m])
+            soft = -smoothing * torch.logsumexp(torch.stack(reach) / -smoothing, dim=0)
+            table[row][m] = padded[..., row, m] + soft
+    return table[-1][-1]
 
 
 def _log_forward(a_SLM: Tensor, prefix_SLM: Tensor) -> Tensor:
@@ -103,7 +128,7 @@ class _Otam(torch.autograd.Function):
     """Distance and visiting probabilities of flattened sequences."""
 
     @staticmethod
-    def forward(ctx, costs_SLM: Tensor, smoothing: float) -> Tensor:
+    def forward(ctx: Any, costs_SLM: Tensor, smoothing: float) -> Tensor:
         a_SLM = F.pad(costs_SLM.double() / -smoothing, (0, 1))
         prefix_SLM = a_SLM.cumsum(dim=2)
         longest = (a_SLM.shape[1] + a_SLM.shape[2]) * (a_SLM.abs().amax() if len(a_SLM) else 0)
@@ -115,7 +140,7 @@ class _Otam(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad_S: Tensor):
+    def backward(ctx: Any, grad_S: Tensor) -> tuple[Tensor, None]:
         a_SLM, prefix_SLM, table = ctx.saved_tensors
         if ctx.linear:
             visits = table[:, :, 1:-1] * _linear_backward(a_SLM, prefix_SLM)[..., :-1] / table[:, -1:, -1:]

@@ -1,11 +1,10 @@
-"""OTAM: against a cell-by-cell loop in float64, in both number spaces, for long clips; and its speed."""
+"""OTAM: against a cell-by-cell loop in float64, in both number spaces, for long clips."""
 
 import pytest
 import torch
 
 from models.layers.alignment import ALIGNMENTS, otam, otam_distance
-from models.layers.alignment.otam import soft_alignment
-from runs.benchmarks.bench_alignment import cell_by_cell, least, works_cpu
+from models.layers.alignment.otam import otam_reference, soft_alignment
 
 
 @pytest.mark.parametrize("frames", [(1, 1), (2, 3), (8, 8), (16, 16), (32, 32), (64, 64)])
@@ -16,11 +15,11 @@ def test_equals_the_loop(frames, smoothing, space, monkeypatch):
         monkeypatch.setattr(otam, "LINEAR_RANGE", -1.0)
     costs = torch.rand(2, *frames, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 2
     reference = costs.clone().requires_grad_()
-    cell_by_cell(reference, smoothing).sum().backward()
+    otam_reference(reference, smoothing).sum().backward()
     ours = costs.float().requires_grad_()
     found = soft_alignment(ours, smoothing)
     found.sum().backward()
-    torch.testing.assert_close(found.detach().double(), cell_by_cell(costs, smoothing), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found.detach().double(), otam_reference(costs, smoothing), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(ours.grad.double(), reference.grad, rtol=0, atol=1e-4 if smoothing == 0.1 else 1e-5)
 
 
@@ -36,7 +35,7 @@ def test_clips_of_64_frames_where_exp_space_underflows(largest, smoothing):
     costs = torch.rand(64, 64, generator=torch.Generator().manual_seed(2)) * largest + largest / 2
     assert (costs.min() * -64 / smoothing).exp() == 0
     reference = costs.double().requires_grad_()
-    expected = cell_by_cell(reference, smoothing)
+    expected = otam_reference(reference, smoothing)
     expected.backward()
     ours = costs.requires_grad_()
     found = soft_alignment(ours, smoothing)
@@ -54,8 +53,3 @@ def test_both_directions_and_registry():
         soft_alignment(torch.rand(2, 0, 3))
     with pytest.raises(ValueError, match="above 0"):
         soft_alignment(torch.rand(2, 3, 3), 0.0)
-
-
-def test_four_times_faster_than_the_loop():
-    loop, ours = least(works_cpu((25, 5, 8, 8)), 15)
-    assert loop / ours >= 4

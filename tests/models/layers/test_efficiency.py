@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from models.encoders.clip import build_towers
-from models.heads.clip_fsar import ClipFsar, FewShotModel
-from models.layers.alignment import otam_distance
-from models.layers.efficiency import CheckpointedBottleneck, checkpoint_blocks, compiling, has_batch_statistics
-from models.layers.modulator import TemporalTransformer
+from models.builder import FewShotModel
+from models.encoders.image import image_encoder
+from models.layers.batch_norm import freeze_batch_norm
+from models.layers.efficiency import CheckpointedStage, checkpoint_blocks, compiling, has_batch_statistics
 from tests.conftest import TINY_TOWER
 from tests.models.episodes import random_episode
+from tests.models.tiny_model import model_of
 from utils.errors import CompileError, ConfigError
 
 TINY_RESNET = {**TINY_TOWER, "vision_cfg": {"image_size": 32, "layers": [1, 2, 1, 1], "width": 8, "head_width": 64}}
@@ -20,22 +20,10 @@ TINY_RESNET = {**TINY_TOWER, "vision_cfg": {"image_size": 32, "layers": [1, 2, 1
 DEEPER_TOWER = {**TINY_TOWER, "vision_cfg": {**TINY_TOWER["vision_cfg"], "layers": 3}}
 
 
-def model_of(tower: dict, dropout: float = 0.0) -> FewShotModel:
-    """A model in training mode."""
-    torch.manual_seed(0)
-    visual = build_towers(tower).visual
-    model = FewShotModel(ClipFsar(backbone=visual, modulator=TemporalTransformer(32), distance=otam_distance,
-                                  text_features={"train": torch.randn(5, 32)}))
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = dropout
-    return model.train()
-
-
 def learned(model: FewShotModel, count: int = 2) -> tuple[list[torch.Tensor], dict[str, torch.Tensor]]:
     """Logits of `count` episodes, and the gradients of their sum."""
-    outputs = list(model.outputs([random_episode(i) for i in range(count)], "train"))
-    sum(o.logits_MK.square().sum() + o.class_logits_PG.square().mean() for o in outputs).backward()
+    outputs = list(model.head.outputs([random_episode(i) for i in range(count)], model.text("train")))
+    sum(o.logits_MK.square().sum() + o.aux["class_logits"].square().mean() for o in outputs).backward()
     gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     return [o.logits_MK.detach() for o in outputs], gradients
 
@@ -63,8 +51,9 @@ def test_one_pass_gives_what_passes_apart_give():
     together, apart = model_of(TINY_TOWER), model_of(TINY_TOWER)
     found = learned(together, 1)
     head, episode = apart.head, random_episode(0)
-    output = head.output(episode, head.encode(episode.support_NTCHW), head.encode(episode.query_MTCHW), "train")
-    (output.logits_MK.square().sum() + output.class_logits_PG.square().mean()).backward()
+    output = head.output(episode, {role: head.encode(clips) for role, clips in episode.clips.items()},
+                         apart.text("train"))
+    (output.logits_MK.square().sum() + output.aux["class_logits"].square().mean()).backward()
     torch.testing.assert_close(found[0][0], output.logits_MK.detach(), rtol=1e-5, atol=1e-6)
     for name, parameter in apart.named_parameters():
         if parameter.grad is not None:
@@ -76,9 +65,9 @@ def test_episodes_of_a_pass_are_as_if_each_came_alone(tower):
     together, apart = model_of(tower), model_of(tower)
     logits, gradients = learned(together, 3)
     for i in range(3):
-        output = apart(random_episode(i), "train")
+        output = apart(random_episode(i), apart.text("train"))
         torch.testing.assert_close(logits[i], output.logits_MK.detach(), rtol=1e-5, atol=1e-6)
-        (output.logits_MK.square().sum() + output.class_logits_PG.square().mean()).backward()
+        (output.logits_MK.square().sum() + output.aux["class_logits"].square().mean()).backward()
     for name, parameter in apart.named_parameters():
         if parameter.grad is not None:
             torch.testing.assert_close(gradients[name], parameter.grad, rtol=1e-3, atol=5e-5)
@@ -124,12 +113,35 @@ def test_checkpointed_blocks_save_less_and_give_the_same_bits(tower):
     assert copy.deepcopy(saving).state_dict().keys() == plain.state_dict().keys()
 
 
-def test_batch_norms_of_other_towers_are_not_counted_twice():
-    blocks = [module for module in model_of(TINY_RESNET).modules() if type(module) is CheckpointedBottleneck]
-    assert not blocks
-    tower = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
-    with pytest.raises(ConfigError, match="GRAD_CHECKPOINT: expected CLIP's ResNets or a tower without batch norms, "
-                                          "found Sequential"):
+@pytest.mark.parametrize("name, stages", [("resnet18", 4), ("resnet50", 4), ("mobilenet_v2", 1)])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_checkpointed_image_towers_count_each_batch_once(name, stages, frozen):
+    towers = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        towers.append(image_encoder(name=name, weights="random", weights_dir=None, reads_text=False).visual)
+    plain, saving = towers
+    parameters = list(saving.parameters())
+    checkpoint_blocks(saving)
+    assert sum(isinstance(module, CheckpointedStage) for module in saving.modules()) == stages
+    assert all(a is b for a, b in zip(parameters, saving.parameters(), strict=True))
+    for tower in towers:
+        if frozen:
+            freeze_batch_norm(tower)
+        for seed in (0, 1):
+            tower(torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(seed))).square().sum().backward()
+    torch.testing.assert_close(plain.state_dict(), saving.state_dict(), rtol=0, atol=0)
+    norm = next(module for module in saving.modules() if hasattr(module, "num_batches_tracked"))
+    assert norm.num_batches_tracked == (0 if frozen else 2)
+    gradients = [{name: p.grad for name, p in tower.named_parameters() if p.requires_grad} for tower in towers]
+    torch.testing.assert_close(*gradients, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("tower", [nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)), nn.Linear(2, 2)])
+def test_towers_that_cannot_be_checkpointed_are_refused(tower):
+    with pytest.raises(ConfigError, match="GRAD_CHECKPOINT: expected CLIP's towers, torchvision's ResNets or "
+                                          "MobileNetV2, or a tower of open_clip without batch norms, found "
+                                          + type(tower).__name__):
         checkpoint_blocks(tower)
 
 
@@ -151,9 +163,9 @@ def test_compiled_code_trains_the_same_and_leaves_evaluation_alone(monkeypatch):
 
     monkeypatch.setattr(compiled.head, "_compiled", {"backbone": never, "context2": never})
     compiled.eval()
-    compiled(random_episode(0), "train")
+    compiled(random_episode(0), compiled.text("train"))
     with pytest.raises(AssertionError):
-        compiled.train()(random_episode(0), "train")
+        compiled.train()(random_episode(0), compiled.text("train"))
 
 
 def test_a_machine_without_a_compiler_is_told_so(monkeypatch):
@@ -165,5 +177,5 @@ def test_a_machine_without_a_compiler_is_told_so(monkeypatch):
     model.head.backbone = torch.compile(nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 32), nn.Tanh()))
     with pytest.raises(CompileError, match="^TRAIN.COMPILE: torch.compile fails on this machine .*no-such-compiler.*"
                                            "TRAIN.COMPILE false trains without it$"), compiling():
-        model(random_episode(0), "train")
+        model(random_episode(0), model.text("train"))
     cpp_builder.cpp_compiler_search.cache_clear()

@@ -1,15 +1,12 @@
 """Small data sets under the published class names, and the commands in this process."""
 
-import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import REPOSITORY, called
-from utils import download
 from utils.config.class_names import CLASSES, read_class_names
 
 SPLITS = ("train", "val", "test")
@@ -17,23 +14,6 @@ PUBLISHED = Path(REPOSITORY).parent / "shared" / "splits"
 DATASETS = ("kinetics100", "ssv2_full", "ssv2_small", "ucf101", "hmdb51")
 needs_published = pytest.mark.skipif(not PUBLISHED.is_dir(), reason="the published split lists are not beside this "
                                                                      "checkout")
-
-
-@dataclass(frozen=True, slots=True)
-class _Little(download.Patience):
-    connect_s: float = 1.0
-    stall_s: float = 0.3
-    tries: int = 2
-    pause_s: float = 0.01
-
-
-@pytest.fixture()
-def quick(monkeypatch):
-    """No proxies, and little patience."""
-    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setattr(download, "Patience", _Little)
-    monkeypatch.setattr("runs.preparing.imported_lists.Patience", _Little)
 
 
 @cache

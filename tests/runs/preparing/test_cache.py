@@ -16,12 +16,12 @@ from datasets.cache.codec import Codec
 from datasets.cache.index import DATA, FrameIndex
 from datasets.cache.writer import CacheWriter
 from datasets.decoding import DECODERS, Clip
-from runs.evaluation.summary import read_json
 from runs.preparing import cache as command
 from runs.session.preflight import read_splits
 from tests.conftest import REPOSITORY, called, run_command
 from utils.config import load_config
 from utils.errors import FrameCacheError, VideoDecodeError
+from utils.json_files import read_json
 
 main = called("prepare")
 

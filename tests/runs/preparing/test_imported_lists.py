@@ -13,7 +13,6 @@ from tests.runs.preparing.prepare_fixture import (
     made_up,
     names,
     needs_published,
-    quick,  # noqa: F401  (a fixture)
     touch,
     write,
 )

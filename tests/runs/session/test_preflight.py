@@ -1,8 +1,8 @@
 """Everything that can fail before the model is built fails there, with all problems and a way out."""
 
+import os
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -28,13 +28,11 @@ def test_all_unknown_names_at_once(tiny_project):
     project = tiny_project()
     with pytest.raises(ConfigError) as caught:
         check_names(resolve_config(project, [
-            "VIDEO.HEAD.NAME", "foo", "VIDEO.HEAD.MODULATOR", "transfromer", "TRAIN.DATASET_FEW", "bar",
+            "VIDEO.HEAD.NAME", "foo", "TRAIN.DATASET_FEW", "bar",
             "TEST.DATASET", "x", "DATA.DECODER", "decrod"]))
     assert caught.value.problems == [
         "command line: VIDEO.HEAD.NAME: unknown head 'foo'; known: CNN_OTAM_CLIPFSAR (another is registered in "
         "models/heads/)",
-        "command line: VIDEO.HEAD.MODULATOR: unknown modulator 'transfromer', did you mean 'transformer'?; known: "
-        "transformer (another is registered in models/layers/modulator.py)",
         "command line: TEST.DATASET: unknown data set 'x'; known: Ssv2_few_shot, few_shot (another is registered in "
         "datasets/few_shot.py)",
         "command line: TRAIN.DATASET_FEW: unknown list format 'bar'; known: HMDB_few_shot, Kinetics_few_shot, "
@@ -92,20 +90,21 @@ def test_a_video_in_two_lists_is_told(tiny_project, tiny_videos, tmp_path, caplo
         read_splits(load_config(tiny_project(), ["DATA.ANNO_DIR", str(tmp_path)]))
 
 
-def test_looking_for_67000_videos_takes_seconds(tmp_path):
+def test_each_folder_is_listed_once_however_many_videos_are_looked_for(tmp_path, monkeypatch):
     (tmp_path / "9").mkdir()
     for number in range(0, 3000, 3):
         (tmp_path / f"{number}.mp4").touch()
-    records = [VideoRecord(str(number), 0, number + 1) for number in range(67013)]
-    start = time.perf_counter()
+    records = [VideoRecord(str(number), 0, number + 1) for number in range(6000)]
+    listed, listdir = [], os.listdir
+    monkeypatch.setattr(os, "listdir", lambda path: listed.append(path) or listdir(path))
     missing = missing_videos(tmp_path, records)
-    assert time.perf_counter() - start < 5
-    assert len(missing) == 67013 - 1000 and records[9] not in missing
+    assert listed == [tmp_path]
+    assert len(missing) == 6000 - 1000 and records[9] not in missing
 
 
 def test_negative_numbers_and_help():
-    done = run_command("--cfg", REPOSITORY / "configs/projects/demo/CLIPFSAR_Demo_1shot.yaml", "TRAIN.TEXT_COFF",
+    done = run_command("--cfg", REPOSITORY / "configs/projects/demo/CLIPFSAR_Demo_1shot.yaml", "SOLVER.BASE_LR",
                        "-1e-5", "--print-config")
-    assert "TEXT_COFF: expected" in done.stderr and "found -1e-05" in done.stderr
+    assert "SOLVER.BASE_LR: expected" in done.stderr and "found -1e-05" in done.stderr
     done = subprocess.run([sys.executable, "runs/run.py", "--help"], cwd=REPOSITORY, capture_output=True, text=True)
     assert "Every key is in configs/pool/base.yaml" in done.stdout

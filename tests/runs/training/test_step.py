@@ -4,18 +4,18 @@ import copy
 import dataclasses
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from models.losses import clip_fsar_criterion
 from runs.session.session import run
 from runs.training import state as resume
 from runs.training.loop import Progress
-from runs.training.step import Learner, LoopOptions, Place
+from runs.training.step import Learner, LoopOptions, PassPosition
 from tests.conftest import TINY_TOWER
 from tests.models.episodes import random_episode
-from tests.models.layers.test_efficiency import model_of
+from tests.models.tiny_model import model_of
 from utils import checkpoint
 from utils.config import resolve_config
 from utils.distributed import Ranks
@@ -30,11 +30,9 @@ def learner_of(precision: str = "fp32", fused: bool = False, lr: float = 1e-3, *
     """A learner of a tiny model."""
     model = model_of(TINY_TOWER)
     optimizer = build_optimizer(model, OptimizerSettings("adam", lr, 1e-3, 0.0, fused=fused))
-    criterion = clip_fsar_criterion(use_classification=True, classification_weight=1.5, classification_only=False,
-                                    divisor=1)
     numbers = LoopOptions(iterations=8, validate_every=8, iterations_a_step=2, log_every=1, precision=precision,
                           **options)
-    return Learner(model, criterion, optimizer, numbers, lambda episode: "  clips", CPU)
+    return Learner(model, optimizer, numbers, lambda episode: "  clips", CPU)
 
 
 def gradients(learner: Learner) -> dict[str, torch.Tensor]:
@@ -47,7 +45,7 @@ def gradients(learner: Learner) -> dict[str, torch.Tensor]:
 def test_gradients_of_lower_precision_are_those_of_fp32_within_a_tolerance(precision, tolerance):
     """Relative to the largest gradient of each parameter tensor; on a CPU tf32 is fp32."""
     exact, low = learner_of(), learner_of(precision)
-    outcomes = [one.learn([random_episode(0)], Place(0, 0, 1e-3)) for one in (exact, low)]
+    outcomes = [one.learn([random_episode(0)], PassPosition(0, 0, 1e-3)) for one in (exact, low)]
     assert outcomes[1].loss == pytest.approx(outcomes[0].loss, rel=0.02 if tolerance else 0)
     reference, found = gradients(exact), gradients(low)
     assert all(p.dtype == torch.float32 for p in found.values())
@@ -60,7 +58,7 @@ def test_gradients_of_lower_precision_are_those_of_fp32_within_a_tolerance(preci
 
 def test_fp16_scales_its_gradients_and_leaves_out_a_step_that_overflows(caplog):
     learner = learner_of("fp16")
-    learner.learn([random_episode(0)], Place(0, 0, 1e-3))
+    learner.learn([random_episode(0)], PassPosition(0, 0, 1e-3))
     assert learner.scaler.get_scale() == 65536.0
     before = {name: p.detach().clone() for name, p in learner.model.named_parameters()}
     next(p for p in learner.model.parameters() if p.grad is not None).grad.fill_(float("inf"))
@@ -69,7 +67,7 @@ def test_fp16_scales_its_gradients_and_leaves_out_a_step_that_overflows(caplog):
     assert all(torch.equal(p, before[name]) for name, p in learner.model.named_parameters())
     assert "TRAIN.PRECISION fp16: the gradients overflowed; a step is left out" in caplog.text
     assert learner.scaler.get_scale() == 32768.0
-    learner.learn([random_episode(0)], Place(0, 0, 1e-3))
+    learner.learn([random_episode(0)], PassPosition(0, 0, 1e-3))
     learner.step()
     assert any(not torch.equal(p, before[name]) for name, p in learner.model.named_parameters())
 
@@ -78,12 +76,15 @@ def test_the_scale_of_fp16_outlives_a_restart(tiny_project, tmp_path):
     first, second = learner_of("fp16"), learner_of("fp16")
     first.scaler.load_state_dict({**first.scaler.state_dict(), "scale": 512.0, "_growth_tracker": 7})
     cfg = resolve_config(tiny_project(), ["TRAIN.PRECISION", "fp16"]).config
-    state = resume.pack(cfg, first.model, first.optimizer, Progress(), "val", [], first.scaler)
+    split = SimpleNamespace(name="val", list_hash="0" * 64)
+    of_first, of_second = (resume.TrainingParts(cfg, one.model, one.optimizer, one.scaler, split, split)
+                           for one in (first, second))
+    state = resume.pack(of_first, Progress())
     checkpoint.atomic_save(state, tmp_path / "a.pyth")
-    resume.unpack(checkpoint.read(tmp_path / "a.pyth"), Path("a.pyth"), second.model, second.optimizer, second.scaler)
+    resume.unpack(checkpoint.read(tmp_path / "a.pyth"), Path("a.pyth"), of_second)
     assert second.scaler.state_dict() == first.scaler.state_dict()
     del state["resume"]["scaler"]  # a file of a version without it
-    resume.unpack(state, Path("a.pyth"), second.model, second.optimizer, second.scaler)
+    resume.unpack(state, Path("a.pyth"), of_second)
 
 
 def test_tf32_holds_in_a_training_step_only(monkeypatch):
@@ -93,7 +94,7 @@ def test_tf32_holds_in_a_training_step_only(monkeypatch):
         learner, seen = learner_of(precision), []
         learner.model.head.backbone.register_forward_pre_hook(lambda *_, seen=seen: seen.append(
             (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32)))
-        learner.learn([random_episode(0)], Place(0, 0, 1e-3))
+        learner.learn([random_episode(0)], PassPosition(0, 0, 1e-3))
         assert seen == [(precision == "tf32",) * 2]
         assert not torch.backends.cuda.matmul.allow_tf32 and not torch.backends.cudnn.allow_tf32
 
@@ -102,7 +103,7 @@ def test_fused_updates_are_plain_ones_but_for_rounding():
     plain, fused = learner_of(), learner_of(fused=True)
     for i in range(4):
         for one in (plain, fused):
-            one.learn([random_episode(i)], Place(i, i, 1e-3))
+            one.learn([random_episode(i)], PassPosition(i, i, 1e-3))
             one.step()
     for (name, a), b in zip(plain.model.named_parameters(), fused.model.parameters(), strict=True):
         if not name.endswith("attn.in_proj_bias"):  # its key part has no gradient but rounding
@@ -113,7 +114,7 @@ def test_an_optimizer_state_fits_another_way_of_updating():
     """Plain and contiguous there; here fused and channels-last: the flags stay this run's, moments follow weights."""
     there, here = learner_of(), learner_of(fused=True)
     here.model.head.backbone.to(memory_format=torch.channels_last)
-    there.learn([random_episode(0)], Place(0, 0, 1e-3))
+    there.learn([random_episode(0)], PassPosition(0, 0, 1e-3))
     there.step()
     checkpoint.load_optimizer_state(here.optimizer, copy.deepcopy(there.optimizer.state_dict()), "a file")
     assert all(group["fused"] for group in here.optimizer.param_groups)
@@ -123,7 +124,7 @@ def test_an_optimizer_state_fits_another_way_of_updating():
     assert moments["exp_avg"].stride() == moments["exp_avg_sq"].stride() == kernel.stride()
     checkpoint.load_model_state(here.model, there.model.state_dict(), "a file")
     for one in (there, here):
-        one.learn([random_episode(1)], Place(1, 1, 1e-3))
+        one.learn([random_episode(1)], PassPosition(1, 1, 1e-3))
         one.step()
     torch.testing.assert_close(kernel, there.model.head.backbone.conv1.weight, rtol=0, atol=2e-5)
 
@@ -144,9 +145,9 @@ def test_a_pass_of_several_episodes_skips_the_bad_ones_alone(caplog):
     bad = dataclasses.replace(episodes[1], query_MTCHW=episodes[1].query_MTCHW * float("nan"))
     both, others = learner_of(skip_nonfinite=True, together=4), learner_of()
     with caplog.at_level(logging.WARNING):
-        outcome = both.learn([episodes[0], bad, episodes[2]], Place(0, 4, 1e-3, skipped=2))
+        outcome = both.learn([episodes[0], bad, episodes[2]], PassPosition(0, 4, 1e-3, skipped=2))
     for i in (0, 2):
-        others.learn([episodes[i]], Place(i, i, 1e-3))
+        others.learn([episodes[i]], PassPosition(i, i, 1e-3))
     assert outcome.skipped == 1 and len(outcome.loss) == 2 and len(outcome.accuracy) == 3
     assert "iteration 5: the loss is not finite" in caplog.text and "Skipped (3 so far)" in caplog.text
     found = gradients(both)

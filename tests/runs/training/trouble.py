@@ -10,14 +10,20 @@ from pathlib import Path
 import psutil
 
 from datasets.few_shot import FewShotDataset
-from runs.evaluation import checkpoint_test as test
-from runs.evaluation import summary as results
+from runs.evaluation import final_test
 from runs.training import loop as train
+from runs.training import records
 from tests.runs.processes import before
-from utils import checkpoint
+from utils import checkpoint, signals
 from utils.logging import RecordLog
 
 SHARED = Path("/dev/shm")
+
+
+def patient(prepare: Callable[..., None], *arguments) -> None:
+    """Do `prepare`, in a run whose workers would wait for longer than processes.run_until does."""
+    signals.WORKER_SECONDS = 1000
+    prepare(*arguments)
 
 
 def _usage() -> dict[str, int]:
@@ -72,5 +78,6 @@ def full_disk(name: str, count: int, limit: int) -> None:
         os.ftruncate(1, 0)  # it holds for the screen's file, too
 
     calls = iter(range(1, 10**6))
-    owner = {"atomic_save": checkpoint, "plot_curves": results, "write": RecordLog, "write_predictions": test}[name]
+    owner = {"atomic_save": checkpoint, "plot_curves": records, "write": RecordLog,
+             "write_predictions": final_test}[name]
     before(owner, name, lambda *_: next(calls) == count, full)

@@ -14,17 +14,17 @@ from torch.profiler import ProfilerActivity
 
 from datasets.builder import build_loader
 from datasets.device_loader import on_device
-from models.builder import build_criterion, build_model
-from runs.evaluation.summary import write_json
+from models.builder import build_model
 from runs.session.preflight import check_names, read_splits
-from runs.session.session import loop_options, optimizer_of, schedule_of
 from runs.training.loop import Hooks, Progress, train
+from runs.training.setup import loop_options, optimizer_of, schedule_of
 from runs.training.step import Learner
 from utils.config.loader import Resolved
 from utils.errors import LaunchError
+from utils.json_files import write_json
 from utils.launch import choose_device
 from utils.logging import setup_logging
-from utils.phases import PHASES, Recorder, recording
+from utils.phases import Recorder, recording
 from utils.precision import set_tf32
 from utils.seed import seed_everything
 from utils.signals import under_launcher
@@ -68,14 +68,14 @@ class Stages:
         self.found: Profile | None = None
         self.operators = ""
 
-    def after(self, progress: Progress) -> None:
+    def after_pass(self, progress: Progress) -> None:
         """Called after every pass."""
         if progress.iteration == self._a_step:
             self._open.enter_context(recording(self._recorder))
             self._start = time.perf_counter()
         elif progress.iteration == (1 + self._steps) * self._a_step:
             seconds = time.perf_counter() - self._start
-            phases = {name: self._recorder.seconds[name] for name in PHASES}
+            phases = dict(self._recorder.seconds)
             self.found = Profile(self._steps, self._steps * self._a_step, seconds,
                                  {**phases, REST: seconds - sum(phases.values())}, str(self._device))
             self._open.enter_context(self._traced())
@@ -101,6 +101,7 @@ def profile(resolved: Resolved, steps: int) -> Profile:
 
     Raises LaunchError: under a launcher, or fewer than one step; and what reading and training raise.
     """
+    resolved = check_names(resolved)
     cfg = resolved.config
     if steps < 1:
         raise LaunchError(f"--profile: expected one step or more, found {steps}")
@@ -108,7 +109,6 @@ def profile(resolved: Resolved, steps: int) -> Profile:
         raise LaunchError("--profile: expected TRAIN.ENABLE true, as steps of a training are looked at, found false")
     if under_launcher():
         raise LaunchError("--profile looks at one process: start it without torchrun")
-    check_names(resolved)
     device = choose_device(min(cfg.NUM_GPUS, 1))
     set_tf32(False)
     directory = Path(cfg.OUTPUT_DIR) / "profile"
@@ -119,10 +119,10 @@ def profile(resolved: Resolved, steps: int) -> Profile:
     seed_everything(cfg.RANDOM_SEED)
     model = build_model(cfg).to(device)
     options = replace(loop_options(cfg), iterations=total, validate_every=total)
-    learner = Learner(model, build_criterion(cfg), optimizer_of(cfg, model), options, lambda _: "  (profile)", device)
+    learner = Learner(model, optimizer_of(cfg, model), options, lambda _: "  (profile)", device)
     stages = Stages(steps, a_step, device, directory)
     train(learner, on_device(build_loader(cfg, split, stop=total), device), schedule_of(cfg),
-          Hooks(validate=stages.close, stop=stages.after, record=lambda _: None), Progress())
+          Hooks(validate=stages.close, after_pass=stages.after_pass, record=lambda _: None), Progress())
     _write(stages, directory)
     return stages.found
 

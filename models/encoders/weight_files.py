@@ -1,70 +1,88 @@
-"""CLIP weights: found or downloaded, checked, read without running any code from the file, fitted strictly."""
+"""Weights of encoders: found or downloaded, checked, read without running any code from the file, fitted strictly."""
 
 import io
 import pickle
 import zipfile
 from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
+import torchvision.models
 from torch import Tensor, nn
 
 from utils.download import fetch, sha256
 from utils.errors import DownloadError, HashError, WeightsError
 
-# Public addresses of OpenAI's archives; the SHA-256 is part of the address.
-_HOST = "https://openaipublic.azureedge.net/clip/models"
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A weights file that its makers offer for download.
+
+    Args:
+        address: where it is; the file keeps the last part of it as its name.
+        sha256: its SHA-256 (hex), or as many of the first digits as its makers tell.
+        cache: the directory that it is kept in unless another is named.
+    """
+
+    address: str
+    sha256: str
+    cache: str
+
+    def path(self, weights_dir: str | None) -> Path:
+        """Where the file lies on this machine."""
+        return Path(weights_dir or self.cache).expanduser() / self.address.rsplit("/", 1)[-1]
+
+
+def _openai(sha256_and_file: str) -> Published:
+    return Published(f"https://openaipublic.azureedge.net/clip/models/{sha256_and_file}", sha256_and_file[:64],
+                     "~/.cache/clip")
+
+
 OPENAI = {
-    "RN50": ("afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762", "RN50.pt"),
-    "RN101": ("8fa8567bab74a42d41c5915025a8e4538c3bdbe8804a470a72f30b0d94fab599", "RN101.pt"),
-    "RN50x4": ("7e526bd135e493cef0776de27d5f42653e6b4c8bf9e0f653bb11773263205fdd", "RN50x4.pt"),
-    "RN50x16": ("52378b407f34354e150460fe41077663dd5b39c54cd0bfd2b27167a4a06ec9aa", "RN50x16.pt"),
-    "RN50x64": ("be1cfb55d75a9666199fb2206c106743da0f6468c9d327f3e0d0a543a9919d9c", "RN50x64.pt"),
-    "ViT-B/32": ("40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af", "ViT-B-32.pt"),
-    "ViT-B/16": ("5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f", "ViT-B-16.pt"),
-    "ViT-L/14": ("b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836", "ViT-L-14.pt"),
-    "ViT-L/14@336px": ("3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02", "ViT-L-14-336px.pt"),
+    "RN50": _openai("afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762/RN50.pt"),
+    "RN101": _openai("8fa8567bab74a42d41c5915025a8e4538c3bdbe8804a470a72f30b0d94fab599/RN101.pt"),
+    "RN50x4": _openai("7e526bd135e493cef0776de27d5f42653e6b4c8bf9e0f653bb11773263205fdd/RN50x4.pt"),
+    "RN50x16": _openai("52378b407f34354e150460fe41077663dd5b39c54cd0bfd2b27167a4a06ec9aa/RN50x16.pt"),
+    "RN50x64": _openai("be1cfb55d75a9666199fb2206c106743da0f6468c9d327f3e0d0a543a9919d9c/RN50x64.pt"),
+    "ViT-B/32": _openai("40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af/ViT-B-32.pt"),
+    "ViT-B/16": _openai("5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f/ViT-B-16.pt"),
+    "ViT-L/14": _openai("b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836/ViT-L-14.pt"),
+    "ViT-L/14@336px": _openai("3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02/ViT-L-14-336px.pt"),
 }
-WEIGHTS_DIR = "~/.cache/clip"
+IMAGENET = ("resnet18", "resnet34", "resnet50", "mobilenet_v2")  # torchvision's names
 _EXTRA = {"input_resolution", "context_length", "vocab_size"}  # numbers OpenAI's archives carry beside the weights
 
 
-def address(name: str) -> str:
-    """Public address of OpenAI's archive for a backbone; a WeightsError lists the known ones."""
-    digest, file_name = _entry(name)
-    return f"{_HOST}/{digest}/{file_name}"
+def published(name: str) -> Published:
+    """The weights that were published for a name of OPENAI or IMAGENET; torchvision's are the classic IMAGENET1K_V1."""
+    if name in OPENAI:
+        return OPENAI[name]
+    address = str(torchvision.models.get_model_weights(name)["IMAGENET1K_V1"].url)
+    digits = address.removesuffix(".pth").rsplit("-", 1)[-1]
+    return Published(address, digits, f"{torch.hub.get_dir()}/checkpoints")
 
 
-def cache_path(name: str, weights_dir: str | None) -> Path:
-    """Where OpenAI's archive for a backbone lies; weights_dir None: ~/.cache/clip."""
-    return Path(weights_dir or WEIGHTS_DIR).expanduser() / _entry(name)[1]
-
-
-def _entry(name: str) -> tuple[str, str]:
-    if name not in OPENAI:
-        raise WeightsError(f"VIDEO.HEAD.BACKBONE_WEIGHTS: openai has no weights for {name!r} "
-                           f"(it has: {', '.join(OPENAI)}); name a file, or random")
-    return OPENAI[name]
-
-
-def find(name: str, weights: str, weights_dir: str | None) -> tuple[Path, str]:
-    """(file, SHA-256) of `weights`: a local file, or OpenAI's for this backbone, downloaded if it is not in the cache.
+def find(weights: str | Published, weights_dir: str | None) -> tuple[Path, str]:
+    """Return (file, SHA-256) of a local file, or of a published one, which is downloaded unless it is in the cache.
 
     Raises WeightsError when the file is missing, cannot be downloaded, or has another hash than it must have.
     """
-    if weights != "openai":
+    if isinstance(weights, str):
         path = Path(weights).expanduser()
         if not path.is_file():
-            raise WeightsError(f"VIDEO.HEAD.BACKBONE_WEIGHTS: expected openai, random or a file, found no file {path}")
+            raise WeightsError("VIDEO.HEAD.BACKBONE_WEIGHTS: expected openai (for CLIP), imagenet (torchvision), "
+                               f"random or a file, found no file {path}")
         return path, sha256(path)
-    expected, path = _entry(name)[0], cache_path(name, weights_dir)
+    path = weights.path(weights_dir)
     if not path.is_file():
-        download(address(name), path, expected)
+        download(weights.address, path, weights.sha256)
     found = sha256(path)
-    if found != expected:
-        raise WeightsError(f"{path}: damaged or another file: expected SHA-256 {expected}, found {found}; "
+    if not found.startswith(weights.sha256):
+        raise WeightsError(f"{path}: damaged or another file: expected SHA-256 {weights.sha256}, found {found}; "
                            "delete it and start again")
     return path, found
 
@@ -100,7 +118,7 @@ class _ArchiveUnpickler(pickle.Unpickler):
             return _container
         raise WeightsError(f"refused: the file wants to run {module}.{name}")
 
-    def persistent_load(self, pid: tuple) -> Tensor:
+    def persistent_load(self, pid: tuple[Any, ...]) -> Tensor:
         _, storage_type, key, _, _ = pid
         names = {"HalfStorage": torch.float16, "FloatStorage": torch.float32, "DoubleStorage": torch.float64,
                  "LongStorage": torch.int64, "IntStorage": torch.int32, "BFloat16Storage": torch.bfloat16,
@@ -112,18 +130,18 @@ class _ArchiveUnpickler(pickle.Unpickler):
 class _Node:
     """A module of the archive: attributes, no behaviour."""
 
-    def __init__(self, *_):
+    def __init__(self, *_: Any):
         self.state: Any = {}
 
     def __setstate__(self, state: Any) -> None:
         self.state = state
 
 
-def _rebuild(storage: Tensor, offset: int, size: tuple, stride: tuple, *_) -> Tensor:
+def _rebuild(storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:
     return storage.as_strided(size, stride, offset).clone()
 
 
-def _container(value: Any = None, *_) -> Any:
+def _container(value: Any = None, *_: Any) -> Any:
     return value
 
 
@@ -139,7 +157,7 @@ def _walk(node: Any, prefix: str, out: dict[str, Tensor]) -> None:
 
 
 def _read_archive(path: Path) -> dict[str, Tensor] | None:
-    """State of a TorchScript archive; None when the file is not one."""
+    """Read the state of a TorchScript archive; None when the file is not one."""
     if not zipfile.is_zipfile(path):
         return None
     with zipfile.ZipFile(path) as archive:
@@ -152,21 +170,21 @@ def _read_archive(path: Path) -> dict[str, Tensor] | None:
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """Tensors by name from OpenAI's TorchScript archive, a plain state dict (.pt, .pth) or a .safetensors file.
+    """Read tensors by name from OpenAI's TorchScript archive, a plain state dict (.pt, .pth) or a .safetensors file.
 
     Nothing in the file is run. Raises WeightsError naming the file when it is none of these.
     """
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
-        state = _read_archive(path)
+        state: Any = _read_archive(path)
         if state is None:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from error
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError, TypeError,
             AttributeError, IndexError, zipfile.BadZipFile, safetensors.SafetensorError) as error:
-        raise WeightsError(f"{path}: expected CLIP weights (a TorchScript archive, a state dict or safetensors), "
+        raise WeightsError(f"{path}: expected weights (a TorchScript archive, a state dict or safetensors), "
                            f"found a file that cannot be read: {str(error).splitlines()[0]}") from error
     for wrapper in ("state_dict", "model_state"):
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
@@ -176,10 +194,14 @@ def read_state(path: Path) -> dict[str, Tensor]:
     return {k.removeprefix("module."): v for k, v in state.items() if isinstance(v, Tensor)}
 
 
-def load_into(towers: nn.Module, state: dict[str, Tensor], path: Path) -> None:
-    """Fit weights into both towers, strictly. Raises WeightsError listing names and shapes that do not fit."""
-    own = towers.state_dict()
-    found = {k: v for k, v in state.items() if k not in _EXTRA and not k.endswith("attn_mask")}
+def fit(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Load weights strictly, in the module's own precision. Only counts of batches may be missing, as in old files.
+
+    Raises WeightsError listing the names and shapes that do not fit.
+    """
+    own = module.state_dict()
+    found = {k: v for k, v in own.items() if k.endswith("num_batches_tracked")}
+    found |= {k: v for k, v in state.items() if k not in _EXTRA and not k.endswith("attn_mask")}
     problems = [f"missing {k} {list(v.shape)}" for k, v in own.items() if k not in found]
     problems += [f"unexpected {k} {list(v.shape)}" for k, v in found.items() if k not in own]
     problems += [f"{k}: expected shape {list(own[k].shape)}, found {list(v.shape)}"
@@ -187,4 +209,4 @@ def load_into(towers: nn.Module, state: dict[str, Tensor], path: Path) -> None:
     if problems:
         more = f" (and {len(problems) - 8} more)" if len(problems) > 8 else ""
         raise WeightsError(f"{path}: these weights are of another model: " + "; ".join(problems[:8]) + more)
-    towers.load_state_dict({k: v.to(own[k].dtype) for k, v in found.items()})
+    module.load_state_dict({k: v.to(own[k].dtype) for k, v in found.items()})

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from datasets.annotations import list_hash
-from runs.session.identity import data_set_name, foreign_names, list_name
+from runs.evaluation.identity import data_set_name, foreign_names, list_name
 from tests.conftest import REPOSITORY
 from utils.config import load_config
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from runs.reporting.explain import choose, explain
 
 from datasets.builder import build_split
 from models.builder import build_model
 from runs.evaluation.evaluate import Evaluation, Evaluator
-from runs.reporting.explain import choose, explain
 from runs.session.session import run
 from utils.config import load_config, resolve_config
 

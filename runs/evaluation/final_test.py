@@ -6,23 +6,25 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
-from models.heads.clip_fsar import DEFAULT_TEXT_WEIGHT
-from runs.evaluation import summary as results
+from models.builder import FewShotModel
+from models.heads.base import Head
+from models.registries import HEADS
 from runs.evaluation.evaluate import Evaluation, Evaluator
+from runs.evaluation.explain import report
+from runs.evaluation.identity import data_set_name, list_name
 from runs.evaluation.predictions import FILE, write_predictions
-from runs.reporting.explain import report
-from runs.session.identity import data_set_name, list_name
+from runs.evaluation.summary import confusion_of, summarise, write_confusion
+from runs.reporting.run_record import write_bad_videos
 from utils import checkpoint
 from utils.config.effects import settings
 from utils.config.fields import PLACE, SPEED, TRAINING
+from utils.config.options import option_keys
 from utils.config.schema import Config
 from utils.config.show import to_dict
+from utils.json_files import read_json, write_json
 
 _LOGGER = logging.getLogger(__name__)
 UNKNOWN = "not recorded in the checkpoint"
-METHODS = {"CNN_OTAM_CLIPFSAR": "CLIP-FSAR"}
 
 
 def origin(state: dict[str, Any]) -> dict[str, Any]:
@@ -34,13 +36,13 @@ def origin(state: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def meaning(cfg: Config, evaluator: Evaluator, state: dict[str, Any]) -> dict[str, Any]:
+def meaning(cfg: Config, head: Head, evaluator: Evaluator, state: dict[str, Any]) -> dict[str, Any]:
     """What must stand beside every number: method, protocol, episode, lists, hashes."""
-    split, head = evaluator.split, cfg.VIDEO.HEAD
+    split = evaluator.split
     lists = dict((state.get("resume") or {}).get("lists", {}))
     lists[split.name] = list_name(split.name, split.list_hash)
     return {
-        "method": METHODS.get(head.NAME, head.NAME), "backbone": head.BACKBONE_NAME, "protocol": cfg.PROTOCOL,
+        "method": head.title, "backbone": cfg.VIDEO.HEAD.BACKBONE_NAME, "protocol": cfg.PROTOCOL,
         "data_set": data_set_name(cfg), "split": split.name, "way": split.sampler.way, "shot": split.sampler.shot,
         "query": split.sampler.query, "frames": cfg.DATA.NUM_INPUT_FRAMES, "temporal_draws": split.temporal_draws,
         "episode_seed": cfg.TEST.EPISODE_SEED, "decoder": split.dataset.videos.decoder,
@@ -59,13 +61,14 @@ def warn_of_other_text(state: dict[str, Any], cfg: Config, path: Path) -> None:
                         cfg.VIDEO.HEAD.BACKBONE_WEIGHTS)
 
 
-def test_id(cfg: Config, evaluator: Evaluator, path: Path) -> str:
+def identity_of_test(cfg: Config, evaluator: Evaluator, path: Path) -> str:
     """Return 16 hex digits of all that a test's numbers depend on, but for the content of the checkpoint.
 
     Every setting counts, but for those whose effect a checkpoint holds (TRAINING), and SPEED and PLACE.
     """
     place, run = path.absolute(), Path(cfg.OUTPUT_DIR).absolute()
-    depends_on = settings(to_dict(cfg), TRAINING, SPEED, PLACE) | {
+    more = option_keys(HEADS[cfg.VIDEO.HEAD.NAME].Options)
+    depends_on = settings(to_dict(cfg), TRAINING, SPEED, PLACE, more=more) | {
         # These two are paths: what was found there stands in their place.
         "TEST.CHECKPOINT_FILE_PATH": str(place.relative_to(run) if place.is_relative_to(run) else place),
         "DATA.FRAME_CACHE": evaluator.split.pixels.get("frame_cache"),
@@ -77,7 +80,7 @@ def test_id(cfg: Config, evaluator: Evaluator, path: Path) -> str:
 def results_dir(output_dir: Path, own_id: str, name: str) -> Path:
     """Where a test that was not trained just now writes: OUTPUT_DIR, or, where OUTPUT_DIR holds the results of another
     test, a directory of its own in OUTPUT_DIR/tests. Nothing is overwritten but the same test."""
-    earlier = results.read_json(output_dir / "results.json")
+    earlier = read_json(output_dir / "results.json")
     if earlier is None or earlier.get("test_id") == own_id:
         return output_dir
     return output_dir / "tests" / f"{name}_{own_id[:8]}"
@@ -90,7 +93,7 @@ def replaced_hash(evaluation: Evaluation) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest() if lines else ""
 
 
-def test_checkpoint(cfg: Config, model: nn.Module, path: Path, evaluator: Evaluator, output_dir: Path,
+def score_checkpoint(cfg: Config, model: FewShotModel, path: Path, evaluator: Evaluator, output_dir: Path,
                     facts: dict[str, Any]) -> dict[str, Any]:
     """Load a checkpoint strictly, score the test episodes, write what was found; returns results.json's content.
     Ranks other than 0 get the weights, score their share of the episodes, and return nothing.
@@ -109,19 +112,14 @@ def test_checkpoint(cfg: Config, model: nn.Module, path: Path, evaluator: Evalua
     if evaluation.encoded is not None:
         _LOGGER.info("%d videos decoded and encoded for %d episodes, which show %d clips", evaluation.encoded,
                      len(evaluator.specs), evaluation.query_EM.size + evaluation.support_EN.size)
-    summary = results.summarise(evaluation, split, {
-        **meaning(cfg, evaluator, state), "checkpoint": str(path), **origin(state), **facts,
-        "feature_store": cfg.TEST.FEATURE_STORE, "test_id": test_id(cfg, evaluator, path)})
-    if "fused" in summary["scorings"]:
-        summary["scorings"]["fused"]["text_weight"] = cfg.TRAIN.TEXT_COFF or DEFAULT_TEXT_WEIGHT
-    results.write_bad_videos(output_dir / "bad_videos.csv", evaluation.bad_videos)
-    results.write_confusion(output_dir / "confusion.csv", results.confusion_of(evaluation, split), split.class_names)
+    summary = summarise(evaluation, split, {
+        **meaning(cfg, model.head, evaluator, state), "checkpoint": str(path), **origin(state), **facts,
+        "feature_store": cfg.TEST.FEATURE_STORE, "test_id": identity_of_test(cfg, evaluator, path)})
+    write_bad_videos(output_dir / "bad_videos.csv", evaluation.bad_videos)
+    write_confusion(output_dir / "confusion.csv", confusion_of(evaluation, split), split.class_names)
     write_predictions(output_dir / FILE, evaluation, split, {
         **{key: str(summary[key]) for key in ("episodes_sha256", "list_sha256", "scoring")},
         "replaced": replaced_hash(evaluation)})
-    results.write_json(output_dir / "results.json", summary)
+    write_json(output_dir / "results.json", summary)
     report(model, evaluator, evaluation, summary, output_dir)
     return summary
-
-
-test_checkpoint.__test__ = test_id.__test__ = False  # no test cases

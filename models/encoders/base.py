@@ -1,0 +1,60 @@
+"""What an encoder is: a visual tower, its width, and a text tower where a head reads text.
+
+F frames, P clips, T frames of a clip, C/H/W image, D features, h/w feature map, G class names.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from torch import Tensor, nn
+
+Text = Callable[[Sequence[str], str], Tensor]
+Output = Literal["vector", "map"]
+
+
+@dataclass(frozen=True, slots=True)
+class Encoder:
+    """A visual tower and what a head and a report need to know of it.
+
+    A tower takes frames [F, 3, H, W] and gives [F, D], or maps [F, D, h, w]. A tower that must see whole clips has an
+    attribute `takes_clips = True`; it takes [P, T, 3, H, W] and gives [P, T, D]. Call either through `encode_clips`.
+
+    Args:
+        visual: the tower. dim: D.
+        image_size: the side in pixels of the frames that it takes; None: any.
+        text: turns class names and a prompt with {} into features [G, D], not normalised; None: there is no text tower.
+        weights: what was loaded: "random", or file name and SHA-256.
+        pretraining: one line on what the weights were trained on.
+    """
+
+    visual: nn.Module
+    dim: int
+    image_size: int | None
+    text: Text | None
+    weights: str
+    pretraining: str
+
+
+class EncoderBuilder(Protocol):
+    """What stands in the registry ENCODERS.
+
+    Args:
+        name: VIDEO.HEAD.BACKBONE_NAME.
+        weights: VIDEO.HEAD.BACKBONE_WEIGHTS; None: the weights that were published for this tower.
+        weights_dir: cache directory of downloads; None: the encoder's own.
+        reads_text: whether the head reads text. Without it no text tower is built.
+        output: whether each frame becomes one vector [D] or a map [D, h, w].
+    """
+
+    def __call__(self, *, name: str, weights: str | None, weights_dir: str | None, reads_text: bool,
+                 output: Output = "vector") -> Encoder:
+        """Build the towers. Raises WeightsError or ConfigError naming the key that is wrong."""
+
+
+def encode_clips(tower: nn.Module, clips_PTCHW: Tensor) -> Tensor:
+    """The features of every frame of some clips, [P, T, D], or [P, T, D, h, w] from a tower that gives maps."""
+    if getattr(tower, "takes_clips", False):
+        return tower(clips_PTCHW)
+    features = tower(clips_PTCHW.flatten(0, 1))
+    return features.reshape(*clips_PTCHW.shape[:2], *features.shape[1:])

@@ -1,0 +1,284 @@
+"""The contract of a head: everything that runs/ may ask of a few-shot method stands in this file.
+
+A method is a subclass of `Head` in a file of its own, registered in HEADS (models/README.md: add a method). What it
+must say is how queries meet supports (`match`); all else has a default.
+
+A clip goes through three functions. `encode` is the tower alone, so that several episodes can share a pass.
+`clip_features` is what a feature store keeps of the clip: it sees no label, no episode, no text. `in_role` makes of it
+a support (which gets the text of its own class) or a query (which gets none, so labels cannot leak).
+
+P clips, N supports, M queries, B episodes, K ways, S shots, T frames, D features, G classes of a split, C/H/W image.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.encoders.base import Encoder, Output, encode_clips
+from models.layers.efficiency import has_batch_statistics
+from utils.episode import Episode, EpisodeOutput
+from utils.errors import HeadError
+from utils.metrics import Kind
+from utils.phases import phase
+
+Features = dict[str, Tensor]
+Role = Literal["support", "query", "unlabelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """One way in which a head scores queries; scores are higher where a class is nearer, whatever the kind.
+
+    Args:
+        name: its key in results.json. title: its name in words.
+        kind: "distance" (scores are minus a distance), "logits", or "probabilities" (up to a factor).
+        facts: what else belongs beside its numbers, such as the weight of the text.
+    """
+
+    name: str
+    title: str
+    kind: Kind
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a head may know of the data and the training.
+
+    Args:
+        frames: T of a clip. train_classes: G of the train list (0: no training). loss_divisor: TRAIN.BATCH_SIZE.
+    """
+
+    frames: int
+    train_classes: int = 0
+    loss_divisor: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Parameters that the optimizer treats alike: `lr_scale` times the learning rate, and their own weight decay."""
+
+    name: str
+    parameters: Sequence[nn.Parameter]
+    lr_scale: float
+    weight_decay: float
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureBatch:
+    """B episodes of one size as features, supports in the order of the episode labels.
+
+    Args:
+        support: name to [B, K, S, ...]. query: name to [B, M, ...].
+        text_BKD: text features of each way's class; None: the head reads no text.
+        unlabelled: name to [B, U, ...], clips of the episode without a label.
+        given_BKS: which of S supports are there, where classes have different numbers of them; None: all are.
+    """
+
+    support: Features
+    query: Features
+    text_BKD: Tensor | None = None
+    unlabelled: Features | None = None
+    given_BKS: Tensor | None = None
+
+    def __post_init__(self):
+        leading = {value.shape[:3] for value in self.support.values()}
+        episodes = {value.shape[0] for part in (self.support, self.query) for value in part.values()}
+        if len(leading) != 1 or len(episodes) != 1:
+            shapes = {f"{role} {name}": list(value.shape) for role, part in (("support", self.support), (
+                "query", self.query)) for name, value in part.items()}
+            raise HeadError(f"expected supports [B, K, S, ...] and queries [B, M, ...] of the same episodes, found "
+                            f"{shapes}")
+
+    def prototypes(self, name: str) -> Tensor:
+        """The mean over the shots of a feature. [B, K, ...]"""
+        values = self.support[name]
+        if self.given_BKS is None:
+            return values.mean(dim=2)
+        given = self.given_BKS.reshape(*self.given_BKS.shape, *[1] * (values.ndim - 3)).to(values.dtype)
+        return (values * given).sum(dim=2) / given.sum(dim=2)
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """How the frames of one query meet those of each class.
+
+    Args:
+        costs_KTT: cost of each query frame (row) against each prototype frame (column).
+        path_KTT: how much of the match each cell carries, 0..1.
+    """
+
+    costs_KTT: Tensor
+    path_KTT: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class NoOptions:
+    """The options of a head that has none."""
+
+
+class Head(nn.Module, ABC):
+    """A few-shot method with its visual tower, `backbone`.
+
+    Args:
+        encoder: the tower and its width. setting: see Setting. options: an instance of the class's `Options`.
+    """
+
+    title: ClassVar[str]
+    Options: ClassVar[type] = NoOptions
+    tower_output: ClassVar[Output] = "vector"  # what the tower gives of a frame: a vector, or a map
+    reads_text: ClassVar[bool] = False  # text towers are built, and class names asked for, only where it is true
+    episode_free: ClassVar[bool] = True  # whether a clip's features are the same in every episode
+    transductive: ClassVar[bool] = False  # whether a query's scores depend on the other queries
+    calibrates: ClassVar[bool] = False  # whether `calibrate` must see validation episodes before a test
+    scorings: Sequence[Scoring]  # the first one is what training uses
+
+    def __init__(self, encoder: Encoder, setting: Setting, options: Any = None):
+        super().__init__()
+        self.backbone = encoder.visual
+        self.dim, self.setting = encoder.dim, setting
+        self.options = self.Options() if options is None else options
+        self._compiled: dict[str, Any] = {}
+
+    @property
+    def headline(self) -> str:
+        """Name of the scoring that the options ask for in a test."""
+        return self.scorings[0].name
+
+    def encode(self, clips_PTCHW: Tensor) -> Features:
+        """The tower's features, by name, each [P, ...]."""
+        with phase("encoder"):
+            return {"frames": encode_clips(self.part("encoder"), clips_PTCHW)}
+
+    def clip_features(self, encoded: Features) -> Features:
+        """What a feature store keeps of each clip, each [P, ...]: any names, any trailing shape."""
+        return encoded
+
+    def in_role(self, features: Features, text_PD: Tensor | None, role: Role) -> Features:
+        """The features of clips as supports, queries or unlabelled clips.
+
+        Args:
+            features: from `clip_features`. text_PD: each support's class text; None for other roles, or without text.
+        """
+        return features
+
+    @abstractmethod
+    def match(self, batch: FeatureBatch) -> dict[str, Tensor]:
+        """Scores of every query for every way, by scoring, [B, M, K] each; in training the first scoring is enough."""
+
+    @final
+    def batch(self, episode: Episode, text_GD: Tensor | None, encoded: Mapping[Role, Features] | None = None
+              ) -> FeatureBatch:
+        """An episode as a FeatureBatch of one, from what `encode` gave for each role, or from its clips."""
+        if encoded is None:
+            encoded = {role: self.encode(clips) for role, clips in episode.clips.items()}
+        own_text = None if text_GD is None else text_GD[episode.support_classes_N]
+        support = self.in_role(self.clip_features(encoded["support"]), own_text, "support")
+        query = self.in_role(self.clip_features(encoded["query"]), None, "query")
+        rows_KS, given_KS = episode.support_rows()
+        return FeatureBatch(
+            {name: value[rows_KS].unsqueeze(0) for name, value in support.items()},
+            {name: value.unsqueeze(0) for name, value in query.items()},
+            None if text_GD is None else text_GD[episode.classes_K].unsqueeze(0),
+            given_BKS=None if given_KS is None else given_KS.unsqueeze(0))
+
+    def output(self, episode: Episode, encoded: Mapping[Role, Features], text_GD: Tensor | None) -> EpisodeOutput:
+        """The scores of one episode from its encoded clips. A head overrides it for what only training needs.
+
+        Args:
+            encoded: role to what `encode` gave. text_GD: text features of the split's classes.
+        """
+        scores = {name: values[0] for name, values in self.match(self.batch(episode, text_GD, encoded)).items()}
+        return EpisodeOutput(scores[self.scorings[0].name if self.training else self.headline], scores)
+
+    @final
+    def outputs(self, episodes: Sequence[Episode], text_GD: Tensor | None) -> Iterator[EpisodeOutput]:
+        """The outputs of several episodes, one after the other; their clips pass the tower together.
+
+        Where the tower has batch statistics, which the roles of an episode do not share, each role passes alone.
+        """
+        parts = [clips for episode in episodes for clips in episode.clips.values()]
+        if has_batch_statistics(self.backbone):
+            encoded = [self.encode(part) for part in parts]
+        else:
+            together, sizes = self.encode(torch.cat(parts)), [len(part) for part in parts]
+            pieces = {name: value.split(sizes) for name, value in together.items()}
+            encoded = [{name: piece[i] for name, piece in pieces.items()} for i in range(len(parts))]
+        remaining = iter(encoded)
+        for episode in episodes:
+            yield self.output(episode, {role: next(remaining) for role in episode.clips}, text_GD)
+
+    @final
+    def forward(self, episode: Episode, text_GD: Tensor | None) -> EpisodeOutput:
+        """The output of one episode. Raises HeadError where an evaluation's scorings are not those declared."""
+        output = next(self.outputs([episode], text_GD))
+        if not self.training:
+            self.check_scorings(output.scores)
+        return output
+
+    @final
+    def check_scorings(self, scores: Mapping[str, Tensor]) -> None:
+        """Raise HeadError unless the scores are of the declared scorings."""
+        declared = [scoring.name for scoring in self.scorings]
+        if sorted(scores) != sorted(declared):
+            raise HeadError(f"{type(self).__name__}: expected scores of {', '.join(declared)}, as it declares them, "
+                            f"found {', '.join(scores) or 'none'}")
+
+    def losses(self, output: EpisodeOutput, episode: Episode) -> dict[str, Tensor]:
+        """The weighted losses of an episode, scalars by name; training minimises their sum."""
+        return {"few_shot": self.weighted(F.cross_entropy(output.logits_MK, episode.query_labels_M))}
+
+    @final
+    def weighted(self, loss: Tensor, weight: float = 1.0) -> Tensor:
+        """A loss times its weight, divided by TRAIN.BATCH_SIZE as published."""
+        return loss * (weight / self.setting.loss_divisor)
+
+    def untrained(self) -> set[str]:
+        """Names of parameters that get no gradient under these options."""
+        return set()
+
+    def parameter_groups(self) -> list[Group] | None:
+        """The optimizer's groups; None: the published four (utils/optim.py)."""
+        return None
+
+    def parts(self) -> dict[str, nn.Module]:
+        """Modules by the name of their phase: they are timed, counted and compiled under it."""
+        return {"encoder": self.backbone}
+
+    @final
+    def part(self, name: str) -> nn.Module:
+        """A part as it is to be called: its compiled code in training, where there is one."""
+        return self._compiled[name] if self.training and name in self._compiled else self.parts()[name]
+
+    @final
+    def compile_training(self) -> None:
+        """Have torch.compile make code for the parts, used in training mode, at the first pass."""
+        options = {"fallback_random": True}  # dropout draws what it would draw uncompiled
+        self._compiled = {name: torch.compile(part, dynamic=False, options=options)
+                          for name, part in self.parts().items()}
+
+    def explain(self, batch: FeatureBatch) -> Alignment | None:
+        """How one query of one episode meets its ways (B = M = 1), for the report; None: there is nothing to draw."""
+        return None
+
+    def feature_modules(self) -> Sequence[nn.Module]:
+        """The modules whose weights stored features depend on. Override it where `clip_features` uses few of them."""
+        of_tower = type(self).encode is Head.encode and type(self).clip_features is Head.clip_features
+        return [self.backbone if of_tower else self]
+
+    def feature_facts(self) -> dict[str, Any]:
+        """What stored features depend on beside weights and pixels, such as an option that mixes them."""
+        return {}
+
+    def calibrate(self, batches: Sequence[tuple[FeatureBatch, Tensor]]) -> dict[str, float]:
+        """Choose strengths on validation episodes, keep them in buffers, and return them; called if `calibrates`.
+
+        Args:
+            batches: (features, labels [B, M]) of the validation episodes.
+        """
+        raise HeadError(f"{type(self).__name__} says that it calibrates, but has no calibrate()")

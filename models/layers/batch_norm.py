@@ -1,0 +1,133 @@
+"""Batch norms that torch has not: frozen ones (BN.FREEZE), and ones that share their statistics over ranks (BN.SYNC).
+
+Both take over the parameters and buffers of the batch norm that they stand for, so state names, the optimizer's
+parameters and copies of the model are what they were. N frames of this rank, C channels, ... image.
+"""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from models.layers.replace import replace_modules
+from utils.errors import ConfigError
+
+_KINDS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+def _take_over(new: _BatchNorm, norm: _BatchNorm) -> None:
+    """Make the parameters and buffers of `norm` those of `new`, and its mode."""
+    for name, parameter in norm.named_parameters(recurse=False):
+        new.register_parameter(name, parameter)
+    for name, buffer in norm.named_buffers(recurse=False):
+        new.register_buffer(name, buffer)
+    new.train(norm.training)
+
+
+def _replace(model: nn.Module, key: str, make: Callable[[_BatchNorm], _BatchNorm]) -> None:
+    """Replace every batch norm of torch; raises ConfigError naming `key` where a tower has one of another make."""
+
+    def replacement(module: nn.Module) -> nn.Module | None:
+        if not isinstance(module, _BatchNorm) or isinstance(module, FrozenBatchNorm):
+            return None
+        if type(module) not in _KINDS:
+            raise ConfigError([f"{key}: expected torch's own batch norms, found a {type(module).__name__}"])
+        return make(module)
+
+    replace_modules(model, replacement)
+
+
+class FrozenBatchNorm(_BatchNorm):
+    """A batch norm of any number of dimensions whose statistics and affine weights stay as they are, in training, too.
+
+    Args:
+        norm: the batch norm that it stands for.
+    """
+
+    def __init__(self, norm: _BatchNorm):
+        super().__init__(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
+        _take_over(self, norm)
+        self.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "FrozenBatchNorm":
+        """Stay in evaluation mode."""
+        return super().train(False)
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        """Take any."""
+
+
+def freeze_batch_norm(model: nn.Module) -> None:
+    """Replace every batch norm of a model by a FrozenBatchNorm (BN.FREEZE)."""
+    _replace(model, "BN.FREEZE", FrozenBatchNorm)
+
+
+class _SumOverRanks(torch.autograd.Function):
+    """The sum of a tensor over all ranks; its gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx: Any, own: Tensor, group: Any) -> Tensor:
+        ctx.group, total = group, own.clone()
+        dist.all_reduce(total, group=group)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        total = grad.clone()
+        dist.all_reduce(total, group=ctx.group)
+        return total, None
+
+
+class RankBatchNorm(_BatchNorm):
+    """A batch norm whose statistics, in training, are those of the inputs of all ranks; gradients flow through them.
+
+    torch's own SyncBatchNorm knows GPUs only. In evaluation this is torch's batch norm.
+
+    Args:
+        norm: the batch norm that it stands for.
+        group: the process group that it exchanges over; None: all ranks.
+    """
+
+    def __init__(self, norm: _BatchNorm, group: object = None):
+        super().__init__(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
+        _take_over(self, norm)
+        self.group = group
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        """Take any number of dimensions."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise [N, C, ...]; the same shape."""
+        if not self.training:
+            return super().forward(input)
+        frames = input.float()  # autocast: statistics of low precision would not add up
+        others = [0, *range(2, frames.ndim)]
+        along_C = (-1, *[1] * (frames.ndim - 2))
+        count = frames.new_tensor([frames.numel() / frames.shape[1]])
+        sums_C1 = cast(Tensor, _SumOverRanks.apply(torch.cat([frames.sum(dim=others), count]), self.group))
+        mean_C, total = sums_C1[:-1] / sums_C1[-1], sums_C1[-1].detach()
+        centred = frames - mean_C.view(along_C)
+        variance_C = cast(Tensor, _SumOverRanks.apply(centred.square().sum(dim=others), self.group)) / total
+        self._follow(mean_C.detach(), variance_C.detach(), float(total))
+        normed = centred * torch.rsqrt(variance_C + self.eps).view(along_C)
+        if self.affine:
+            normed = normed * self.weight.view(along_C) + self.bias.view(along_C)
+        return normed.to(input.dtype)
+
+    @torch.no_grad()
+    def _follow(self, mean_C: Tensor, variance_C: Tensor, total: float) -> None:
+        """Move the running statistics, if they are kept; their variance is the unbiased one, as in torch."""
+        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
+            return
+        self.num_batches_tracked.add_(1)
+        share = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
+        self.running_mean.lerp_(mean_C, share)
+        self.running_var.lerp_(variance_C * total / max(total - 1, 1), share)
+
+
+def over_ranks(model: nn.Module, group: object = None) -> None:
+    """Replace every batch norm of a model, but frozen ones, by a RankBatchNorm (BN.SYNC)."""
+    _replace(model, "BN.SYNC", lambda norm: RankBatchNorm(norm, group))

@@ -1,0 +1,71 @@
+"""What a training run tells while it goes on: log.jsonl, TensorBoard, curves.png and bad_videos.csv.
+
+Of several ranks only rank 0 writes; the others call the same methods, which then do nothing but exchange.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from torch.utils.tensorboard import SummaryWriter
+
+from runs.reporting.curves import plot_curves
+from runs.reporting.run_record import write_bad_videos
+from runs.training.loop import Progress
+from utils.distributed import Ranks
+from utils.episode import BadVideo
+from utils.files import refusals
+from utils.logging import RecordLog, read_records
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class Records:
+    """The records of a training run; as a context manager it closes its files.
+
+    Args:
+        directory: OUTPUT_DIR. ranks: that train together.
+        stays: which records of an earlier start were made before the state that the run goes on from.
+        first: the first iteration that will be recorded.
+    """
+
+    def __init__(self, directory: Path, ranks: Ranks, stays: Callable[[dict[str, Any]], bool], first: int):
+        self.directory, self.ranks = directory, ranks
+        self._log = RecordLog(directory / "log.jsonl", stays) if ranks.main else None
+        self._board = SummaryWriter(directory / "tensorboard", purge_step=first) if ranks.main else None
+
+    def __enter__(self) -> "Records":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._log and self._board:
+            self._log.close()
+            with suppress(OSError):  # a full disk, which is told of elsewhere; log.jsonl has the same figures
+                self._board.close()
+
+    def write(self, values: dict[str, Any]) -> None:
+        """Add one record to log.jsonl and TensorBoard."""
+        if not (self._log and self._board):
+            return
+        self._log.write(values)
+        for name, value in values.items():
+            if isinstance(value, (int, float)) and name != "iteration":
+                with refusals(Path(self._board.log_dir)):
+                    self._board.add_scalar(f"{values['kind']}/{name}", value, values["iteration"])
+
+    def draw(self) -> None:
+        """Draw curves.png anew."""
+        if self._log:
+            plot_curves(read_records(self.directory / "log.jsonl"), self.directory / "curves.png")
+
+    def list_bad_videos(self, progress: Progress, more: Sequence[BadVideo] = ()) -> None:
+        """Write down the clips that any rank has replaced since the last time, in the order of their episodes, then
+        `more`. An exchange: all ranks call it."""
+        bad = [video for own in self.ranks.gather(progress.bad_videos, everywhere=False) for video in own]
+        bad = [*sorted(bad, key=lambda video: video.episode), *more]
+        progress.bad_videos.clear()
+        if bad and self.ranks.main:
+            listed = write_bad_videos(self.directory / "bad_videos.csv", bad)
+            _LOGGER.warning("%d clips could not be read and were replaced so far: see bad_videos.csv", listed)

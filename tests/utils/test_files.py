@@ -1,0 +1,57 @@
+"""Files that are written whole, and locks."""
+
+import os
+import threading
+import time
+
+import pytest
+
+from utils.files import whole_file
+from utils.lock import lock_file
+
+
+def test_a_file_is_replaced_only_by_a_whole_one(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(ValueError, match="half-way"), whole_file(path) as part:
+        part.write_text("ne")
+        raise ValueError("half-way")
+    assert path.read_text() == "old" and os.listdir(tmp_path) == ["a.txt"]
+    with whole_file(path) as part:
+        part.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new" and os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_a_lock_has_one_holder_and_others_may_wait(tmp_path):
+    path = tmp_path / "lock"
+    holder = lock_file(path)
+    with pytest.raises(BlockingIOError):
+        lock_file(path)
+    threading.Timer(0.2, holder.close).start()
+    before = time.monotonic()
+    with lock_file(path, wait_s=20):
+        assert holder.closed and time.monotonic() - before < 20
+
+
+def test_a_lock_is_no_link_and_no_child_keeps_it(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "precious")
+    with pytest.raises(OSError, match="Too many levels of symbolic links"):
+        lock_file(tmp_path / "link")
+    assert not (tmp_path / "precious").exists()
+    holder = lock_file(tmp_path / "lock")
+    (there, start), (end, stop) = os.pipe(), os.pipe()
+    child = os.fork()
+    if not child:  # it lives until the lock is taken again
+        os.close(stop)
+        os.write(start, b"x")
+        os.read(end, 1)
+        os._exit(0)
+    try:
+        os.read(there, 1)
+        holder.close()
+        lock_file(tmp_path / "lock").close()
+    finally:
+        for descriptor in (there, start, end, stop):
+            os.close(descriptor)
+        os.waitpid(child, 0)
