@@ -1,1 +1,1 @@
-"""Benchmarks, from the repository root: run.py runs the suite and compares; each bench_*.py prints its own figures."""
+"""Benchmarks: run.py runs and compares them all, or one; each bench_*.py has settings(quick) and measure(...)."""

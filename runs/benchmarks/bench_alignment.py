@@ -18,13 +18,13 @@ CUDA_FRAMES = (8, 16, 32, 64)
 
 
 def works_cpu(shape: tuple[int, ...]) -> tuple[Work, Work]:
-    """(the loop, ours) on costs of `shape` [M, K, T, T]: forward and backward, both directions."""
+    """Return the loop and ours on costs of `shape` [M, K, T, T]: forward and backward, both directions."""
     costs = torch.rand(shape, generator=torch.Generator().manual_seed(0)).requires_grad_()
     return (lambda: both_directions(costs).sum().backward()), (lambda: otam_distance(costs).sum().backward())
 
 
 def works_cuda(shape: tuple[int, ...]) -> tuple[Work, Work]:
-    """(the plain code, the Triton kernels) on the GPU: forward and backward, both directions."""
+    """Return the plain code and the Triton kernels on the GPU: forward and backward, both directions."""
     costs = torch.rand(shape, generator=torch.Generator().manual_seed(0)).cuda().requires_grad_()
 
     def step(backend: str) -> None:
@@ -34,7 +34,7 @@ def works_cuda(shape: tuple[int, ...]) -> tuple[Work, Work]:
 
 
 def least(works: tuple[Work, Work], repeats: int, device: torch.device = CPU) -> list[float]:
-    """Least seconds of each work over `repeats` calls in a row."""
+    """Return the least seconds of each work over `repeats` calls in a row."""
     return next(least_in_turns(works, 1, repeats, device))
 
 
@@ -60,7 +60,7 @@ def measure(done: Done = silent, *, queries: int, ways: int, frames: int, rounds
 
 
 def _rows(name: str, works: tuple[str, str], found: Iterable[list[float]]) -> list[Row]:
-    """The ratio of two works and the milliseconds of each, from their seconds by round."""
+    """Return rows of the ratio of two works and of the milliseconds of each, from their seconds by round."""
     times = list(found)
     each = [Row(f"{name}: {work}", "ms", [1e3 * pair[place] for pair in times], LOWER)
             for place, work in enumerate(works)]

@@ -53,7 +53,7 @@ def _one_file(directory: Path, size: Size) -> tuple[Path, list[np.ndarray]]:
 
 
 def positional(directory: Path, size: Size) -> Reader:
-    """One file, os.pread."""
+    """Read one file by position."""
     path, starts = _one_file(directory, size)
     file = os.open(path, os.O_RDONLY)
     return lambda video, wanted: [os.pread(file, int(starts[video][i + 1] - starts[video][i]), int(starts[video][i]))
@@ -61,7 +61,7 @@ def positional(directory: Path, size: Size) -> Reader:
 
 
 def mapped(directory: Path, size: Size) -> Reader:
-    """One file, mmap."""
+    """Read one file that is memory-mapped."""
     path, starts = _one_file(directory, size)
     with path.open("rb") as file:
         memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -69,7 +69,7 @@ def mapped(directory: Path, size: Size) -> Reader:
 
 
 def lightning(directory: Path, size: Size) -> Reader:
-    """LMDB, a key a frame, a transaction a video."""
+    """Read LMDB: a key a frame, a transaction a video."""
     import lmdb
 
     base = lmdb.open(str(directory), map_size=1 << 38)
@@ -86,7 +86,7 @@ def lightning(directory: Path, size: Size) -> Reader:
 
 
 def web(directory: Path, size: Size) -> Reader:
-    """WebDataset, a tar file a video, read in order."""
+    """Read WebDataset: a tar file a video, in order."""
     import webdataset
 
     for video, frames in enumerate(videos(size)):

@@ -42,7 +42,7 @@ DATA_LOADER: {{NUM_WORKERS: 0}}
 
 
 def project(data: Path, scratch: Path, episodes: int) -> Path:
-    """The videos, their test list, and a project file."""
+    """Make the videos, their test list, and a project file; return the latter's path."""
     paths = render_long_clips(data, CLASSES * CLIPS)
     lines = [f"test{n % CLASSES}//{path.name}\n" for n, path in enumerate(paths)]
     (data / "test_few_shot.txt").write_text("".join(lines), encoding="utf-8")
@@ -53,7 +53,7 @@ def project(data: Path, scratch: Path, episodes: int) -> Path:
 
 
 def decoders(path: Path) -> dict[str, Config]:
-    """The configuration of each decoder that reads these videos here; first decord, else the first that is there."""
+    """Return the configuration of each decoder that reads these videos here; first decord, else the first that does."""
     found = {}
     for name in sorted(DECODERS, key=lambda name: name != "decord"):
         cfg = load_config(path, ["DATA.DECODER", name])
@@ -75,7 +75,7 @@ def caches(path: Path, data: Path, quality: int) -> dict[str, Config]:
 
 
 def clip_seconds(splits: Sequence[SplitData], count: int, first: int = 0) -> np.ndarray:
-    """Seconds [splits, 2] of frames and of a clip: medians over `count` clips, each with its own draw of frames.
+    """Return seconds [splits, 2] of frames and of a clip: medians over `count` clips, each with its own draw of frames.
 
     The sources take turns, so that what else the machine does falls on all alike. `first`: number of the first clip.
     """
@@ -92,19 +92,19 @@ def clip_seconds(splits: Sequence[SplitData], count: int, first: int = 0) -> np.
 
 
 def bytes_a_video(split: SplitData) -> float:
-    """Mean bytes of the files, or of what a cache stores of them."""
+    """Return the mean bytes of the files, or of what a cache stores of them."""
     if split.dataset.videos.cache is not None:
         return sum(entry.length for entry in split.dataset.videos.cache.entries.values()) / len(split.records)
     return sum(split.dataset.videos.stamp(video)[0] for video in range(len(split.records))) / len(split.records)
 
 
 def settings(quick: bool) -> dict[str, Any]:
-    """Arguments of `measure` in the suite."""
+    """Return the arguments of `measure` in the suite."""
     return {"clips": 4 if quick else 20, "quality": QUALITY, "rounds": 3}
 
 
 def measure(data: Path, done: Done = silent, *, clips: int, quality: int, rounds: int) -> list[Row]:
-    """Rows of each source: clips/s of frames and of ready clips, against the first, and bytes; a value a round."""
+    """Return the rows of each source: clips/s of frames and of ready clips, against the first, and bytes a video."""
     with tempfile.TemporaryDirectory() as scratch, threads(1):
         path = project(data.resolve(), Path(scratch), episodes=1)
         configs = {**decoders(path), **caches(path, data.resolve(), quality)}
@@ -118,7 +118,7 @@ def measure(data: Path, done: Done = silent, *, clips: int, quality: int, rounds
 
 
 def _rows(names: Sequence[str], times: np.ndarray) -> list[Row]:
-    """Rows of the seconds [rounds, sources, 2]: all rates, then all ratios."""
+    """Turn seconds [rounds, sources, 2] into rows: first ratios, then rates."""
     rates, ratios = [], []
     for place, name in enumerate(names):
         for kind, what in enumerate(("frames", "clip")):

@@ -35,36 +35,36 @@ TEST: {{ENABLE: true, CLASS_NAME: {names}}}
 DATA: {{DATA_ROOT_DIR: {data}, ANNO_DIR: {data}, TRAIN_JITTER_SCALES: [176, 176], TRAIN_CROP_SIZE: 160, TEST_SCALE: 176,
         TEST_CROP_SIZE: 160}}
 VIDEO: {{HEAD: {{BACKBONE_NAME: {tower}, BACKBONE_WEIGHTS: random}}}}
-DATA_LOADER: {{NUM_WORKERS: {workers}}}
+DATA_LOADER: {{NUM_WORKERS: 0}}
 """
 
 
 def render(data: Path, classes: int, clips: int) -> None:
-    """classes x clips as one test list."""
+    """Render classes x clips as one test list."""
     few = dict.fromkeys(SPLITS, 1)
     render_demo(data, clips_per_class={**few, "train": clips}, max_classes={**few, "train": classes})
     text = (data / "train_few_shot.txt").read_text(encoding="utf-8")
     (data / "test_few_shot.txt").write_text(text.replace("train", "test"), encoding="utf-8")
 
 
-def config(data: Path, scratch: Path, shot: int, *, episodes: int, workers: int, classes: int) -> Config:
-    """A test of random weights on that list; 5-shot merges before modulation, as published."""
+def config(data: Path, scratch: Path, shot: int, *, episodes: int, classes: int) -> Config:
+    """Configure a test of random weights on that list; 5-shot merges before modulation, as published."""
     tower = scratch / "tower.json"
     tower.write_text(json.dumps(TOWER))
     project = scratch / f"{shot}.yaml"
     project.write_text(PROJECT.format(
         out=scratch / "out", episodes=episodes, shot=shot, merge=str(shot > 1).lower(), data=data,
-        names=json.dumps(class_names("train")[:classes]), tower=tower, workers=workers))
+        names=json.dumps(class_names("train")[:classes]), tower=tower))
     return load_config(project)
 
 
 def sampled(cfg: Config, episodes: int) -> Config:
-    """The same test over its first episodes, one by one."""
+    """Configure the same test over its first episodes, one by one."""
     return replace(cfg, TRAIN=replace(cfg.TRAIN, NUM_TEST_TASKS=episodes), TEST=replace(cfg.TEST, FEATURE_STORE=False))
 
 
 def timed(cfg: Config, model: FewShotModel, title: str) -> tuple[float, Evaluator, Evaluation]:
-    """(seconds, evaluator, what it found) of a whole evaluation, the drawing of episodes included."""
+    """Time a whole evaluation, the drawing of episodes included; return (seconds, evaluator, what it found)."""
     start = time.perf_counter()
     evaluator = Evaluator(cfg, build_split(cfg, "test"), torch.device("cpu"))
     found = evaluator.run(model, title)
@@ -88,18 +88,18 @@ class Sides:
 
 
 def side_by_side(cfg: Config, sample: int) -> Sides:
-    """Both ways on one setting; one by one before and after."""
+    """Run both ways on one setting; one by one before and after."""
     model, few = build_model(cfg), sampled(cfg, sample)
     before, _, _ = timed(few, model, "one by one, before")
     whole, evaluator, found = timed(cfg, model, "stored")
     after, _, _ = timed(few, model, "one by one, after")
     count = len(evaluator.specs)
     return Sides(whole / count, before / sample, after / sample, found.query_EM.size + found.support_EN.size,
-                 found.encoded)
+                 found.encoded or 0)
 
 
 def scoring_seconds(cfg: Config, dim: int = WIDTH) -> float:
-    """Of the per-episode part of all episodes, with ready features of width `dim` of random numbers."""
+    """Return the seconds of scoring all episodes from ready features of width `dim`, which are random numbers."""
     tower = {**TOWER, "embed_dim": dim}
     path = Path(cfg.VIDEO.HEAD.BACKBONE_NAME)
     path.write_text(json.dumps(tower))
@@ -122,17 +122,21 @@ def settings(quick: bool) -> dict[str, Any]:
     """Return the arguments of `measure` in the suite."""
     small = {"classes": 6, "clips": 10, "episodes": 200, "sample": 3, "rounds": 1}
     whole = {"classes": 12, "clips": 40, "episodes": 2000, "sample": 10, "rounds": 2}
-    return {"shots": [1, 5], "workers": 0, **(small if quick else whole)}
+    return {"shots": [1, 5], **(small if quick else whole)}
 
 
 def measure(data: Path, done: Done = silent, *, shots: list[int], classes: int, clips: int, episodes: int, sample: int,
-            workers: int, rounds: int) -> list[Row]:
-    """Rows of each number of shots; two ratios a round, to one by one before and after."""
+            rounds: int) -> list[Row]:
+    """Return the rows of each number of shots; two ratios a round, to one by one before and after.
+
+    Args:
+        classes, clips: videos of the list. sample: episodes that are evaluated one by one.
+    """
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         render(data, classes, clips)
         for place, shot in enumerate(shots):
-            cfg = config(data.resolve(), Path(scratch), shot, episodes=episodes, workers=workers, classes=classes)
+            cfg = config(data.resolve(), Path(scratch), shot, episodes=episodes, classes=classes)
             sides, scoring = [], []
             for turn in range(rounds):
                 sides.append(side_by_side(cfg, sample))

@@ -32,11 +32,11 @@ class Overlap:
     turns: list[tuple[float, float, float]]
 
     def hidden(self, loading: float, after: float, together: float) -> float:
-        """Share of the loading that two workers hide."""
+        """Return the share of the loading that two workers hide."""
         return (after - together) / loading
 
     def rows(self, source: str) -> list[Row]:
-        """A value a turn."""
+        """Return rows with a value a turn."""
         name = f"{source}, model {self.place}"
         return [Row(f"{name}: loading hidden by 2 workers", "%", [100 * self.hidden(*turn) for turn in self.turns]),
                 Row(f"{name}: with 2 workers", "ms an episode", [1e3 * turn[2] / self.episodes for turn in self.turns],
@@ -44,7 +44,7 @@ class Overlap:
 
 
 def overlaps(cfg: Config, turns: int) -> Iterator[Overlap]:
-    """The overlap of loading with a model on these cores, and with one elsewhere, for which the process waits as long.
+    """Yield the overlap of loading with a model on these cores, and with one elsewhere.
 
     The ways take turns: what else the machine does falls on all alike.
     """
@@ -62,18 +62,19 @@ def overlaps(cfg: Config, turns: int) -> Iterator[Overlap]:
                 work(episode, "test")
         return time.perf_counter() - start
 
-    for place, work in zip(PLACES, (model, lambda *_: time.sleep(each)), strict=True):
+    works: tuple[Callable[..., object], ...] = (model, lambda *_: time.sleep(each))
+    for place, work in zip(PLACES, works, strict=True):
         yield Overlap(place, split.episodes,
                       [(run(0, lambda *_: None), run(0, work), run(2, work)) for _ in range(turns)])
 
 
 def settings(quick: bool) -> dict[str, Any]:
-    """Arguments of `measure` in the suite."""
+    """Return the arguments of `measure` in the suite."""
     return {"decoder": "decord", "episodes": 4 if quick else 12, "turns": 2 if quick else 3}
 
 
 def measure(data: Path, done: Done = silent, *, decoder: str, episodes: int, turns: int) -> list[Row]:
-    """Rows of one decoder's overlap; a value a turn."""
+    """Return the rows of one decoder's overlap; a value a turn."""
     rows = []
     with tempfile.TemporaryDirectory() as scratch, threads(1):
         found = decoders(project(data.resolve(), Path(scratch), episodes))

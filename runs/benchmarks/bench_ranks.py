@@ -20,11 +20,11 @@ from datasets.demo.render import SPLITS, class_names, render_demo
 from runs.benchmarks.ending import ending
 from runs.benchmarks.rows import Done, Row, silent
 from runs.benchmarks.towers import SMALL_VIT
+from utils.config.layers import REPOSITORY
 from utils.cores import cores
 from utils.errors import BenchmarkError
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-CLASSES, CLIPS, SIZE = 8, 12, SMALL_VIT["vision_cfg"]["image_size"]
+CLASSES, CLIPS = 8, 12
 PROJECT = """
 NUM_GPUS: 0
 LOG_PERIOD: {iterations}
@@ -40,23 +40,24 @@ VIDEO: {{HEAD: {{BACKBONE_NAME: {tower}, BACKBONE_WEIGHTS: random}}}}
 
 
 def write_project(scratch: Path, data: Path, iterations: int) -> Path:
-    """The project file."""
+    """Write the project file."""
     tower, project = scratch / "tower.json", scratch / "project.yaml"
     tower.write_text(json.dumps(SMALL_VIT))
     names = {split: json.dumps(class_names(split)[:CLASSES]) for split in SPLITS}
-    project.write_text(PROJECT.format(data=data, tower=tower, size=SIZE, iterations=iterations, **names))
+    project.write_text(PROJECT.format(data=data, tower=tower, iterations=iterations,
+                                      size=SMALL_VIT["vision_cfg"]["image_size"], **names))
     return project
 
 
 def overrides(ranks: int, gpus: int) -> list[str]:
-    """KEY VALUE pairs of a run of so many ranks: on a GPU each, or on the CPU."""
+    """Return the KEY VALUE pairs of a run of so many ranks: on a GPU each, or on the CPU."""
     if gpus:  # decoding in the rank's own process would be all that is measured
         return ["NUM_GPUS", str(ranks), "DATA_LOADER.NUM_WORKERS", "4"]
     return ["NUM_PROCESSES", str(ranks)]
 
 
 def episodes_a_second(project: Path, ranks: int, output: Path, gpus: int = 0) -> float:
-    """Of one run, over its last 50 iterations at most. Raises BenchmarkError where it fails."""
+    """Train once, and return the rate over the last 50 iterations at most. Raises BenchmarkError where it fails."""
     command_line = [sys.executable, "runs/run.py", "--cfg", str(project), *overrides(ranks, gpus), "OUTPUT_DIR",
                     str(output)]
     run = subprocess.Popen(command_line, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -71,7 +72,7 @@ def episodes_a_second(project: Path, ranks: int, output: Path, gpus: int = 0) ->
 
 def in_turns(data: Path, counts: Sequence[int], *, turns: int, iterations: int, gpus: int = 0,
              done: Done = silent) -> dict[int, list[float]]:
-    """Episodes a second by number of ranks, one a turn."""
+    """Return the episodes a second by number of ranks, one value a turn."""
     render_demo(data, clips_per_class=CLIPS, max_classes=dict.fromkeys(SPLITS, CLASSES))
     found: dict[int, list[float]] = {count: [] for count in counts}
     with tempfile.TemporaryDirectory() as scratch:

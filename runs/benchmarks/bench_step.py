@@ -47,7 +47,7 @@ WARM_UP = 3  # steps: kernels are chosen, compiled, and memory is allocated in t
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One turn: seconds of a plain step, of a step as it is, of its OTAM; FLOP/s of the matmul."""
+    """Holds one turn: seconds of a plain step, of a step as it is, of its OTAM; FLOP/s of the matmul."""
 
     plain: float
     ours: float
@@ -56,7 +56,7 @@ class Turn:
 
 
 def alignment_of(cfg: Config, options: StepOptions) -> Step:
-    """Forward and backward of the run's alignment on random costs [M, K, T, T] of a step's episodes."""
+    """Return the run's alignment, forward and backward, on random costs [M, K, T, T] of a step's episodes."""
     distance, device = ALIGNMENTS[cfg.VIDEO.HEAD.OPTIONS["ALIGNMENT"]], choose_device(cfg.NUM_GPUS)
     shape = (options.way * options.query, options.way, options.frames, options.frames)
     costs = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(device).requires_grad_()
@@ -69,7 +69,7 @@ def alignment_of(cfg: Config, options: StepOptions) -> Step:
 
 
 class _Timer:
-    """A work, and how often a turn calls it: for `least` seconds at least."""
+    """Times a work, which a turn calls for `least` seconds at least."""
 
     def __init__(self, work: Step, device: torch.device, least: float):
         self.work, self.device = work, device
@@ -78,13 +78,13 @@ class _Timer:
         self.calls = max(1, math.ceil(least / seconds(work, device)))
 
     def seconds(self) -> float:
-        """Of one call, the mean of a turn."""
+        """Return the mean seconds of one call in a turn."""
         return seconds(self.work, self.device, self.calls)
 
 
 def turns_of(options: StepOptions, *, repeats: int, least: float, peak_sizes: tuple[int, ...],
              done: Done = silent) -> tuple[list[Turn], float]:
-    """(`repeats` turns of `least` seconds of each way, FLOP of a step)."""
+    """Measure `repeats` turns of `least` seconds of each way; return them, and the FLOP of a step."""
     with tempfile.TemporaryDirectory() as scratch:
         cfg, plain_cfg = (configuration(options, pairs, Path(scratch)) for pairs in (overrides(options), PLAIN))
         device, episodes = choose_device(cfg.NUM_GPUS), random_episodes(options, cfg)
@@ -93,14 +93,14 @@ def turns_of(options: StepOptions, *, repeats: int, least: float, peak_sizes: tu
                   _Timer(alignment_of(cfg, options), device, least / 10)]
         turns = []
         for turn in range(repeats):
-            found = [timer.seconds() for timer in timers]
-            turns.append(Turn(*found, matmul_rate(options.precision, device, peak_sizes, least / 5)))
+            plain, ours, alignment = (timer.seconds() for timer in timers)
+            turns.append(Turn(plain, ours, alignment, matmul_rate(options.precision, device, peak_sizes, least / 5)))
             done((turn + 1) / repeats)
         return turns, step_flops(plain_cfg, options)
 
 
 def rows_of(turns: list[Turn], flops: float, clips: int) -> list[Row]:
-    """The figures of speed; a value a turn."""
+    """Return the figures of speed; a value a turn."""
     rate = [flops / turn.ours for turn in turns]
     share = [100 * turn.alignment / turn.ours for turn in turns]
     return [
@@ -115,13 +115,13 @@ def rows_of(turns: list[Turn], flops: float, clips: int) -> list[Row]:
     ]
 
 
-def memory_rows(memory: tuple[float, float], gpu: bool) -> list[Row]:
-    """`memory`: bytes of a step as it is, and of a plain one."""
+def memory_rows(ours: float, plain: float, gpu: bool) -> list[Row]:
+    """Return the figures of memory; `ours`, `plain`: bytes of a step as it is, and of a plain one."""
     kind = "of a GPU, allocated" if gpu else "resident, sampled"
     return [
-        Row("peak memory, as it is against written plainly", "times", [memory[0] / memory[1]], LOWER),
-        Row(f"peak memory ({kind})", "GiB", [memory[0] / 2**30], LOWER),
-        Row(f"peak memory, written plainly ({kind})", "GiB", [memory[1] / 2**30], NEITHER),
+        Row("peak memory, as it is against written plainly", "times", [ours / plain], LOWER),
+        Row(f"peak memory ({kind})", "GiB", [ours / 2**30], LOWER),
+        Row(f"peak memory, written plainly ({kind})", "GiB", [plain / 2**30], NEITHER),
     ]
 
 
@@ -165,4 +165,4 @@ def measure(done: Done = silent, *, repeats: int, least: float, peak_sizes: list
         raise BenchmarkError(f"a training step of {chosen.clips} clips, as it is or written plainly, does not fit the "
                              f"GPU's memory; {LESS} ({error})") from error
     rows = rows_of(turns, flops, chosen.clips)
-    return rows + memory_rows(tuple(bytes_of), chosen.device == "cuda") if memory else rows
+    return rows + memory_rows(bytes_of[0], bytes_of[1], chosen.device == "cuda") if memory else rows

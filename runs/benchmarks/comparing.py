@@ -1,4 +1,4 @@
-"""Two runs of the suite, row by row: what changed by more than a threshold and by more than the repeats differ."""
+"""Compares two runs of the suite row by row: what changed by more than a threshold and than the repeats differ."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ THRESHOLD = 5.0  # percent
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A row in two runs.
+    """Says how a row differs between two runs.
 
     Args:
         benchmark, name: which row. old, new: None where a run lacks it.
@@ -34,12 +34,12 @@ class Change:
 
 
 def _outside(old: Row, new: Row) -> bool:
-    """Whether each run's figure lies outside the least to the most of the other's repeats."""
+    """Tell whether each run's figure lies outside the least to the most of the other's repeats."""
     return not (min(old.values) <= new.figure <= max(old.values) or min(new.values) <= old.figure <= max(new.values))
 
 
 def _judged(old: Row, new: Row, percent: float | None, threshold: float) -> str:
-    """The verdict of two rows that may be compared."""
+    """Return the verdict on two rows that may be compared."""
     if NEITHER in (old.better, new.better) or percent is None:
         return UNJUDGED
     if abs(percent) <= threshold:
@@ -50,23 +50,23 @@ def _judged(old: Row, new: Row, percent: float | None, threshold: float) -> str:
 
 
 def is_judged(change: Change) -> bool:
-    """Whether both runs have the row, and it may be compared."""
+    """Tell whether both runs have the row, and it may be compared."""
     return change.verdict in (WORSE, BETTER, NOISE, SAME)
 
 
 def same_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Whether two runs of a benchmark measured the same thing, for however long."""
+    """Tell whether two runs of a benchmark measured the same thing, for however long."""
     return all(old.get(name) == new.get(name) for name in {*old, *new} - set(EFFORT))
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """'name old -> new' of all that differs; empty: nothing."""
+    """Return 'name old -> new' of all that differs; empty: nothing."""
     return "; ".join(f"{name} {old.get(name)} -> {new.get(name)}" for name in sorted({*old, *new})
                      if old.get(name) != new.get(name))
 
 
 def changes(old: Record, new: Record, threshold: float = THRESHOLD) -> Iterator[Change]:
-    """Every row of either run, but for benchmarks that the new one did not run."""
+    """Yield every row of either run, but for benchmarks that the new one did not run."""
     before, after = ({(name, row.name): row for name, row in record.rows()} for record in (old, new))
     same_machine = old.machine == new.machine
     for key in {**after, **before}:
@@ -90,14 +90,14 @@ def changes(old: Record, new: Record, threshold: float = THRESHOLD) -> Iterator[
 
 def _cells(change: Change) -> tuple[str, ...]:
     figures = [short(row.figure) if row else "-" for row in (change.old, change.new)]
-    unit = (change.new or change.old).unit
+    unit = next(row.unit for row in (change.new, change.old) if row)
     percent = "-" if change.percent is None else f"{change.percent:+.1f} %"
     spreads = [spread(row) if row else "-" for row in (change.old, change.new)]
     return change.benchmark, change.name, *figures, unit, percent, change.verdict, *spreads
 
 
 def _notices(old: Record, new: Record) -> list[str]:
-    """What must be known before the figures are read."""
+    """Return what must be known before the figures are read."""
     found = []
     if machines := differences(old.machine, new.machine):
         found.append(f"Other machine ({machines}): absolute figures are not comparable and not judged, ratios are.")
@@ -116,13 +116,13 @@ def _notices(old: Record, new: Record) -> list[str]:
 
 
 def in_words(old: Record, new: Record, found: list[Change], threshold: float = THRESHOLD) -> str:
-    """Table, notices, and a summary line."""
+    """Return the table, the notices and a summary line as text."""
     columns = ("benchmark", "what", "old", "new", "unit", "change", "flag", "old spread", "new spread")
     count = {verdict: sum(change.verdict == verdict for change in found) for verdict in
              (WORSE, BETTER, NOISE, OTHER_MACHINE, OTHER_SETTINGS, OLD_ONLY, NEW_ONLY)}
     judged = sum(map(is_judged, found))
     single = any(len(row.values) == 1 for change in found if change.verdict in (WORSE, BETTER)
-                 for row in (change.old, change.new))
+                 for row in (change.old, change.new) if row)
     beyond = f"more than {threshold:g} %"
     summary = (f"{judged} of {len(found)} rows judged: {count[WORSE]} worse and {count[BETTER]} better by {beyond} and "
                f"outside the spread of the repeats; {count[NOISE]} changed by {beyond} within it. Not comparable: "

@@ -1,4 +1,4 @@
-"""How the benchmarks end what they started: no process of theirs is left, whatever ends them."""
+"""Ends what the benchmarks started: no process of theirs is left, whatever ends them."""
 
 import multiprocessing
 import signal
@@ -27,8 +27,8 @@ def end_family(number: int) -> None:
 
 
 @contextmanager
-def ending(process: subprocess.Popen) -> Iterator[None]:
-    """After this block the process and its descendants are gone, however the block ends."""
+def ending(process: subprocess.Popen | psutil.Popen) -> Iterator[None]:
+    """Kill the process and its descendants when the block ends, however it ends."""
     try:
         yield
     finally:
@@ -45,14 +45,17 @@ def ending_workers() -> Iterator[None]:
         yield
     except BaseException:
         for child in set(multiprocessing.active_children()) - before:
-            end_family(child.pid)
+            if child.pid is not None:
+                end_family(child.pid)
         raise
 
 
 @contextmanager
 def deaf_to_interrupts() -> Iterator[None]:
-    """Processes started in this block never see SIGINT, which a terminal sends to all: their parent ends them. One that
-    comes to this process meanwhile is handled after the block."""
+    """Keep SIGINT, which a terminal sends to all, from processes started in this block: their parent ends them.
+
+    One that comes to this process meanwhile is handled after the block.
+    """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return

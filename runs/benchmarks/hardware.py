@@ -1,4 +1,4 @@
-"""What a device can do, and what a work takes of it: matmul rate, memory, the machine in words."""
+"""Measures what a device can do, and what a work takes of it: matmul rate, memory, the machine in words."""
 
 import math
 import platform
@@ -20,7 +20,7 @@ SAMPLE_SECONDS = 0.01
 
 
 def matmul_rate(precision: str, device: torch.device, sizes: tuple[int, ...], least: float = 0.2) -> float:
-    """FLOP/s (2 a multiply-add) of the fastest product of two square matrices of `sizes` in a precision.
+    """Return FLOP/s (2 a multiply-add) of the fastest product of two square matrices of `sizes` in a precision.
 
     Each is multiplied for `least` seconds; tf32: float32 matrices with TF32 allowed.
     """
@@ -40,7 +40,7 @@ def matmul_rate(precision: str, device: torch.device, sizes: tuple[int, ...], le
 
 
 def _sampled_memory(work: Callable[[], object]) -> float:
-    """Largest resident memory of this process during a work, read every 10 ms, bytes."""
+    """Return the largest resident memory of this process during a work, read every 10 ms, in bytes."""
     process, ended, found = psutil.Process(), threading.Event(), [0]
 
     def sample() -> None:
@@ -58,8 +58,11 @@ def _sampled_memory(work: Callable[[], object]) -> float:
 
 
 def peak_memory(work: Callable[[], object], device: torch.device) -> float:
-    """Bytes at their highest during a work: on a GPU torch's allocations (torch.cuda.max_memory_allocated), on the CPU
-    this process' resident memory, interpreter and libraries included."""
+    """Return the bytes at their highest during a work.
+
+    On a GPU these are torch's allocations (torch.cuda.max_memory_allocated), on the CPU this process' resident memory,
+    interpreter and libraries included.
+    """
     if device.type != "cuda":
         return _sampled_memory(work)
     torch.cuda.reset_peak_memory_stats(device)
@@ -69,7 +72,7 @@ def peak_memory(work: Callable[[], object], device: torch.device) -> float:
 
 
 def _processor() -> str:
-    """The CPU's name."""
+    """Return the CPU's name."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -79,7 +82,7 @@ def _processor() -> str:
 
 
 def _driver() -> str:
-    """Version of the NVIDIA driver."""
+    """Return the version of the NVIDIA driver."""
     try:
         found = subprocess.run(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"], text=True,
                                capture_output=True, timeout=20)
@@ -89,7 +92,7 @@ def _driver() -> str:
 
 
 def machine() -> dict[str, Any]:
-    """CPU, cores that this process may use and threads of torch, memory in GiB, GPUs with driver and CUDA."""
+    """Return CPU, cores that this process may use, threads of torch, memory in GiB, GPUs with driver and CUDA."""
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     gpus = [torch.cuda.get_device_name(n) for n in range(count)]
     return {"cpu": _processor(), "cores": cores(), "threads": torch.get_num_threads(),

@@ -1,4 +1,4 @@
-"""Videos for the loader's benchmarks: 10 s, 340 x 256, 30 frames a second, H.264, a keyframe every 250 frames."""
+"""Renders videos for the loader's benchmarks: 10 s, 340 x 256, 30 frames a second, H.264, a keyframe every 250."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ GRAIN = 2.0  # deviation of the camera's noise, grey levels
 
 
 def _texture(generator: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """float [height, width, 3] around 128: detail at every scale, colours that vary slowly."""
+    """Return float [height, width, 3] around 128: detail at every scale, colours that vary slowly."""
     total = np.full((height, width, 3), 128.0)
     for cell in OCTAVES:
         shape = (height // cell + 2, width // cell + 2, 3 if cell >= 16 else 1)
@@ -23,7 +23,7 @@ def _texture(generator: np.random.Generator, height: int, width: int) -> np.ndar
 
 
 def render_long_clip(path: Path, seed: int) -> None:
-    """A camera that wanders over a textured scene in which a textured square moves; nothing where the file is there."""
+    """Render a camera that wanders over a textured scene, where a textured square moves, unless the file is there."""
     if path.is_file():
         return
     generator, part = np.random.default_rng(seed), path.with_name(f".{path.name}")
@@ -44,7 +44,7 @@ def render_long_clip(path: Path, seed: int) -> None:
 
 
 def render_long_clips(directory: Path, count: int) -> list[Path]:
-    """`count` videos in `directory`."""
+    """Render `count` videos into `directory`, and return their paths."""
     directory.mkdir(parents=True, exist_ok=True)
     paths = [directory / f"{n:03d}.mp4" for n in range(count)]
     for seed, path in enumerate(paths):

@@ -1,4 +1,4 @@
-"""Progress of benchmarks on the screen, with the time left."""
+"""Shows the progress of benchmarks on the screen, with the time left."""
 
 from collections.abc import Mapping
 
@@ -10,7 +10,7 @@ FORM = "{desc}: {percentage:3.0f}% |{bar}| {elapsed} gone, {remaining} left"
 
 
 class Bar:
-    """One bar over several benchmarks.
+    """Draws one bar over several benchmarks.
 
     Args:
         weights: by name, the seconds that each is expected to take; only their proportions count.
@@ -21,7 +21,7 @@ class Bar:
         self._bar = tqdm(total=sum(weights.values()), leave=False, dynamic_ncols=True, bar_format=FORM)
 
     def start(self, name: str) -> Done:
-        """What this benchmark is to tell its progress."""
+        """Start a benchmark; return the function that it tells its progress."""
         self._bar.set_description_str(name)
 
         def done(share: float) -> None:
@@ -30,7 +30,7 @@ class Bar:
         return done
 
     def end(self, name: str) -> None:
-        """It has ended."""
+        """Count a benchmark as done."""
         self._before += self._weights[name]
         self._show(self._before)
 

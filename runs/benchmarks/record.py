@@ -1,4 +1,4 @@
-"""The JSON of a suite's run: machine, versions, settings, every repeat of every row."""
+"""Reads and writes the JSON of a suite's run: machine, versions, settings, every repeat of every row."""
 
 import datetime
 import json
@@ -20,20 +20,20 @@ FORMAT, VERSION = "clip-fsar-benchmarks", 1
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One benchmark: its settings, its rows, the seconds it took."""
+    """Holds what one benchmark found: its settings, its rows, the seconds it took."""
 
     settings: dict[str, Any]
     rows: list[Row]
     seconds: float
 
     def record(self) -> dict[str, Any]:
-        """As it stands in the JSON."""
+        """Return it as it stands in the JSON."""
         return {"settings": self.settings, "seconds": round(self.seconds, 1), "rows": [r.record() for r in self.rows]}
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A run of the suite.
+    """Holds a run of the suite.
 
     Args:
         machine, versions: where and with what; see hardware.machine, results.versions.
@@ -51,20 +51,20 @@ class Record:
     command: list[str] = field(default_factory=list)
 
     def rows(self) -> Iterator[tuple[str, Row]]:
-        """(benchmark, row), in order."""
+        """Yield (benchmark, row), in order."""
         for name, finding in self.findings.items():
             for row in finding.rows:
                 yield name, row
 
 
 def new_record() -> Record:
-    """Of this machine, now, without findings."""
+    """Return a record of this machine, now, without findings."""
     return Record(machine(), versions(), git_commit(), created=datetime.datetime.now().isoformat(timespec="seconds"),
                   command=list(sys.argv))
 
 
 def write_record(path: Path, record: Record) -> None:
-    """Write the JSON; never half of it. Raises BenchmarkError."""
+    """Write the JSON, never half of it. Raises BenchmarkError."""
     content = {"format": FORMAT, "version": VERSION, "created": record.created, "command": record.command,
                "machine": record.machine, "versions": record.versions, "git_commit": record.git_commit,
                "benchmarks": {name: finding.record() for name, finding in record.findings.items()},
@@ -77,7 +77,7 @@ def write_record(path: Path, record: Record) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """Raises BenchmarkError where no file can be written there: told before minutes of measuring."""
+    """Raise BenchmarkError where no file can be written there, before minutes of measuring."""
     if path.is_dir():
         raise BenchmarkError(f"{path}: cannot be written: expected the name of a file, found a directory")
     try:
@@ -89,7 +89,7 @@ def check_writable(path: Path) -> None:
 
 
 def read_record(path: Path) -> Record:
-    """A run of the suite.
+    """Read a run of the suite.
 
     Raises BenchmarkError: a file that cannot be read, is not one of the suite's, of another version, or damaged.
     """
@@ -116,7 +116,7 @@ KINDS = {dict: "an object", list: "a list", str: "a text", (int, float): "a numb
 
 
 def _part(content: Mapping[str, Any], key: str, kind: type | tuple[type, ...], where: str = "") -> Any:
-    """content[key], which is to be of one of KINDS. Raises BenchmarkError that names the part."""
+    """Return content[key], which is to be of one of KINDS. Raises BenchmarkError that names the part."""
     if key not in content:
         raise BenchmarkError(f"no {where + key!r}")
     return _of(content[key], kind, where + key)

@@ -1,8 +1,8 @@
-"""What a benchmark finds: rows of figures, the same for its own command, the suite, the table and the JSON."""
+"""Rows of figures, which are what a benchmark finds; the table and the JSON are made of them."""
 
 import math
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,12 +16,12 @@ Done = Callable[[float], None]  # told the share, 0..1, of a benchmark's work th
 
 
 def silent(share: float) -> None:
-    """A Done that shows nothing."""
+    """Show nothing: a Done for callers that have no bar."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One figure of a benchmark.
+    """Holds one figure of a benchmark.
 
     Args:
         name: what was measured; the same in every run, so that runs can be compared.
@@ -34,7 +34,7 @@ class Row:
 
     name: str
     unit: str
-    values: tuple[float, ...]
+    values: Sequence[float]
     better: str = HIGHER
 
     def __post_init__(self):
@@ -50,7 +50,7 @@ class Row:
 
     @property
     def figure(self) -> float:
-        """Median of the repeats."""
+        """The median of the repeats."""
         return statistics.median(self.values)
 
     @property
@@ -59,31 +59,31 @@ class Row:
         return self.unit in RATIOS
 
     def record(self) -> dict[str, Any]:
-        """As it stands in the JSON."""
+        """Return it as it stands in the JSON."""
         return {"name": self.name, "unit": self.unit, "better": self.better, "figure": self.figure,
                 "least": min(self.values), "most": max(self.values), "values": list(self.values)}
 
 
 def short(value: float) -> str:
-    """A number in three digits, without an exponent: 0.0123, 4.56, 1,234."""
+    """Write a number in three digits, without an exponent: 0.0123, 4.56, 1,234."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
     return f"{value:,.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
 
 
 def spread(row: Row) -> str:
-    """Least and most of the repeats, and how many they are."""
+    """Write the least and the most of the repeats, and how many they are."""
     if len(row.values) == 1:
         return "one value"
     return f"{short(min(row.values))} to {short(max(row.values))} ({len(row.values)})"
 
 
 def table(rows: Iterable[tuple[str, Row]]) -> str:
-    """(benchmark, row) pairs as text, one a line."""
+    """Return (benchmark, row) pairs as a table of Markdown, one a line."""
     cells = [(benchmark, row.name, short(row.figure), row.unit, spread(row), row.better) for benchmark, row in rows]
     return markdown(cells, ("benchmark", "what", "figure", "unit", "spread over repeats", "better"))
 
 
 def markdown(cells: Iterable[Iterable[str]], columns: Iterable[str]) -> str:
-    """Cells as a table of Markdown; numbers are text by now and stay as they are."""
+    """Return cells as a table of Markdown; numbers are text by now and stay as they are."""
     return pd.DataFrame(list(cells), columns=list(columns)).to_markdown(index=False, disable_numparse=True) + "\n"

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from models.builder import FewShotModel, build_model
 from models.encoders.clip import tower_config
+from models.heads.base import Features, Role
 from runs.benchmarks.ending import deaf_to_interrupts, ending_workers
 from runs.benchmarks.hardware import peak_memory
 from runs.benchmarks.towers import SMALL_VIT
@@ -39,7 +40,7 @@ Step = Callable[[], None]
 
 @dataclass(frozen=True, slots=True)
 class StepOptions:
-    """What a step is made of.
+    """Says what a step is made of.
 
     Args:
         backbone: RN50, ViT-B/16, any open_clip name, a .json model config, or small.
@@ -67,7 +68,7 @@ class StepOptions:
 
     @property
     def clips(self) -> int:
-        """Clips of a step."""
+        """The clips of a step."""
         return self.episodes * self.way * (self.shot + self.query)
 
 
@@ -85,7 +86,7 @@ PLAIN = ("TRAIN.CHANNELS_LAST", "false", "VIDEO.HEAD.ALIGNMENT", "otam_reference
 
 
 def configuration(options: StepOptions, pairs: Sequence[str], scratch: Path) -> Config:
-    """A run's configuration, from a project file in `scratch`. Raises ConfigError, WeightsError."""
+    """Load a run's configuration from a project file in `scratch`. Raises ConfigError, WeightsError."""
     backbone = options.backbone
     if backbone == SMALL:
         backbone = str(scratch / "small.json")
@@ -105,7 +106,7 @@ def configuration(options: StepOptions, pairs: Sequence[str], scratch: Path) -> 
 
 
 def random_episodes(options: StepOptions, cfg: Config) -> list[Episode]:
-    """The episodes of one step, of random pixels, on the device: moving them there is loading."""
+    """Make the episodes of one step of random pixels, on the device: moving them there is loading."""
     device, found = choose_device(cfg.NUM_GPUS), []
     for number in range(options.episodes):
         draw, size = torch.Generator().manual_seed(number), cfg.DATA.TRAIN_CROP_SIZE
@@ -117,13 +118,13 @@ def random_episodes(options: StepOptions, cfg: Config) -> list[Episode]:
 
 
 def _model(cfg: Config) -> FewShotModel:
-    """The run's model on its device, in training mode; the same weights each time."""
+    """Build the run's model on its device, in training mode, with the same weights each time."""
     seed_everything(0)
     return build_model(cfg).to(choose_device(cfg.NUM_GPUS)).train()
 
 
 def as_it_is(cfg: Config, episodes: Sequence[Episode]) -> Step:
-    """A run's step on these episodes: what of runs/training/step.py is used here, is used here only."""
+    """Return a run's step on these episodes, taken by runs/training/step.py."""
     model = _model(cfg)
     learner = Learner(model, optimizer_of(cfg, model), loop_options(cfg), lambda episode: "",
                       choose_device(cfg.NUM_GPUS))
@@ -136,19 +137,20 @@ def as_it_is(cfg: Config, episodes: Sequence[Episode]) -> Step:
 
 
 def plain_losses(model: FewShotModel, episode: Episode) -> dict[str, Tensor]:
-    """The losses of an episode whose supports and queries pass the tower apart."""
-    encoded = {role: model.head.encode(clips) for role, clips in episode.clips.items()}
+    """Return the losses of an episode whose supports and queries pass the tower apart."""
+    encoded: dict[Role, Features] = {"support": model.head.encode(episode.support_NTCHW),
+                                     "query": model.head.encode(episode.query_MTCHW)}
     return model.head.losses(model.head.output(episode, encoded, model.text("train")), episode)
 
 
 def written_plainly(cfg: Config, episodes: Sequence[Episode]) -> Step:
-    """The same step in float32 with torch's defaults: memory format, number formats, Adam that is not fused."""
+    """Return the same step in float32 with torch's defaults: memory format, number formats, Adam that is not fused."""
     model = _model(cfg)
     optimizer = torch.optim.Adam(model.parameters(), lr=LR, weight_decay=cfg.SOLVER.WEIGHT_DECAY)
 
     def step() -> None:
         for episode in episodes:
-            sum(plain_losses(model, episode).values()).backward()
+            torch.stack(list(plain_losses(model, episode).values())).sum().backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
@@ -156,18 +158,18 @@ def written_plainly(cfg: Config, episodes: Sequence[Episode]) -> Step:
 
 
 def step_flops(cfg: Config, options: StepOptions) -> float:
-    """Floating-point operations of one step: 2 a multiply-add, 3 times the forward pass (1 forward, 2 backward).
+    """Count the floating-point operations of a step: 2 a multiply-add, 3 times the forward pass (2 of them backward).
 
     The head's parts; alignment, losses and Adam are left out, as are the multiply-adds of what is computed twice.
     """
     model, size = build_model(cfg), cfg.DATA.TRAIN_CROP_SIZE
-    clips = {"support": options.way * options.shot, "query": options.way * options.query}
+    clips: dict[Role, int] = {"support": options.way * options.shot, "query": options.way * options.query}
     adds = sum(count * sum(clip_flops(model, options.frames, size, role).values()) for role, count in clips.items())
     return 2.0 * 3 * adds * options.episodes
 
 
 def _memory(options: StepOptions, pairs: Sequence[str], plain: bool, scratch: Path) -> float:
-    """Bytes of two steps at their highest, after one that fills the optimizer's state. In a process of its own."""
+    """Return the bytes of two steps at their highest, after one that fills the optimizer's state."""
     cfg = configuration(options, pairs, scratch)
     step = (written_plainly if plain else as_it_is)(cfg, random_episodes(options, cfg))
     step()
@@ -175,7 +177,7 @@ def _memory(options: StepOptions, pairs: Sequence[str], plain: bool, scratch: Pa
 
 
 def step_memory(options: StepOptions, plain: bool) -> float:
-    """Bytes of a training step at their highest, measured in a process that does nothing else (hardware.peak_memory).
+    """Return a training step's bytes at their highest, measured in a process that does nothing else.
 
     Raises BenchmarkError where that process is ended, as systems do that run out of memory.
     """

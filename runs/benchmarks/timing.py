@@ -1,4 +1,4 @@
-"""Clocks of the benchmarks: works take turns, so that what else the machine does falls on all alike."""
+"""Times works in turns, so that what else the machine does falls on all alike."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -10,13 +10,13 @@ Work = Callable[[], object]
 
 
 def wait_for(device: torch.device) -> None:
-    """Until the device has done all that was asked of it (a GPU works on after a call has returned)."""
+    """Wait until the device has done all that was asked of it (a GPU works on after a call has returned)."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def seconds(work: Work, device: torch.device | None = None, calls: int = 1) -> float:
-    """Mean seconds of one of `calls` calls, waiting for the device before and after."""
+    """Return the mean seconds of one of `calls` calls, waiting for the device before and after."""
     device = device or torch.device("cpu")
     wait_for(device)
     start = time.perf_counter()
@@ -28,14 +28,14 @@ def seconds(work: Work, device: torch.device | None = None, calls: int = 1) -> f
 
 def least_in_turns(works: Sequence[Work], rounds: int, repeats: int,
                    device: torch.device | None = None) -> Iterator[list[float]]:
-    """For each of `rounds`: the least seconds of each work over `repeats` calls in a row, and one to warm up."""
+    """Yield for each of `rounds` the least seconds of each work over `repeats` calls in a row, and one to warm up."""
     for _ in range(rounds):
         yield [min(seconds(work, device) for _ in range(repeats + 1)) for work in works]
 
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """torch with so many threads inside, and with as many as before after it."""
+    """Give torch so many threads inside the block, and as many as before after it."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

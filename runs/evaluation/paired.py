@@ -68,7 +68,7 @@ def compare(run_a: Path, run_b: Path, scoring: str | None = None) -> Comparison:
             raise ResultsError(f"expected two tests of the same {what}, found {facts_a.get(name, 'none')} in "
                                f"{path_a} and {facts_b.get(name, 'none')} in {path_b}; the same list, way, shot, "
                                "queries, number of episodes and TEST.EPISODE_SEED give the same episodes")
-    names = tuple(scoring or facts["scoring"] for facts in (facts_a, facts_b))
+    names = scoring or facts_a["scoring"], scoring or facts_b["scoring"]
     right_a, right_b = _correct(a, names[0], path_a), _correct(b, names[1], path_b)
     change = pd.Series(right_b.astype(float) - right_a).groupby(a["episode"].to_numpy()).mean()
     difference, interval = mean_interval(change.tolist())

@@ -1,4 +1,4 @@
-"""prepare.py cache: every listed video decoded and resized once, into a directory that DATA.FRAME_CACHE names."""
+"""Decode and resize every listed video once, into a directory that DATA.FRAME_CACHE names."""
 
 import argparse
 import random
@@ -25,6 +25,7 @@ from runs.preparing.split_lists import SPLITS
 from utils.config import load_config
 from utils.config.schema import Config
 from utils.cores import cores
+from utils.episode import VideoRecord
 from utils.errors import ConfigError, FrameCacheError, VideoDecodeError
 
 ESTIMATE_AFTER = 8  # videos, from which the disk space is estimated
@@ -34,7 +35,7 @@ NAMED = 20  # bad videos named on the screen
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's arguments."""
+    """Add the command's arguments."""
     parser.add_argument("--cfg", required=True, metavar="YAML", help="project file: its lists, videos, sizes, decoder")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="directory of the cache")
     parser.add_argument("--mode", choices=MODES, default="jpeg", help="how frames are stored (default jpeg)")
@@ -49,19 +50,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be in the cache: the lists as its index records them, the videos, and the decoder that reads them."""
+    """Says what is to be in the cache: lists as its index records them, videos, and the decoder that reads them."""
 
     lists: dict[str, dict]
-    jobs: list[VideoToCache]
+    videos: list[VideoToCache]
     decoder: str
 
 
 def make_plan(cfg: Config) -> Plan:
-    """Every video of the lists in DATA.ANNO_DIR with the sizes its lists need."""
-    data, sizes, records, lists = cfg.DATA, {}, {}, {}
+    """Plan every video of the lists in DATA.ANNO_DIR, with the sizes its lists need."""
+    data, lists = cfg.DATA, {}
+    sizes: dict[str, set[tuple[int, int]]] = {}
+    records: dict[str, VideoRecord] = {}
     decoder = choose_decoder(data.DECODER)
-    paths = {split: list_file(cfg, split) for split in SPLITS}
-    for split, path in paths.items():
+    for split in SPLITS:
+        path = list_file(cfg, split)
         if split != "test" and not path.exists():  # a test needs no other list; without its own there is nothing to do
             continue
         size, listed = pixel_settings(cfg, split).frame_size, read_split_list(path, split, cfg.TRAIN.DATASET_FEW)
@@ -69,21 +72,23 @@ def make_plan(cfg: Config) -> Plan:
         for record in listed:
             sizes.setdefault(record.path, set()).add(size)
             records.setdefault(record.path, record)
-    jobs = []
-    for listed, record in records.items():
+    videos = []
+    for listed_path, record in records.items():
+        file: Path | None = None
+        problem = ""
         try:
-            file, problem = resolve_video(Path(data.DATA_ROOT_DIR), record, cfg.TRAIN.DATASET_FEW,
-                                          prefer_folder=decoder == "frames"), ""
+            file = resolve_video(Path(data.DATA_ROOT_DIR), record, cfg.TRAIN.DATASET_FEW,
+                                 prefer_folder=decoder == "frames")
         except VideoDecodeError as error:
-            file, problem = None, error.reason
-        jobs.append(VideoToCache(listed, file, tuple(sorted(sizes[listed])), problem))
+            problem = error.reason
+        videos.append(VideoToCache(listed_path, file, tuple(sorted(sizes[listed_path])), problem))
     # Lists go class by class: in any order, the first videos tell how much space all will take.
-    random.Random(0).shuffle(jobs)
-    return Plan(lists, jobs, decoder)
+    random.Random(0).shuffle(videos)
+    return Plan(lists, videos, decoder)
 
 
 def _verified(writer: CacheWriter) -> set[tuple[str, tuple[int, int]]]:
-    """(path, size) of stored videos that are damaged, each named on the screen."""
+    """Read all that is stored; return (path, size) of the damaged videos, and name each on the screen."""
     damaged = set()
     for entry in tqdm(list(writer.index.entries()), desc="verifying", unit="video", disable=None, leave=False):
         if problem := writer.damaged(entry):
@@ -93,16 +98,20 @@ def _verified(writer: CacheWriter) -> set[tuple[str, tuple[int, int]]]:
     return damaged
 
 
-def missing_jobs(writer: CacheWriter, plan: Plan, damaged: set[tuple[str, tuple[int, int]]]) -> list[VideoToCache]:
-    """The videos that are not stored whole, or from another file; a file that is gone leaves what is stored of it."""
+def missing_videos(writer: CacheWriter, plan: Plan, damaged: set[tuple[str, tuple[int, int]]]) -> list[VideoToCache]:
+    """Return the videos that are not stored whole, or were stored from another file.
+
+    Where a file is gone, what is stored of it is kept.
+    """
     stored = {(entry.path, entry.size): entry for entry in writer.index.entries() if entry.error is None}
 
-    def done(job: VideoToCache, entry: Entry | None) -> bool:
+    def done(video: VideoToCache, entry: Entry | None) -> bool:
         if entry is None or (entry.path, entry.size) in damaged:
             return False
-        return job.file is None or entry.stamp == job.stamp()
+        return video.file is None or entry.stamp == video.stamp()
 
-    return [job for job in plan.jobs if not all(done(job, stored.get((job.listed, size))) for size in job.sizes)]
+    return [video for video in plan.videos
+            if not all(done(video, stored.get((video.listed, size))) for size in video.sizes)]
 
 
 Task = tuple[VideoToCache, str, Codec, Path]  # arguments of encode_video
@@ -115,57 +124,62 @@ def _encode(task: Task) -> list[Encoded] | FrameCacheError:
         return error
 
 
-def encoded_videos(writer: CacheWriter, jobs: Sequence[VideoToCache], workers: int, limit: float
+def encoded_videos(writer: CacheWriter, videos: Sequence[VideoToCache], workers: int, limit: float
                    ) -> Iterator[list[Encoded]]:
-    """The jobs' videos as they are done; a few a worker are under way or wait to be stored.
+    """Yield the videos as they are encoded; a few a worker are under way or wait to be stored.
 
     One that crashes its decoder, or takes over `limit` seconds, is one that cannot be decoded.
     """
-    tasks = [(job, writer.decoder, writer.codec, writer.spool(number)) for number, job in enumerate(jobs)]
+    tasks = [(video, writer.decoder, writer.codec, writer.spool(number)) for number, video in enumerate(videos)]
     for task, found in guarded(_encode, tasks, workers=max(1, min(workers, len(tasks))), limit=limit):
         if isinstance(found, FrameCacheError):
             raise found
         yield undecodable(task[0], task[3], found.reason) if isinstance(found, Failure) else found
 
 
-def space_needed(done: int, stored: int, jobs: int, directory: Path) -> str:
-    """The disk space all will take, as a line. Raises FrameCacheError where there is not as much."""
+def space_needed(done: int, stored: int, total: int, directory: Path) -> str:
+    """Say how much disk space `total` videos will take, of which `done` took `stored` bytes.
+
+    Raises FrameCacheError where there is not as much.
+    """
     each, free = stored / done, shutil.disk_usage(directory).free
-    text = (f"about {each * jobs / 1e9:.2f} GB for {jobs:,} videos ({each / 1e6:.2f} MB a video, from the first "
+    text = (f"about {each * total / 1e9:.2f} GB for {total:,} videos ({each / 1e6:.2f} MB a video, from the first "
             f"{done}); {free / 1e9:.1f} GB free")
-    if each * (jobs - done) > free:
+    if each * (total - done) > free:
         raise FrameCacheError(f"{directory}: not enough space: {text}. A lower --quality or a smaller frame size takes "
                               "less")
     return text
 
 
-def fill(writer: CacheWriter, jobs: Sequence[VideoToCache], workers: int, limit: float) -> int:
-    """Encode and store `jobs`; returns the bytes stored."""
+def fill(writer: CacheWriter, videos: Sequence[VideoToCache], workers: int, limit: float) -> int:
+    """Encode and store videos; return the bytes stored."""
     stored = 0
-    with tqdm(total=len(jobs), desc="cache", unit="video", disable=None) as bar:
-        for done, video in enumerate(encoded_videos(writer, jobs, workers, limit), start=1):
+    with tqdm(total=len(videos), desc="cache", unit="video", disable=None) as bar:
+        for done, video in enumerate(encoded_videos(writer, videos, workers, limit), start=1):
             stored += writer.add(video)
             bar.update()
-            if done == min(ESTIMATE_AFTER, len(jobs)):
-                tqdm.write(space_needed(done, stored, len(jobs), writer.directory), file=sys.stderr)
+            if done == min(ESTIMATE_AFTER, len(videos)):
+                tqdm.write(space_needed(done, stored, len(videos), writer.directory), file=sys.stderr)
     return stored
 
 
 def differences(writer: CacheWriter, plan: Plan) -> tuple[int, float, int] | None:
-    """(largest, mean, frames): grey levels between stored frames and the same decoded and resized again, in a sample.
+    """Decode and resize a sample of the stored frames again, and compare.
 
-    None where no file is left to decode.
+    Returns:
+        the largest and the mean difference in grey levels, and the number of frames; None where no file is left.
     """
     entries = {(entry.path, entry.size): entry for entry in writer.index.entries() if entry.error is None}
-    jobs = [job for job in plan.jobs if job.file is not None and (job.listed, job.sizes[0]) in entries]
+    sample = [(file, video.listed, video.sizes[0]) for video in plan.videos
+              if (file := video.file) is not None and (video.listed, video.sizes[0]) in entries]
     found = []
-    for job in jobs[:SAMPLE_VIDEOS]:
-        cached = FrameCache(writer.directory, writer.codec, {job.listed: entries[job.listed, job.sizes[0]]})
-        there, clip = cached.clip(job.listed), open_video(job.file, writer.decoder)
+    for file, listed, size in sample[:SAMPLE_VIDEOS]:
+        cached = FrameCache(writer.directory, writer.codec, {listed: entries[listed, size]})
+        there, clip = cached.clip(listed), open_video(file, writer.decoder)
         try:
             wanted = np.linspace(0, clip.num_frames - 1, SAMPLE_FRAMES).astype(int)
-            decoded = resize_frames(read_frames(clip, wanted, job.file), job.sizes[0])
-            found.append(np.abs(read_frames(there, wanted, job.file).astype(np.int16) - decoded))
+            decoded = resize_frames(read_frames(clip, wanted, file), size)
+            found.append(np.abs(read_frames(there, wanted, file).astype(np.int16) - decoded))
         finally:
             clip.close()
     if not found:
@@ -221,12 +235,12 @@ def fill_cache(cfg: Config, out: Path, codec: Codec, *, workers: int = cores(), 
     """
     plan, start = make_plan(cfg), time.monotonic()
     with CacheWriter(out, codec, plan.decoder, repair=verify) as writer:
-        jobs = missing_jobs(writer, plan, _verified(writer) if verify else set())
+        missing = missing_videos(writer, plan, _verified(writer) if verify else set())
         lists = writer.index.meta()["lists"]
         writer.index.set_meta(lists={**lists, **plan.lists})
-        sys.stdout.write(f"{', '.join(plan.lists)} list: {len(plan.jobs):,} videos, "
-                         f"{len(plan.jobs) - len(jobs):,} already stored\n")
-        fill(writer, jobs, workers, limit)
+        sys.stdout.write(f"{', '.join(plan.lists)} list: {len(plan.videos):,} videos, "
+                         f"{len(plan.videos) - len(missing):,} already stored\n")
+        fill(writer, missing, workers, limit)
         compared = _compared(writer, plan)
         writer.index.set_meta(lists={**lists, **{split: {**own, "complete": True}
                                                  for split, own in plan.lists.items()}})
@@ -234,7 +248,7 @@ def fill_cache(cfg: Config, out: Path, codec: Codec, *, workers: int = cores(), 
 
 
 def _tell(writer: CacheWriter, plan: Plan, compared: str, seconds: float, on_bad_video: str) -> int:
-    wanted = {(job.listed, size) for job in plan.jobs for size in job.sizes}
+    wanted = {(video.listed, size) for video in plan.videos for size in video.sizes}
     entries = [entry for entry in writer.index.entries() if (entry.path, entry.size) in wanted]
     bad = [entry for entry in entries if entry.error is not None]
     size, good = sum(entry.length for entry in entries), max(1, len(entries) - len(bad))

@@ -1,6 +1,6 @@
-"""Every listed video of a configuration: found, opened, a frame near its end decoded.
+"""Find every listed video of a configuration, open it, and decode a frame near its end.
 
-Writes into --out: manifest.parquet (a row a listed video), check.txt (the page of numbers), progress.jsonl (what a
+This writes into --out: manifest.parquet (a row a listed video), check.txt (the page of numbers), progress.jsonl (what a
 killed check goes on from). Exit status: 0 all good; 1 a video is missing, unreadable or not where it is listed, or a
 class or a split is too small for an episode. Videos shorter than T frames are counted, not refused: frames repeat.
 """
@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -25,7 +25,7 @@ from datasets.decoding import choose_decoder
 from runs.evaluation.identity import foreign_names
 from runs.preparing.check_lists import write_lists
 from runs.preparing.check_report import Checked, Needs, page, problems
-from runs.preparing.examine import Facts, Job, examine
+from runs.preparing.examine import FileToExamine, VideoFacts, examine
 from runs.preparing.locate import Located, locate
 from runs.preparing.pool import Failure, guarded
 from runs.preparing.split_lists import SPLITS
@@ -42,16 +42,16 @@ LIMIT = 60.0  # seconds a file
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A line of a list, and where its video lies."""
+    """Holds a line of a list, with its class name, and where its video lies."""
 
     split: str
     record: VideoRecord
     class_name: str
-    place: Located
+    located: Located
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the command."""
+    """Add the options of the command."""
     parser.add_argument("--cfg", required=True, help="project file whose lists and videos are checked")
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="settings that replace the file's")
     parser.add_argument("--splits", nargs="+", choices=SPLITS, default=list(SPLITS))
@@ -64,8 +64,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def read_lists(cfg: Config, splits: Iterable[str]) -> list[Listed]:
-    """The lines of the lists with their places. Raises AnnotationError, ConfigError."""
-    root, lines = Path(cfg.DATA.DATA_ROOT_DIR), []
+    """Return the lines of the lists, with where their videos lie. Raises AnnotationError, ConfigError, LaunchError."""
+    root = Path(cfg.DATA.DATA_ROOT_DIR)
+    lines: list[tuple[str, VideoRecord, str]] = []
     if not root.is_dir():
         raise LaunchError(f"DATA.DATA_ROOT_DIR: expected the directory of the videos, found no directory {root}")
     for split in splits:
@@ -77,13 +78,13 @@ def read_lists(cfg: Config, splits: Iterable[str]) -> list[Listed]:
                 raise AnnotationError(f"{path}, line {record.line}: expected a class index below {len(names)}, as many "
                                       f"as there are class names, found {record.class_index}")
             lines.append((split, record, names[record.class_index]))
-    places = locate(root, [record for _, record, _ in lines], cfg.TRAIN.DATASET_FEW,
-                    prefer_folder=cfg.DATA.DECODER == "frames", others=_others(cfg, splits))
-    return [Listed(*line, place) for line, place in zip(lines, places, strict=True)]
+    located = locate(root, [record for _, record, _ in lines], cfg.TRAIN.DATASET_FEW,
+                     prefer_folder=cfg.DATA.DECODER == "frames", others=_others(cfg, splits))
+    return [Listed(*line, one) for line, one in zip(lines, located, strict=True)]
 
 
 def _others(cfg: Config, splits: Iterable[str]) -> list[VideoRecord]:
-    """The videos of the lists that are not checked; of those that are missing or wrong, none."""
+    """Return the records of the splits that we were not asked to check. Lists that cannot be read are skipped."""
     found: list[VideoRecord] = []
     for split in set(SPLITS) - set(splits):
         with suppress(AnnotationError):
@@ -92,92 +93,99 @@ def _others(cfg: Config, splits: Iterable[str]) -> list[VideoRecord]:
 
 
 class Progress:
-    """What is known of files, kept line by line: an interrupted check goes on behind the last whole line.
+    """Keeps what is known of files, line by line, so that an interrupted check goes on behind the last whole line.
 
     Args:
-        path: the file. facts: what the findings depend on; a file of other facts is begun anew.
+        path: the file of these lines.
+        settings: what the findings depend on; a file of other settings is begun anew.
     """
 
-    def __init__(self, path: Path, facts: dict[str, Any]):
-        self.known: dict[str, Facts] = {}
-        head = json.dumps(facts)
+    def __init__(self, path: Path, settings: dict[str, Any]):
+        self.known: dict[str, VideoFacts] = {}
+        head = json.dumps(settings)
         lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.is_file() else []
         if lines and lines[0] == head:
             for line in lines[1:]:
                 entry = json.loads(line)
-                self.known[entry["key"]] = Facts(**entry["facts"])
-        lines = [head, *(self._line(key, found) for key, found in self.known.items())]
+                self.known[entry["key"]] = VideoFacts(**entry["facts"])
+        lines = [head, *(self._line(key, facts) for key, facts in self.known.items())]
         with whole_file(path) as part:
             part.write_text("\n".join(lines) + "\n", encoding="utf-8")
         self.file: TextIO = open(path, "a", encoding="utf-8")  # noqa: SIM115 (open as long as the check runs)
 
     @staticmethod
     def key(root: Path, found: str) -> str:
-        """A file as it is now: another size or time is another file."""
+        """Name a file as it is now: with another size or time it is another file."""
         state = (root / found).stat()
         return f"{found}|{state.st_size}|{state.st_mtime_ns}"
 
     @staticmethod
-    def _line(key: str, found: Facts) -> str:
-        return json.dumps({"key": key, "facts": found.record()}, ensure_ascii=False)
+    def _line(key: str, facts: VideoFacts) -> str:
+        return json.dumps({"key": key, "facts": asdict(facts)}, ensure_ascii=False)
 
-    def add(self, key: str, found: Facts) -> None:
-        """Keep a finding."""
-        self.known[key] = found
-        self.file.write(self._line(key, found) + "\n")
+    def add(self, key: str, facts: VideoFacts) -> None:
+        """Keep what was found in a file."""
+        self.known[key] = facts
+        self.file.write(self._line(key, facts) + "\n")
         self.file.flush()
 
 
-def examine_all(progress: Progress, jobs: dict[str, Job], workers: int, limit: float) -> Iterator[Facts]:
-    """Facts of every job (by its key in `progress`) that is not known yet; they are kept before they are given."""
-    keys = {job: key for key, job in jobs.items() if key not in progress.known}
-    for job, found in guarded(examine, list(keys), workers=workers, limit=limit):
-        facts = Facts(reason=found.reason) if isinstance(found, Failure) else found
-        progress.add(keys[job], facts)
+def examine_all(progress: Progress, files: dict[str, FileToExamine], workers: int, limit: float
+                ) -> Iterator[VideoFacts]:
+    """Examine every file (by its key in `progress`) that is not known yet, and keep what is found before yielding it.
+
+    Args:
+        workers: processes. limit: seconds a file.
+    """
+    keys = {file: key for key, file in files.items() if key not in progress.known}
+    for file, found in guarded(examine, list(keys), workers=workers, limit=limit):
+        facts = VideoFacts(reason=found.reason) if isinstance(found, Failure) else found
+        progress.add(keys[file], facts)
         yield facts
 
 
-def _row(line: Listed, facts: Facts | None, T: int) -> dict[str, Any]:
+def _row(line: Listed, facts: VideoFacts, T: int) -> dict[str, Any]:
     """A row of the manifest."""
-    facts, reason = facts or Facts(), line.place.reason
-    if line.place.found is None:
+    found = line.located.found
+    if found is None:
         status = "missing"
     elif not facts.readable:
         status = "unreadable"
     else:
         status = "short" if (facts.frames or 0) < T else "ok"
     return {"path": line.record.path, "split": line.split, "class": line.class_name,
-            "class_index": line.record.class_index, "found": line.place.found,
-            "as_listed": line.place.listed and line.place.found is not None, "frames": facts.frames, "fps": facts.fps,
+            "class_index": line.record.class_index, "found": found,
+            "as_listed": line.located.listed and found is not None, "frames": facts.frames, "fps": facts.fps,
             "width": facts.width, "height": facts.height, "codec": facts.codec, "status": status,
-            "reason": reason or facts.reason}
+            "reason": line.located.reason or facts.reason}
 
 
-def manifest(lines: list[Listed], facts: dict[str, Facts], T: int) -> pd.DataFrame:
-    """One row a listed video. `facts`: by found path. Whole numbers may be missing (Int64)."""
-    table = pd.DataFrame([_row(line, facts.get(line.place.found or ""), T) for line in lines])
+def manifest(lines: list[Listed], facts: dict[str, VideoFacts], T: int) -> pd.DataFrame:
+    """Return one row a listed video. `facts` goes by found path. Whole numbers may be missing (Int64)."""
+    table = pd.DataFrame([_row(line, facts.get(line.located.found or "", VideoFacts()), T) for line in lines])
     return table.astype({**dict.fromkeys(("frames", "width", "height", "class_index"), "Int64"), "fps": "float64"})
 
 
 def _processor_time() -> float:
-    """Seconds of processor time of this process and of the ended ones that it started."""
+    """Return the seconds of processor time of this process and of the ended ones that it started."""
     return sum(os.times()[:4])
 
 
 def _measure(lines: list[Listed], cfg: Config, out: Path, arguments: argparse.Namespace
-             ) -> tuple[dict[str, Facts], str]:
-    """Facts by found path, and the line on how long it took."""
+             ) -> tuple[dict[str, VideoFacts], str]:
+    """Examine the files; return what was found by found path, and the line on how long it took."""
     root, decoder = Path(cfg.DATA.DATA_ROOT_DIR), choose_decoder(cfg.DATA.DECODER)
     progress = Progress(out / "progress.jsonl", {"format": FORMAT, "decoder": decoder,
                                                  "every_frame": arguments.every_frame, "limit": arguments.limit})
-    keys = {found: Progress.key(root, found) for found in {line.place.found for line in lines} if found is not None}
-    jobs = {key: Job(str(root / found), decoder, arguments.every_frame) for found, key in sorted(keys.items())}
+    keys = {found: Progress.key(root, found) for found in {line.located.found for line in lines} if found is not None}
+    files = {key: FileToExamine(str(root / found), decoder, arguments.every_frame)
+             for found, key in sorted(keys.items())}
     known = sum(key in progress.known for key in keys.values())
     workers, started, own = arguments.workers or cores(), time.perf_counter(), _processor_time()
     memory, done, work = 0, 0, 0.0
     try:
-        with tqdm(total=len(jobs), initial=known, desc="checking", unit="video", disable=None) as bar:
-            for facts in examine_all(progress, jobs, workers, arguments.limit):
+        with tqdm(total=len(files), initial=known, desc="checking", unit="video", disable=None) as bar:
+            for facts in examine_all(progress, files, workers, arguments.limit):
                 memory, done, work = max(memory, facts.memory), done + 1, work + facts.seconds
                 bar.update()
     finally:
@@ -192,13 +200,13 @@ def _measure(lines: list[Listed], cfg: Config, out: Path, arguments: argparse.Na
 
 
 def needs_of(cfg: Config, splits: Iterable[str]) -> dict[str, Needs]:
-    """What an episode of each split takes."""
+    """Return what an episode of each split takes."""
     sizes = {split: episode_sizes(cfg, split) for split in splits}
     return {split: Needs(size["way"], size["shot"] + size["query"]) for split, size in sizes.items()}
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """See the module; the command's exit status."""
+    """Check, write the manifest and the page, print the page; 1 where anything is bad. Raises FewShotError."""
     if arguments.workers < 0 or not arguments.limit > 0:
         raise LaunchError(f"expected --workers of at least 1 (0: one a core) and --limit above 0, found "
                           f"{arguments.workers} and {arguments.limit:g}")

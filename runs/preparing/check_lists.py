@@ -1,4 +1,4 @@
-"""Lists without the bad videos of a check, under another name."""
+"""Writes lists without the bad videos of a check, under another name."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ PATHS = "paths"  # the list format that can name any file
 
 
 def kept(checked: Checked, split: str) -> pd.DataFrame:
-    """The good rows of a split in classes that are large enough, in the list's order; class_index dense again.
+    """Return the good rows of a split whose classes are large enough, in the list's order, with dense class indices.
 
     The order of the classes stays, so that each index keeps the name that it belongs to (column `class`).
     """
@@ -30,7 +30,7 @@ def kept(checked: Checked, split: str) -> pd.DataFrame:
 
 
 def _format(tables: dict[str, pd.DataFrame], given: str) -> str:
-    """The list format in which every video can be written: the given one while all lie as listed."""
+    """Return the list format in which every video can be written: the given one while all lie as listed."""
     return given if all(table.as_listed.all() for table in tables.values()) else PATHS
 
 
@@ -46,7 +46,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def _settings(directory: Path, style: str, given: str, dropped: bool, cfg: Config) -> list[str]:
-    """KEY VALUE pairs that make a run use the lists."""
+    """Return the KEY VALUE pairs that make a run use the lists."""
     pairs = [f"DATA.ANNO_DIR {directory}"]
     if style != given:
         pairs.append(f"TRAIN.DATASET_FEW {style}")
@@ -56,7 +56,7 @@ def _settings(directory: Path, style: str, given: str, dropped: bool, cfg: Confi
 
 
 def write_lists(checked: Checked, directory: Path, cfg: Config) -> str:
-    """Write {split}_few_shot.txt and classes.yaml; what was left out, the new names, and how to use them, as text.
+    """Write {split}_few_shot.txt and classes.yaml, and return what was left out and how to use them, as text.
 
     Raises:
         AnnotationError: a file of this name is there, or a split has no videos left.

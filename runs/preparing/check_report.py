@@ -1,6 +1,7 @@
-"""The page of numbers of a check: what is missing, unreadable, short, elsewhere; classes that fall below an episode."""
+"""Writes a check's page of numbers: what is missing, unreadable, short or elsewhere; which classes are too small."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -9,7 +10,7 @@ MOST = 20  # examples of a kind
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What an episode takes: classes, and videos of each."""
+    """Says what an episode takes: classes, and videos of each."""
 
     way: int
     videos: int
@@ -17,7 +18,7 @@ class Needs:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A manifest and what it is measured by.
+    """Holds a manifest and what it is measured by.
 
     Args:
         table: see check.manifest. needs: by split. T: frames a clip. drop_short: whether short videos are bad.
@@ -30,21 +31,21 @@ class Checked:
 
     @property
     def good(self) -> pd.Series:
-        """Which rows are usable, wherever they lie."""
+        """The rows that are usable, wherever the videos lie."""
         return self.table.status.isin(["ok"] if self.drop_short else ["ok", "short"])
 
 
 def small_classes(checked: Checked) -> pd.DataFrame:
-    """split, class, class_index, listed, good of the classes with fewer good videos than an episode draws."""
+    """Return split, class_index, class, listed, good of the classes with fewer good videos than an episode draws."""
     table = checked.table.assign(good=checked.good)
-    counts = table.groupby(["split", "class_index", "class"], sort=False).good.agg(listed="size", good="sum")
-    counts = counts.reset_index()
+    counts: pd.DataFrame = table.groupby(["split", "class_index", "class"], sort=False).agg(
+        listed=("good", "size"), good=("good", "sum")).reset_index()
     need = counts.split.map({split: needs.videos for split, needs in checked.needs.items()})
     return counts[counts.good < need]
 
 
 def small_splits(checked: Checked) -> list[str]:
-    """A line for each split with fewer classes left than an episode draws."""
+    """Return a line for each split with fewer classes left than an episode draws."""
     small, lines = small_classes(checked), []
     for split, needs in checked.needs.items():
         classes = checked.table[checked.table.split == split].class_index.nunique()
@@ -55,7 +56,7 @@ def small_splits(checked: Checked) -> list[str]:
 
 
 def problems(checked: Checked) -> bool:
-    """Whether anything is bad: a run of this configuration would stop, or replace videos."""
+    """Tell whether anything is bad: a run of this configuration would stop, or replace videos."""
     bad = ~checked.good | ~checked.table.as_listed
     return bool(bad.any() or len(small_classes(checked)) or small_splits(checked))
 
@@ -68,7 +69,7 @@ def _examples(title: str, lines: list[str]) -> list[str]:
 
 
 def _counts(checked: Checked) -> list[str]:
-    """The table of numbers, a line a split."""
+    """Return the table of numbers, a line a split."""
     lines = [f"{'split':8}{'listed':>9}{'good':>9}{'missing':>9}{'unreadable':>12}{'short':>8}{'elsewhere':>11}"
              f"{'classes':>9}"]
     for split, own in checked.table.assign(good=checked.good).groupby("split", sort=False):
@@ -81,7 +82,7 @@ def _counts(checked: Checked) -> list[str]:
 
 
 def _lengths(table: pd.DataFrame) -> list[str]:
-    """Lengths, rates, sizes and codecs of what can be read."""
+    """Return lengths, rates, sizes and codecs of what can be read."""
     own = table[table.status.isin(["ok", "short"])]
     if own.empty:
         return ["", "not one video can be read"]
@@ -96,23 +97,26 @@ def _lengths(table: pd.DataFrame) -> list[str]:
             f"codecs: {codecs}"]
 
 
+def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+
+
 def page(checked: Checked, speed: str) -> str:
-    """The page as text."""
+    """Return the page as text; `speed` is the line on how long the check took."""
     table = checked.table
     lines = [*_counts(checked), *_lengths(table)]
     for status, title in (("missing", "missing"), ("unreadable", "unreadable"),
                           ("short", f"shorter than T = {checked.T} frames (frames repeat)")):
-        own = table[table.status == status]
-        texts = [f"{row.split} {row.path}: " + (f"{row.frames} frames" if status == "short" else row.reason)
-                 for row in own.itertuples()]
-        lines += _examples(title, texts)
+        lines += _examples(title, [
+            f"{row['split']} {row['path']}: " + (f"{row['frames']} frames" if status == "short" else row["reason"])
+            for row in _rows(table[table.status == status])])
     own = table[table.found.notna() & ~table.as_listed]
     lines += _examples("found elsewhere than listed: a run does not find them (rename them, or use --write-lists)",
-                       [f"{row.split} {row.path} -> {row.found}" for row in own.itertuples()])
+                       [f"{row['split']} {row['path']} -> {row['found']}" for row in _rows(own)])
     own = table[table.status.isin(["ok", "short"]) & (table.reason != "") & table.as_listed]
-    lines += _examples("readable, but odd", [f"{row.split} {row.path}: {row.reason}" for row in own.itertuples()])
-    small = [f"{row.split} class {row.class_index} ({row[3]!r}): {row.good} of {row.listed} good, an episode draws "
-             f"{checked.needs[row.split].videos}" for row in small_classes(checked).itertuples()]
+    lines += _examples("readable, but odd", [f"{row['split']} {row['path']}: {row['reason']}" for row in _rows(own)])
+    small = [f"{row['split']} class {row['class_index']} ({row['class']!r}): {row['good']} of {row['listed']} good, an "
+             f"episode draws {checked.needs[row['split']].videos}" for row in _rows(small_classes(checked))]
     lines += _examples("classes below what an episode needs", small)
     lines += _examples("splits below what an episode needs", small_splits(checked))
     lines += ["", speed, "all good" if not problems(checked) else "something is bad: see above"]

@@ -1,4 +1,4 @@
-"""prepare.py demo: the demo's videos and split lists, rendered; nothing is downloaded."""
+"""Render the demo's videos and split lists; nothing is downloaded."""
 
 import argparse
 import sys
@@ -9,18 +9,17 @@ from datasets.demo.render import class_names, render_demo
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's arguments."""
+    """Add the command's arguments."""
     parser.add_argument("--out", type=Path, required=True, help="folder for the clips and the split lists")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=None, help="processes (default: one per CPU core)")
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Render the data set and say in one line what lies where."""
+def run(arguments: argparse.Namespace) -> None:
+    """Render the data set and say in one line what lies where. Raises DemoError."""
     start = time.perf_counter()
     lists = render_demo(arguments.out, seed=arguments.seed, workers=arguments.workers)
     sizes = {split: len(path.read_text(encoding="utf-8").splitlines()) for split, path in lists.items()}
     counts = ", ".join(f"{split} {size} in {len(class_names(split))} classes" for split, size in sizes.items())
     sys.stdout.write(f"demo data set in {arguments.out}: {sum(sizes.values())} clips ({counts}), "
                      f"{time.perf_counter() - start:.0f} s\n")
-    return 0

@@ -1,8 +1,8 @@
-"""What a decoder finds in one video file."""
+"""Looks at one video file with a decoder."""
 
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ CHUNK = 16  # frames decoded at once when every frame is asked for
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """A file to look at: its path, the decoder, and whether every frame is decoded or one near the end."""
+class FileToExamine:
+    """Names a file to look at, the decoder, and whether every frame is decoded or one near the end."""
 
     path: str
     decoder: str
@@ -27,13 +27,13 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
-    """What was found.
+class VideoFacts:
+    """Says what a decoder found in a file.
 
     Args:
         frames, fps: as the decoder gives them; None where it cannot open the file.
         width, height: pixels of a decoded frame. codec: FFmpeg's name of it.
-        reason: why it is unreadable, else what is odd about it, else "".
+        reason: why the file is unreadable, else what is odd about it, else "".
         readable: whether the frames that were asked for could be decoded.
         seconds: time it took. memory: size of the process after it, bytes.
     """
@@ -48,14 +48,13 @@ class Facts:
     seconds: float = 0.0
     memory: int = 0
 
-    def record(self) -> dict[str, Any]:
-        """As a dictionary."""
-        return asdict(self)
-
 
 def header(path: Path) -> dict[str, Any]:
-    """What the container says: format, codec, frames (0: it does not count them), width, height, fps, seconds,
-    streams. Empty where FFmpeg cannot open it or it has no pictures."""
+    """Return what the container says: format, codec, frames, width, height, fps, seconds, streams.
+
+    frames is 0 where the container does not count them. The dictionary is empty where FFmpeg cannot open the file, or
+    it has no pictures.
+    """
     if path.is_dir():
         return {}
     try:
@@ -72,8 +71,8 @@ def header(path: Path) -> dict[str, Any]:
         return {}
 
 
-def _wanted(count: int, every_frame: bool) -> Iterator[np.ndarray]:
-    """Indices to decode: all, or one near the end (containers may count the very last frames and not hold them)."""
+def _indices(count: int, every_frame: bool) -> Iterator[np.ndarray]:
+    """Yield the indices to decode: all, or one near the end, as containers may count last frames that they lack."""
     if not every_frame:
         yield np.array([max(0, count - 1 - SHORTFALL)])
         return
@@ -82,29 +81,30 @@ def _wanted(count: int, every_frame: bool) -> Iterator[np.ndarray]:
 
 
 def _size(clip: Clip, path: Path, every_frame: bool) -> tuple[int, int]:
-    """(height, width) of the frames, decoded as asked."""
-    shape = (0, 0, 0, 0)
-    for indices in _wanted(clip.num_frames, every_frame):
-        shape = read_frames(clip, indices, path).shape
-    return shape[1], shape[2]
+    """Decode what is asked for, and return (height, width) of the frames."""
+    height = width = 0
+    for indices in _indices(clip.num_frames, every_frame):
+        _, height, width, _ = read_frames(clip, indices, path).shape
+    return height, width
 
 
-def examine(job: Job) -> Facts:
-    """Open a video and decode what is asked for. Errors of the file are in the result; LaunchError is raised."""
-    started, path, known = time.perf_counter(), Path(job.path), {}
+def examine(file: FileToExamine) -> VideoFacts:
+    """Open a video and decode what is asked for. Errors of the file stand in the result; LaunchError is raised."""
+    started, path = time.perf_counter(), Path(file.path)
+    known: dict[str, Any] = {}
     try:
-        clip = open_video(path, job.decoder)
+        clip = open_video(path, file.decoder)
         try:
             known = {"frames": clip.num_frames, "fps": clip.fps if np.isfinite(clip.fps) else None}
             said = header(path)
             known["codec"] = said.get("codec", "jpeg frames" if path.is_dir() else None)
-            height, width = _size(clip, path, job.every_frame)
+            known["height"], known["width"] = _size(clip, path, file.every_frame)
         finally:
             clip.close()
-        known |= {"height": height, "width": width, "readable": True}
+        known["readable"] = True
         counted = said.get("frames", 0)
         if counted - clip.num_frames > SHORTFALL:
             known["reason"] = f"the container counts {counted} frames, {clip.num_frames} can be read: a part is damaged"
     except VideoDecodeError as error:
         known["reason"] = error.reason
-    return Facts(**known, seconds=time.perf_counter() - started, memory=psutil.Process().memory_info().rss)
+    return VideoFacts(**known, seconds=time.perf_counter() - started, memory=psutil.Process().memory_info().rss)

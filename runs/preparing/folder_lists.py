@@ -1,4 +1,4 @@
-"""Lists from a folder of videos, for the data sets whose lists hold every video of their classes."""
+"""Derives lists from a folder of videos, for the data sets whose lists hold every video of their classes."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,8 @@ from tqdm import tqdm
 
 from datasets.annotations import is_jpeg
 from runs.preparing.published_lists import videos_a_class
-from runs.preparing.split_lists import SPLITS, VIDEO_SUFFIXES, SplitList, nearest, plain, stem
+from runs.preparing.split_lists import SPLITS, SplitList
+from runs.preparing.video_files import VIDEO_SUFFIXES, check_folder, nearest, plain, stem
 from utils.errors import ListError
 
 PREFIX = "videos"  # first folder of every published path, under DATA.DATA_ROOT_DIR
@@ -19,7 +20,7 @@ _GROUPS = 25  # UCF101: v_<Class>_g01_c01 to g25; the clips of a group are numbe
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """What a class's folder holds: video names, sorted, and names of what is no video."""
+    """Holds what a class's folder holds: video names, sorted, and names of what is no video."""
 
     name: str
     videos: tuple[str, ...]
@@ -27,16 +28,16 @@ class Folder:
 
 
 def videos_folder(directory: Path) -> Path:
-    """The folder that holds the classes: `directory`, or `videos` in it. Raises ListError when there is none."""
-    if not directory.is_dir():
-        raise ListError(f"{directory}: expected the folder of the videos (--videos), found "
-                        f"{'a file' if directory.exists() else 'nothing there'}")
+    """Return the folder that holds the classes: `directory`, or `videos` in it. Raises ListError where neither is."""
+    check_folder(directory, "the folder of the videos (--videos)")
     return directory / PREFIX if (directory / PREFIX).is_dir() else directory
 
 
 def _read(path: Path) -> Folder:
-    """A class's folder; a folder of JPEG frames counts as the .avi it stands for."""
-    files, frames, others = [], [], []
+    """Read a class's folder; a folder of JPEG frames counts as the .avi it stands for."""
+    files: list[str] = []
+    frames: list[str] = []
+    others: list[str] = []
     for entry in path.iterdir():
         if entry.is_dir():
             (frames if any(is_jpeg(inner.name) for inner in entry.iterdir()) else others).append(entry.name)
@@ -50,9 +51,9 @@ def _read(path: Path) -> Folder:
 
 
 def _gaps(videos: Sequence[str]) -> list[str]:
-    """UCF101's clips that must have been there: groups and numbers that are left out. Empty for other names."""
-    found = [re.fullmatch(r"(v_\w+)_g(\d\d)_c(\d\d)\.\w+", video) for video in videos]
-    if not videos or None in found:
+    """Return UCF101's clips that must have been there: groups and numbers that are left out. Empty for other names."""
+    found = [match for video in videos if (match := re.fullmatch(r"(v_\w+)_g(\d\d)_c(\d\d)\.\w+", video))]
+    if not videos or len(found) < len(videos):
         return []
     clips: dict[int, set[int]] = {group: set() for group in range(1, _GROUPS + 1)}
     for match in found:
@@ -62,7 +63,7 @@ def _gaps(videos: Sequence[str]) -> list[str]:
 
 
 def _misfit(folder: Folder, published: int) -> str | None:
-    """What does not fit in a class's folder, if anything."""
+    """Say what does not fit in a class's folder; None where all does."""
     count = len(folder.videos)
     if count == published:
         return None
@@ -74,7 +75,7 @@ def _misfit(folder: Folder, published: int) -> str | None:
 
 
 def _match(holder: Path, names: Mapping[str, Sequence[str]]) -> tuple[dict[str, list[Path]], list[str]]:
-    """Folders by plain class name, and the names of the folders that are no class."""
+    """Return the folders by plain class name, and the names of the folders that are no class."""
     wanted = {plain(name) for split in SPLITS for name in names[split]}
     found: dict[str, list[Path]] = {}
     extra = []
@@ -93,7 +94,7 @@ def _say(problems: Sequence[str]) -> str:
 
 def derive(dataset: str, directory: Path, names: Mapping[str, Sequence[str]], *,
            partial: bool) -> tuple[list[SplitList], list[str]]:
-    """The lists of a data set from the folder of its videos: `train0//videos/<folder>/<file>`.
+    """Make the lists of a data set from the folder of its videos: `train0//videos/<folder>/<file>`.
 
     Args:
         dataset: ucf101 or hmdb51.
@@ -122,7 +123,10 @@ def derive(dataset: str, directory: Path, names: Mapping[str, Sequence[str]], *,
 def _derive(dataset: str, holder: Path, names: Mapping[str, Sequence[str]], counts: Mapping[str, Sequence[int]],
             partial: bool) -> tuple[list[SplitList], list[str]]:
     found, extra = _match(holder, names)
-    broken, misfits, ignored, lines = [], [], [], {split: [] for split in SPLITS}
+    broken: list[str] = []
+    misfits: list[str] = []
+    ignored: list[str] = []
+    lines: dict[str, list[str]] = {split: [] for split in SPLITS}
     classes = [(split, *row) for split in SPLITS
                for row in zip(range(len(names[split])), names[split], counts[split], strict=True)]
     for split, index, name, published in tqdm(classes, desc=str(holder), unit="class", disable=None, leave=False):

@@ -1,15 +1,13 @@
-"""Lists that others wrote: in the published format, or one `class name/video id` a line (CMN, TRX)."""
+"""Imports lists that others wrote: in the published format, or one `class name/video id` a line (CMN, TRX)."""
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
-from datasets.annotations import is_jpeg, read_lines
+from datasets.annotations import read_lines
 from runs.preparing.folder_lists import PREFIX
-from runs.preparing.split_lists import SPLITS, VIDEO_SUFFIXES, SplitList, nearest, plain, stem
+from runs.preparing.split_lists import SPLITS, SplitList
+from runs.preparing.video_files import VIDEO_SUFFIXES, check_folder, nearest, plain, stem, walk_videos
 from utils.download import Patience, fetch
 from utils.errors import AnnotationError, DownloadError, ListError
 
@@ -19,12 +17,12 @@ _LIMIT = 64 << 20  # bytes of a list
 
 
 def is_url(source: str) -> bool:
-    """Whether `source` is an address rather than a path."""
+    """Tell whether `source` is an address rather than a path."""
     return source.startswith(("http://", "https://"))
 
 
 def locate(source: str | None, given: Mapping[str, str | None]) -> dict[str, str]:
-    """The file or address of each split.
+    """Return the file or address of each split.
 
     Args:
         source: a directory, an address of one, or either with {split} in it; None where `given` has all.
@@ -33,7 +31,7 @@ def locate(source: str | None, given: Mapping[str, str | None]) -> dict[str, str
     Raises:
         ListError: no such directory, or none or several of its files may be a split's list.
     """
-    found = {split: place for split, place in given.items() if place}
+    found = {split: source for split, source in given.items() if source}
     for split in SPLITS:
         if split in found:
             continue
@@ -49,7 +47,7 @@ def locate(source: str | None, given: Mapping[str, str | None]) -> dict[str, str
 
 
 def _in_directory(directory: Path, split: str) -> Path:
-    """`<split>_few_shot.txt`, else the only file that is called like a list of this split."""
+    """Return `<split>_few_shot.txt`, else the only file that is called like a list of this split."""
     if not directory.is_dir():
         raise ListError(f"{directory}: expected the directory of the lists (--from), found "
                         f"{'a file; name it with --train, --val or --test' if directory.exists() else 'nothing there'}")
@@ -68,26 +66,26 @@ def _in_directory(directory: Path, split: str) -> Path:
     return directory / fits[0]
 
 
-def _read(split: str, place: str, store: Path, patience: Patience | None) -> SplitList:
-    """A list as it is written, fetched where it has an address."""
-    if not is_url(place):
-        return SplitList(split, place, tuple(read_lines(Path(place))))
+def _read(split: str, source: str, store: Path, patience: Patience | None) -> SplitList:
+    """Read a list as it is written, fetched where it has an address."""
+    if not is_url(source):
+        return SplitList(split, source, tuple(read_lines(Path(source))))
     path = store / f"{split}_import.txt"
     try:
-        fetch(place, path, patience=patience or Patience(limit=_LIMIT))
+        fetch(source, path, patience=patience or Patience(limit=_LIMIT))
     except DownloadError as error:
         raise ListError(f"{error}\n--from takes an address with {{split}} in it, --{split} that of one list; or fetch "
                         "the lists on a machine with network and give their directory with --from") from error
-    return SplitList(split, place, tuple(read_lines(path)))
+    return SplitList(split, source, tuple(read_lines(path)))
 
 
-def import_lists(dataset: str, places: Mapping[str, str], names: Mapping[str, Sequence[str]], store: Path, *,
+def import_lists(dataset: str, sources: Mapping[str, str], names: Mapping[str, Sequence[str]], store: Path, *,
                  videos: Path | None, patience: Patience | None = None) -> tuple[list[SplitList], list[str]]:
-    """Lists in the published format, as they are, or `class name/video id` with the class's index put in.
+    """Read lists: in the published format as they are, `class name/video id` with the class's index put in.
 
     Args:
         dataset: its name in configs/pool/classes.
-        places: file or address by split.
+        sources: file or address by split.
         names: class names by split, in the order of the class index.
         store: directory for what is fetched.
         videos: DATA_ROOT_DIR, in which the paths of named videos are looked up; None: paths by convention.
@@ -100,7 +98,7 @@ def import_lists(dataset: str, places: Mapping[str, str], names: Mapping[str, Se
         ListError: cannot be fetched, or videos are not in `videos`.
         AnnotationError: a line without a class and a video, or a class that is not one of the split's.
     """
-    read = [_read(split, places[split], store, patience) for split in SPLITS]
+    read = [_read(split, sources[split], store, patience) for split in SPLITS]
     indexed = {made.split: bool(_INDEXED.fullmatch(next(iter(made.written), ""))) for made in read}
     ids = dataset.startswith("ssv2")
     notes = []
@@ -117,25 +115,12 @@ def _suffix(dataset: str) -> str:
     return ".mp4" if dataset == "kinetics100" else ".avi"
 
 
-def _unreadable(error: OSError) -> None:
-    raise ListError(f"{error.filename}: cannot be read: {error.strerror or error}") from error
-
-
 def _index(root: Path) -> dict[str, list[str]]:
-    """Paths under `root` by video id; Kinetics' also by the id without seconds. A folder of frames counts as a file."""
-    if not root.is_dir():
-        raise ListError(f"{root}: expected the directory of the videos (--videos), found "
-                        f"{'a file' if root.exists() else 'nothing there'}")
+    """Return the paths under `root` by video id; Kinetics' also by the id without seconds."""
+    check_folder(root, "the directory of the videos (--videos)")
     found: dict[str, set[str]] = {}
-    for folder, inner, files in tqdm(os.walk(root, onerror=_unreadable), desc=str(root), unit="folder", disable=None,
-                                     leave=False):
-        here = Path(folder).relative_to(root).as_posix()
-        if here != "." and any(is_jpeg(name) for name in files):
-            inner.clear()
-            found.setdefault(Path(folder).name, set()).add(here)
-        for name in files:
-            if name.lower().endswith(VIDEO_SUFFIXES):
-                found.setdefault(stem(name), set()).add(name if here == "." else f"{here}/{name}")
+    for path in walk_videos(root):
+        found.setdefault(stem(path), set()).add(path)
     for name in list(found):
         short = re.fullmatch(rf"(.{{{_YOUTUBE}}})_\d{{6}}_\d{{6}}", name)
         if short:
@@ -145,7 +130,7 @@ def _index(root: Path) -> dict[str, list[str]]:
 
 def _named(dataset: str, made: SplitList, names: Mapping[str, Sequence[str]],
            index: Mapping[str, Sequence[str]] | None) -> SplitList:
-    """`class name/video id` lines in the list format of the data set."""
+    """Turn `class name/video id` lines into the list format of the data set."""
     classes = {plain(name): k for k, name in enumerate(names[made.split])}
     lines, missing = [], []
     for number, line in enumerate(made.lines, start=1):
@@ -173,13 +158,13 @@ def _named(dataset: str, made: SplitList, names: Mapping[str, Sequence[str]],
 
 
 def _advice(name: str, split: str, names: Mapping[str, Sequence[str]]) -> str:
-    """The split whose class this is, else the class with the most similar name."""
+    """Name the split whose class this is, else the class with the most similar name."""
     other = [other for other in SPLITS if plain(name) in map(plain, names[other])]
     return f", whose class is one of {other[0]}" if other else nearest(name, names[split])
 
 
 def _path(dataset: str, name: str, video: str, index: Mapping[str, Sequence[str]] | None) -> str | None:
-    """Path under DATA_ROOT_DIR; None where `index` has no such video. Of several, one in the class's own folder."""
+    """Return the path under DATA_ROOT_DIR, of several one in the class's folder; None where `index` has none."""
     own = name.replace(" ", "_")
     if index is None:
         return f"{PREFIX}/{own}/{stem(video)}{_suffix(dataset)}"

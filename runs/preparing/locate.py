@@ -1,4 +1,4 @@
-"""Where a listed video really lies: other case, other extension, another folder layout.
+"""Finds where a listed video really lies: in other letters, with another extension, in another folder.
 
 Layouts in use: as listed, by class (`<class>/<name>`), flat (`<name>`), nested deeper. A name is looked up once the
 listed place has nothing; the folder is walked once, and only then.
@@ -10,17 +10,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from datasets.annotations import is_jpeg, resolve_video
-from runs.preparing.split_lists import plain
+from datasets.annotations import resolve_video
+from runs.preparing.video_files import VIDEO_SUFFIXES, plain, stem, walk_videos
 from utils.episode import VideoRecord
 from utils.errors import AnnotationError, VideoDecodeError
-
-SUFFIXES = (".mp4", ".webm", ".avi", ".mkv")
 
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """Where a video is.
+    """Says where a video is.
 
     Args:
         found: path under the root, with "/"; None: nowhere.
@@ -33,31 +31,16 @@ class Located:
     reason: str = ""
 
 
-def stem(path: str) -> str:
-    """A path without its video extension, lower case."""
-    low = path.lower()
-    return next((low[: -len(suffix)] for suffix in SUFFIXES if low.endswith(suffix)), low)
+def _listed(path: str) -> str:
+    """A path without its video extension, lower case: what a path in other letters shares with the listed one."""
+    return str(PurePosixPath(path).with_name(stem(path))).lower()
 
 
-def walk_videos(root: Path) -> dict[str, list[str]]:
-    """Lower-case name without extension to the videos of that name: paths under `root` of files and frame folders."""
+def _by_name(root: Path) -> dict[str, list[str]]:
+    """Lower-case id to the paths of that id under `root`."""
     found: dict[str, list[str]] = defaultdict(list)
-    folders = [""]
-    while folders:
-        folder = folders.pop()
-        try:
-            with os.scandir(root / folder) as entries:
-                for entry in entries:
-                    path = f"{folder}/{entry.name}" if folder else entry.name
-                    if is_jpeg(entry.name):  # a folder of frames holds no videos: the rest of it is not looked at
-                        found[PurePosixPath(folder).name.lower()].append(folder)
-                        break
-                    if entry.is_dir(follow_symlinks=False):
-                        folders.append(path)
-                    elif entry.name.lower().endswith(SUFFIXES) and os.path.isfile(entry):
-                        found[stem(entry.name)].append(path)
-        except PermissionError:
-            continue
+    for path in walk_videos(root, skip_unreadable=True):
+        found[stem(path).lower()].append(path)
     return found
 
 
@@ -66,9 +49,12 @@ def _parent(path: str) -> str:
 
 
 def _rank(record: VideoRecord, path: str, classes: set[str]) -> int | None:
-    """How well a path of a record's name fits: 0 the listed path in other letters, 1 in a folder of the listed
-    parent's name, 2 in any folder that is no other parent's of the list; None: it is another class's."""
-    if stem(path) == stem(record.path):
+    """Rate how well a path of a record's name fits; None: it is another class's.
+
+    0: the listed path in other letters. 1: in a folder of the listed parent's name. 2: in any folder that is not called
+    like another parent of the list.
+    """
+    if _listed(path) == _listed(record.path):
         return 0
     own, there = _parent(record.path), _parent(path)
     if own and own == there:
@@ -77,12 +63,12 @@ def _rank(record: VideoRecord, path: str, classes: set[str]) -> int | None:
 
 
 def _one_a_folder(record: VideoRecord, paths: Sequence[str]) -> list[str]:
-    """Of each folder the path with the listed extension, else the first of SUFFIXES, else a folder of frames."""
+    """Return one path a folder: with the listed extension, else the first of VIDEO_SUFFIXES, else frames."""
     wanted = PurePosixPath(record.path).suffix.lower()
 
     def order(path: str) -> tuple[bool, int, str]:
         own = PurePosixPath(path).suffix.lower()
-        return own != wanted, SUFFIXES.index(own) if own in SUFFIXES else len(SUFFIXES), path
+        return own != wanted, VIDEO_SUFFIXES.index(own) if own in VIDEO_SUFFIXES else len(VIDEO_SUFFIXES), path
 
     by_folder: dict[str, list[str]] = defaultdict(list)
     for path in paths:
@@ -91,11 +77,11 @@ def _one_a_folder(record: VideoRecord, paths: Sequence[str]) -> list[str]:
 
 
 def _state(root: Path, record: VideoRecord, error: VideoDecodeError) -> str:
-    """Why nothing is at the listed place."""
-    place = root / record.path
-    if place.is_symlink() and not place.exists():
-        return f"a link to {os.readlink(place)}, where nothing is"
-    if place.is_dir():
+    """Say why nothing is at the listed path."""
+    path = root / record.path
+    if path.is_symlink() and not path.exists():
+        return f"a link to {os.readlink(path)}, where nothing is"
+    if path.is_dir():
         return "a directory without JPEG frames"
     return error.reason
 
@@ -114,7 +100,7 @@ def _exact(root: Path, record: VideoRecord, list_format: str | None, prefer_fold
 
 def locate(root: Path, records: Iterable[VideoRecord], list_format: str | None, *, prefer_folder: bool = False,
            others: Iterable[VideoRecord] = ()) -> list[Located]:
-    """Where each of `records` lies under `root`.
+    """Find where each of `records` lies under `root`.
 
     Args:
         list_format: a name of annotations.LIST_FORMATS.
@@ -125,25 +111,25 @@ def locate(root: Path, records: Iterable[VideoRecord], list_format: str | None, 
     `run/001.avi`, `jump/001.avi` stay apart.
     """
     records = list(records)
-    places = [_exact(root, record, list_format, prefer_folder) for record in records]
-    lost = [number for number, place in enumerate(places) if not place.listed]
+    located = [_exact(root, record, list_format, prefer_folder) for record in records]
+    lost = [number for number, one in enumerate(located) if not one.listed]
     if not lost:
-        return places
-    others, index = list(others), walk_videos(root)
-    taken = {place.found for place in places if place.found} | {record.path for record in others}
+        return located
+    others, index = list(others), _by_name(root)
+    taken = {one.found for one in located if one.found} | {record.path for record in others}
     classes = {_parent(record.path) for record in (*records, *others)} - {""}
     for rank in (0, 1, 2):
         for number in lost:
             record = records[number]
-            named = index.get(stem(PurePosixPath(record.path).name), [])
-            if places[number].found or not named:
+            named = index.get(stem(record.path).lower(), [])
+            if located[number].found or not named:
                 continue
             fitting = [path for path in named if path not in taken and _rank(record, path, classes) == rank]
             best = _one_a_folder(record, fitting)
             if len(best) == 1:
-                places[number] = Located(best[0], False)
+                located[number] = Located(best[0], False)
                 taken.add(best[0])
             elif best:
-                places[number] = Located(None, False, f"not as listed, and {len(best)} files of this name elsewhere: "
-                                                      f"{', '.join(best[:3])}")
-    return places
+                located[number] = Located(None, False, f"not as listed, and {len(best)} files of this name elsewhere: "
+                                                       f"{', '.join(best[:3])}")
+    return located

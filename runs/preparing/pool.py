@@ -1,7 +1,11 @@
-"""Work that may hang or crash, in processes of its own: a time limit an item that really ends what hangs.
+"""Runs work that may hang or crash in processes of its own, with a time limit an item that really ends what hangs.
 
 `guarded(work, items, ...)` yields (item, result or Failure) as they are done. Each process has a few items waiting, so
 it is never idle between two; when it dies or overruns, the item it was at is blamed and the rest go to a new process.
+
+Why not a library: multiprocessing and concurrent.futures cannot end one item that hangs, and pebble, which can, forks
+from a thread while this process goes on. Here a process is forked by the thread that does everything else, so that it
+inherits no lock that is held.
 """
 
 import multiprocessing
@@ -13,7 +17,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -24,14 +27,14 @@ LIFETIME = 2000  # items after which a process is replaced: leaks of decoders st
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why an item has no result: it took too long, or the process died of it."""
+    """Says why an item has no result: it took too long, or the process died of it."""
 
     reason: str
 
 
 @dataclass
 class _Worker:
-    """A process, the items it holds (the first is the one it is at), and when that one is overdue (monotonic)."""
+    """Holds a process, its items (it is at the first), and when that one is overdue (monotonic)."""
 
     process: BaseProcess
     pipe: Connection
@@ -43,12 +46,13 @@ class _Worker:
 
 def _end_with_parent() -> None:
     """End this process when the one that started it is gone, however that ended."""
-    wait([multiprocessing.parent_process().sentinel])
+    if parent := multiprocessing.parent_process():
+        wait([parent.sentinel])
     os._exit(1)
 
 
 def _serve(work: Callable[[Any], Any], pipe: Connection) -> None:
-    """A process's life: results for items until the other side closes."""
+    """Be a process: send results for items until the other side closes."""
     import torch
 
     torch.set_num_threads(1)
@@ -61,13 +65,13 @@ def _serve(work: Callable[[Any], Any], pipe: Connection) -> None:
         return
 
 
-def _context() -> BaseContext:
-    """Forked on Linux, as the loader's workers are: this process opens no video. Others pay the imports each time."""
+def _context() -> Any:  # a BaseContext; typeshed's has no Process
+    """Return how processes start: forked on Linux, as the loader's workers are. Elsewhere each pays the imports."""
     return multiprocessing.get_context("fork" if sys.platform.startswith("linux") else "spawn")
 
 
 class _Pool:
-    """The processes of `guarded`."""
+    """Holds the processes of `guarded`."""
 
     def __init__(self, work: Callable[[Any], Any], items: Iterable[Any], workers: int, limit: float):
         self.work, self.limit, self.context = work, limit, _context()
@@ -117,7 +121,7 @@ class _Pool:
         return blamed
 
     def collect(self, worker: _Worker) -> list[tuple[Any, Any]]:
-        """What a process has to say, or what has become of it."""
+        """Return the results that a process has sent, or the Failure of the item that it died of or hangs at."""
         if worker.pipe.poll():
             try:
                 result = worker.pipe.recv()
@@ -138,7 +142,7 @@ class _Pool:
         return []
 
     def run(self) -> Iterator[tuple[Any, Any]]:
-        """See guarded."""
+        """Yield what `guarded` yields."""
         while True:
             for worker in self.workers:
                 self.feed(worker)
@@ -161,7 +165,7 @@ class _Pool:
 
 def guarded(work: Callable[[Any], Any], items: Iterable[Any], *, workers: int, limit: float
             ) -> Iterator[tuple[Any, Any]]:
-    """`work(item)` of every item in `workers` processes, in the order they are done.
+    """Yield `work(item)` of every item, done in `workers` processes, as soon as each is done.
 
     Args:
         work: a module's function; it returns errors that are expected, an unexpected one ends its process.

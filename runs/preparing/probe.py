@@ -1,4 +1,4 @@
-"""What a decoder sees in one video, and the frames that each way of sampling takes, as a contact sheet.
+"""Show what a decoder sees in one video, and the frames that each way of sampling takes, as a contact sheet.
 
 Samplings: segment centre, segment random (--seed), interval drop and keep (see datasets/frame_sampling.py), each for
 training where that differs. Exit status: 0, or 1 when the video cannot be read.
@@ -25,7 +25,7 @@ CELL = 1.7  # inches a picture
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the command."""
+    """Add the options of the command."""
     parser.add_argument("video", type=Path, help="a video file, or a folder of JPEG frames")
     parser.add_argument("--cfg", help="project file: T, rates and decoder are taken from it")
     parser.add_argument("--out", type=Path, help="the contact sheet, a PNG (default: <video>.png in this directory)")
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _settings(arguments: argparse.Namespace) -> tuple[dict[str, float], str]:
-    """(T, sampling_rate, target_fps), and the decoder."""
+    """Return T, sampling_rate and target_fps by name, and the decoder."""
     chosen, decoder = dict(DEFAULTS), arguments.decoder or "auto"
     if arguments.cfg:
         cfg = load_config(arguments.cfg)
@@ -55,7 +55,7 @@ def _settings(arguments: argparse.Namespace) -> tuple[dict[str, float], str]:
 
 def samplings(num_frames: int, fps: float, *, T: int, sampling_rate: float, target_fps: float, seed: int
               ) -> dict[str, np.ndarray]:
-    """Name to int64 [T] indices of every way of sampling; intervals only where the rate of the video is known."""
+    """Return int64 [T] indices by name of every way of sampling; intervals only where the video's rate is known."""
 
     def draw(name: str) -> np.random.Generator:
         return numpy_generator(seed, f"probe:{name}", 0)
@@ -65,14 +65,14 @@ def samplings(num_frames: int, fps: float, *, T: int, sampling_rate: float, targ
     if not (math.isfinite(fps) and fps > 0):
         return found
     for tail in ("drop", "keep"):
-        for place, generator in (("test", None), (f"train, seed {seed}", draw("interval"))):
-            found[f"interval {tail}, {place}"] = interval_indices(num_frames, fps, T, sampling_rate, target_fps,
+        for use, generator in (("test", None), (f"train, seed {seed}", draw("interval"))):
+            found[f"interval {tail}, {use}"] = interval_indices(num_frames, fps, T, sampling_rate, target_fps,
                                                                   generator, keep_tail=tail == "keep")
     return found
 
 
 def describe(path: Path, clip: Clip, decoder: str, size: tuple[int, int]) -> str:
-    """What decoder and container say, as lines. `size`: height and width of the decoded frames."""
+    """Say in lines what decoder and container say. `size`: height and width of the decoded frames."""
     height, width = size
     rate = f"{clip.fps:g} frames a second" if math.isfinite(clip.fps) else "no frame rate"
     length = f", {clip.num_frames / clip.fps:.2f} s" if math.isfinite(clip.fps) and clip.fps > 0 else ""
@@ -90,12 +90,13 @@ def describe(path: Path, clip: Clip, decoder: str, size: tuple[int, int]) -> str
 
 
 def contact_sheet(rows: dict[str, np.ndarray], pictures: dict[int, np.ndarray], title: str) -> Figure:
-    """A row of pictures a sampling, the frame's number above each. pictures: index to uint8 [H, W, 3]."""
+    """Draw a row of pictures a sampling, the frame's number above each. `pictures`: uint8 [H, W, 3] by index."""
     columns = max(len(indices) for indices in rows.values())
     height, width = next(iter(pictures.values())).shape[:2]
     figure = Figure(figsize=(CELL * columns, 0.6 + (CELL * height / width + 0.55) * len(rows)), layout="constrained")
     figure.suptitle(title, fontsize=9, x=0.01, ha="left")
-    for part, (name, indices) in zip(np.atleast_1d(figure.subfigures(len(rows), 1)), rows.items(), strict=True):
+    parts = figure.subfigures(len(rows), 1, squeeze=False)[:, 0]
+    for part, (name, indices) in zip(parts, rows.items(), strict=True):
         part.suptitle(name, fontsize=8, x=0.01, ha="left")
         for axes, index in zip(np.atleast_1d(part.subplots(1, columns)), indices, strict=True):
             axes.imshow(pictures[int(index)])
@@ -105,7 +106,7 @@ def contact_sheet(rows: dict[str, np.ndarray], pictures: dict[int, np.ndarray], 
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """See the module; VideoDecodeError, LaunchError and RegistryError are for runs/prepare.py."""
+    """Print what is seen, and draw the contact sheet. Raises FewShotError."""
     chosen, decoder = _settings(arguments)
     path = arguments.video
     clip = open_video(path, decoder)

@@ -1,4 +1,4 @@
-"""The published lists: where they lie, how they get here, what to do without a network."""
+"""Fetches the published lists, and says what to do without a network."""
 
 import shutil
 from functools import cache
@@ -12,7 +12,7 @@ from utils.config.layers import POOL, read_layer
 from utils.download import Patience, fetch
 from utils.errors import DownloadError, HashError, ListError
 
-STORE = ".fetched"  # directory, in that of the lists, for what is on its way
+STORE = ".fetched"  # download directory, inside the lists' directory
 HOST = "https://raw.githubusercontent.com"
 
 
@@ -22,23 +22,23 @@ def _table() -> dict[str, Any]:
 
 
 def videos_a_class(dataset: str) -> dict[str, list[int]] | None:
-    """Number of videos of each class by split, for the data sets whose lists hold every video of their classes."""
+    """Return the number of videos of each class by split; None for lists that hold only some of their videos."""
     return _table()["videos_a_class"].get(dataset)
 
 
 def file_hash(dataset: str, split: str) -> str:
-    """SHA-256 (hex) of the published file."""
+    """Return the SHA-256 (hex) of the published file."""
     return _table()["sha256"][dataset][split]
 
 
 def address(dataset: str, split: str) -> str:
-    """Address of the published file, at a fixed commit."""
+    """Return the address of the published file, at a fixed commit."""
     table = _table()
     return "/".join((HOST, table["repository"], table["commit"], table["path"].format(dataset=dataset, split=split)))
 
 
 def by_hand(dataset: str, out: Path) -> str:
-    """What to fetch and where to place it."""
+    """Say what to fetch and where to place it."""
     rows = [f"  {address(dataset, split)}\n    SHA-256 {file_hash(dataset, split)}\n    as {out / split}_few_shot.txt"
             for split in SPLITS]
     rows += ["or derive the lists from the videos: --videos FOLDER"] if videos_a_class(dataset) else []
@@ -52,7 +52,7 @@ def _lies_there(dataset: str, split: str, path: Path) -> bool:
 
 
 def fetch_published(dataset: str, out: Path, patience: Patience | None = None) -> list[SplitList]:
-    """The published lists of a data set, fetched unless they lie in `out` already.
+    """Return the published lists of a data set, fetched unless they lie in `out` already.
 
     Raises:
         ListError: not reachable, or another file came; tells what to place where.

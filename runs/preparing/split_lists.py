@@ -1,24 +1,22 @@
-"""A split list on its way to a file: what it holds, what is checked, when it may take its place."""
+"""Split lists on their way to files: what they hold, how they are checked, and how they are written."""
 
-import difflib
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from datasets.annotations import hash_lines, parse_split_list, read_lines
+from runs.preparing.video_files import plain
 from utils.episode import VideoRecord
 from utils.errors import AnnotationError, ListError
 from utils.files import whole_file
 
 SPLITS = ("train", "val", "test")
-VIDEO_SUFFIXES = (".avi", ".mp4", ".webm", ".mkv", ".mov", ".mpg", ".mpeg", ".m4v")
 
 
 @dataclass(frozen=True, slots=True)
 class SplitList:
-    """One split's list.
+    """Holds one split's list.
 
     Args:
         split: train, val or test.
@@ -51,31 +49,8 @@ class SplitList:
         return hash_lines(self.lines)
 
 
-def list_format(dataset: str) -> str:
-    """The list format (datasets.annotations.LIST_FORMATS) of a data set."""
-    return "Ssv2_few_shot" if dataset.startswith("ssv2") else "HMDB_few_shot"
-
-
-def plain(name: str) -> str:
-    """A class or folder name without case, spaces, brackets and punctuation: what two spellings share."""
-    return re.sub(r"[\W_]", "", name).casefold()
-
-
-def nearest(name: str, names: Sequence[str]) -> str:
-    """'; nearest: ...' with the most similar of `names`, or nothing."""
-    by_plain = {plain(other): other for other in names}
-    near = difflib.get_close_matches(plain(name), list(by_plain), n=1)
-    return f"; nearest: {by_plain[near[0]]!r}" if near else ""
-
-
-def stem(video: str) -> str:
-    """A video's id: its file name without a video's extension."""
-    name = PurePosixPath(video).name
-    return name.rsplit(".", 1)[0] if name.lower().endswith(VIDEO_SUFFIXES) else name
-
-
 def _check_counts(made: SplitList, records: Sequence[VideoRecord], names: Sequence[str], need: int) -> None:
-    """As many classes as names, and `need` videos in each."""
+    """Check that there are as many classes as names, and `need` videos in each."""
     lines: dict[int, list[int]] = {}
     for record in records:
         lines.setdefault(record.class_index, []).append(record.line)
@@ -90,8 +65,11 @@ def _check_counts(made: SplitList, records: Sequence[VideoRecord], names: Sequen
                 f"{index} ({names[index]!r}), found {len(found)}")
 
 
-def _check_folders(made: SplitList, records: Sequence[VideoRecord], names: Sequence[str]) -> None:
-    """Where a video's folder is called like a class, it is the class of its index: else names and indices differ."""
+def check_folders(made: SplitList, records: Sequence[VideoRecord], names: Sequence[str]) -> None:
+    """Check that a video whose folder is called like a class has that class' index: else names and indices differ.
+
+    Raises AnnotationError.
+    """
     index = {plain(name): k for k, name in enumerate(names)}
     for record in records:
         folder = PurePosixPath(record.path).parent.name
@@ -102,50 +80,54 @@ def _check_folders(made: SplitList, records: Sequence[VideoRecord], names: Seque
                 f"file has it, found {record.class_index} ({names[record.class_index]!r})")
 
 
-def _identity(dataset: str, path: str) -> str:
-    """What two paths of one video share, whatever folder it was put in: ids of Kinetics and SSv2 are unique, the names
-    of UCF101 and HMDB51 within their class."""
-    folder = plain(PurePosixPath(path).parent.name) if dataset in ("ucf101", "hmdb51") else ""
-    return f"{folder}/{stem(path)}"
-
-
-def check_lists(dataset: str, lists: Sequence[SplitList], names: Mapping[str, Sequence[str]], need: int) -> None:
-    """Check the lists of a data set, each alone and against each other.
+def check_lists(lists: Sequence[SplitList], names: Mapping[str, Sequence[str]], need: int, form: str,
+                identity: Callable[[str], str]) -> dict[str, list[VideoRecord]]:
+    """Check the lists of a data set, each alone and against each other, and return their records by split.
 
     Args:
-        dataset: its name in configs/pool/classes; decides the list format.
         lists: one a split.
         names: class names by split, in the order of the class index.
         need: videos an episode draws from a class (SHOT + QUERY).
+        form: a name of datasets.annotations.LIST_FORMATS.
+        identity: from a video's path to what two paths of one video share.
 
     Raises:
         AnnotationError: a line of another form, a video twice or in two splits, indices that are not dense from 0,
-            another number of classes than names, a class below `need`, a folder of another class.
+            another number of classes than names, a class below `need`.
     """
     seen: dict[str, tuple[SplitList, int]] = {}
+    found = {}
     for made in lists:
-        records = parse_split_list(made.lines, made.origin, made.split, list_format(dataset))
+        records = found[made.split] = parse_split_list(made.lines, made.origin, made.split, form)
         _check_counts(made, records, names[made.split], need)
-        _check_folders(made, records, names[made.split])
         for record in records:
-            other, line = seen.setdefault(_identity(dataset, record.path), (made, record.line))
+            other, line = seen.setdefault(identity(record.path), (made, record.line))
             if other is not made:
                 raise AnnotationError(f"{made.origin}, line {record.line}: expected every video in one split, found "
                                       f"{record.path!r} in {other.split}, too ({other.origin}, line {line})")
+    return found
 
 
-def install(lists: Sequence[SplitList], out: Path, *, force: bool) -> dict[str, bool]:
+def install(lists: Sequence[SplitList], out: Path, *, force: bool, beside: Mapping[str, str] | None = None
+            ) -> dict[str, bool]:
     """Write the lists into `out`, all or none; each file appears whole.
 
     A list that is there with the same lines, in whatever order, stays as it is.
+
+    Args:
+        force: overwrite other files that are there.
+        beside: name to text of other files that belong to the lists.
 
     Returns:
         by split, whether its file was written.
 
     Raises:
-        ListError: another list is there and `force` is not given, or a file cannot be written.
+        ListError: another file is there and `force` is not given, or a file cannot be written.
     """
     new = []
+    for name, text in (beside or {}).items():
+        if not force and (out / name).exists() and (out / name).read_text(encoding="utf-8") != text:
+            raise ListError(f"{out / name}: another file is there; choose another --out, or overwrite it with --force")
     for made in lists:
         path = out / made.file_name
         if not path.exists() and not path.is_symlink():
@@ -162,9 +144,9 @@ def install(lists: Sequence[SplitList], out: Path, *, force: bool) -> dict[str, 
     try:
         out.mkdir(parents=True, exist_ok=True)
         with ExitStack() as files:  # the files get their names when all are written
-            for made in new:
-                part = files.enter_context(whole_file(out / made.file_name))
-                part.write_text(made.text, encoding="utf-8", newline="\n")
+            for name, text in {**(beside or {}), **{made.file_name: made.text for made in new}}.items():
+                part = files.enter_context(whole_file(out / name))
+                part.write_text(text, encoding="utf-8", newline="\n")
     except OSError as error:
         raise ListError(f"{error.filename or out}: cannot be written: {error.strerror or error}") from error
     return {made.split: made in new for made in lists}

@@ -14,7 +14,7 @@ from utils.config import Config, resolve_config
 from utils.config.effects import settings
 from utils.config.fields import PLACE, SPEED, keys_of
 from utils.config.layers import REPOSITORY
-from utils.config.reading import ALIASES
+from utils.config.reading import aliases
 from utils.config.show import to_dict
 from utils.errors import ConfigError
 
@@ -98,10 +98,11 @@ def parse_grid(items: Sequence[str], pairs: Sequence[str]) -> dict[str, list[str
     """
     grid: dict[str, list[str]] = {}
     problems = []
-    fixed = {ALIASES.get(key, key) for key in pairs[::2]}
+    names = aliases()
+    fixed = {names.get(key, key) for key in pairs[::2]}
     for item in items:
         spelled, equals, text = item.partition("=")
-        key = ALIASES.get(spelled.strip(), spelled.strip())
+        key = names.get(spelled.strip(), spelled.strip())
         if not equals or not key:
             problems.append(f"--grid {item}: expected KEY=VALUE,VALUE,...")
         elif key == "OUTPUT_DIR":

@@ -25,9 +25,9 @@ class Cell:
         accuracy: in 0..1.
         plus_minus: what stands after +-, in 0..1; None where there is nothing to say.
         seeds: runs behind the number; 0 for a published figure.
-        facts: name to words of what cells must share to be comparable.
+        conditions: name to words of what cells must share to be comparable.
         remarks: name to words of what must be told, too, but does not forbid a comparison.
-        config: settings by dotted key that tell this cell from others of the same facts.
+        config: settings by dotted key that tell this cell from others of the same conditions.
         runs: directories of the runs.
         record: everything, for the long form.
     """
@@ -37,7 +37,7 @@ class Cell:
     accuracy: float
     plus_minus: float | None
     seeds: int
-    facts: dict[str, str]
+    conditions: dict[str, str]
     remarks: dict[str, str]
     config: dict[str, Any]
     runs: str
@@ -117,7 +117,7 @@ def _lists_words(result: Result) -> str:
     return f"{names} (tested: sha256 {setting.list_sha256[:8]})"
 
 
-def _facts(result: Result) -> dict[str, str]:
+def _conditions(result: Result) -> dict[str, str]:
     """What two cells must share to be compared."""
     s = result.setting
     draws = "fixed frames" if s.temporal_draws is None else f"temporal draws {s.temporal_draws}"
@@ -195,7 +195,7 @@ def cells_of(results: Iterable[Result]) -> list[Cell]:
             label=row_label(first.setting.method, first.setting.backbone, first.score.title),
             column=_column(first.setting), accuracy=accuracy,
             plus_minus=first.score.interval95 if deviation is None else deviation, seeds=len(group),
-            facts=_facts(first), remarks=_remarks(group), config=_settings(first),
+            conditions=_conditions(first), remarks=_remarks(group), config=_settings(first),
             runs=", ".join(str(result.file.parent) for result in group),
             record=_record(group, accuracy, deviation)))
     return found

@@ -9,6 +9,7 @@ from typing import Any
 from runs.tables.cells import Cell, Column
 from utils.config.reading import shown
 
+# Headings of the data sets of papers, in their order; other data sets go by their own name.
 DATA_SETS = {"ssv2_full": "SSv2-Full", "ssv2_small": "SSv2-Small", "kinetics100": "Kinetics-100", "ucf101": "UCF101",
              "hmdb51": "HMDB51", "demo": "Demo"}
 _ABSENT = object()
@@ -72,7 +73,7 @@ def _marks() -> Iterator[str]:
 
 
 def _told(cell: Cell) -> dict[str, str]:
-    return {**cell.facts, **cell.remarks}
+    return {**cell.conditions, **cell.remarks}
 
 
 def _common(cells: list[Cell]) -> dict[str, str]:
@@ -107,10 +108,10 @@ def _best(cells: list[Cell]) -> list[bool]:
     groups: dict[Any, list[float]] = {}
     for cell in cells:
         if cell.seeds:
-            groups.setdefault((cell.column, *cell.facts.items()), []).append(float(_printed(cell.accuracy)))
+            groups.setdefault((cell.column, *cell.conditions.items()), []).append(float(_printed(cell.accuracy)))
     found = []
     for cell in cells:
-        others = groups.get((cell.column, *cell.facts.items()), [])
+        others = groups.get((cell.column, *cell.conditions.items()), [])
         found.append(bool(cell.seeds) and len(others) > 1 and float(_printed(cell.accuracy)) == max(others))
     return found
 
@@ -135,7 +136,7 @@ def _variants(cells: list[Cell]) -> list[str]:
     """
     keys: list[tuple[str, ...]] = [() for _ in cells]
     tiers: list[tuple[Callable[[Cell], dict], str]] = [
-        (lambda cell: {**cell.facts, **{k: v for k, v in cell.remarks.items() if k == "text_weight"}}, "{value}"),
+        (lambda cell: {**cell.conditions, **{k: v for k, v in cell.remarks.items() if k == "text_weight"}}, "{value}"),
         (lambda cell: {name: shown(value) for name, value in cell.config.items()}, "{name} {value}"),
         (lambda cell: {"run": cell.runs}, "{value}")]
     for attributes, words in tiers:

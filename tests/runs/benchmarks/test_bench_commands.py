@@ -102,7 +102,7 @@ def test_ends_of_a_command(capsys, raised, status, message):
     (["step", "--least", "nan"], "--least: expected a finite number above 0, found 'nan'"),
     (["step", "--least", "0"], "--least: expected a finite number above 0, found '0'"),
     (["step", "--episodes", "0"], "--episodes: expected a whole number above 0, found '0'"),
-    (["evaluation", "--workers", "x"], "--workers: expected a whole number of at least 0, found 'x'"),
+    (["step", "--size", "x"], "--size: expected a whole number of at least 0, found 'x'"),
     (["--threshold", "inf"], "--threshold: expected a finite number of at least 0, found 'inf'"),
     (["--threshold", "five"], "--threshold: expected a finite number of at least 0, found 'five'"),
     (["steps"], "unrecognized arguments: steps"),

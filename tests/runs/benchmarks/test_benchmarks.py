@@ -75,8 +75,7 @@ def test_evaluation(tmp_path, tiny_videos, monkeypatch):
     vision = {"image_size": 160, "layers": 1, "width": 32, "head_width": 32, "patch_size": 32}
     monkeypatch.setattr(bench_evaluation, "TOWER", {**TINY_TOWER, "vision_cfg": vision})
     data = shutil.copytree(tiny_videos, tmp_path / "videos")  # nothing is left to render
-    rows = named(bench_evaluation.measure(data, shots=[1], classes=5, clips=4, episodes=4, sample=2, workers=0,
-                                          rounds=1))
+    rows = named(bench_evaluation.measure(data, shots=[1], classes=5, clips=4, episodes=4, sample=2, rounds=1))
     ratio = rows["1-shot, stored features against one by one"]
     assert len(ratio.values) == 2 and min(ratio.values) > 0
     assert rows["1-shot, stored features"].better == "lower"

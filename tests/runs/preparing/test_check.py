@@ -14,7 +14,7 @@ import pytest
 
 from datasets.builder import build_split
 from runs.preparing import check
-from runs.preparing.examine import Facts
+from runs.preparing.examine import VideoFacts
 from tests.conftest import REPOSITORY, called
 from tests.datasets.readers.decoder_files import ramp, write_pictures
 from utils.config import load_config
@@ -170,7 +170,7 @@ def test_it_goes_on_where_it_was(copied, monkeypatch):
     run(project)
     seen: list[str] = []
     monkeypatch.setattr(check, "guarded", lambda work, items, **_: (seen.extend(items), [
-        (job, Facts(frames=9, readable=True)) for job in items])[1])
+        (file, VideoFacts(frames=9, readable=True)) for file in items])[1])
     assert run(project)[0] == 0 and seen == []
     (root / listed(root)[2]).write_bytes(b"another file")
     run(project)
