@@ -295,7 +295,7 @@ def _without(*keys: str) -> dict:
     (result(lists=[]), "lists: expected a section with keys, found []"),
     (result(lists={"test": 3}), "lists.test: expected text, found 3"),
     (result(accuracy=61.0), "scorings.prototypes.accuracy: expected 0 to 1, found 61.0"),
-    (result(scoring="fused with text"), "scorings.fused with text: this key is missing (found prototypes, fused, text)"),
+    (result(scoring="of another"), "scorings.of another: this key is missing (found prototypes, fused, text)"),
     ([], "expected keys and values, found []"), ("{", "cannot be read (Expecting property name"),
     ({"seeds": [0], "runs": []}, "runs: expected the directories of the seeds, found []"),
 ])
