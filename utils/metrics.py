@@ -16,8 +16,7 @@ BINS = 15  # of the calibration error
 
 
 def correct_queries(logits_MK: Tensor, labels_M: Tensor) -> Tensor:
-    """Return whether the best score is the query's own class, bool [M]. Ties go to the first; a NaN among them is
-    wrong."""
+    """Return whether the best score is the query's own class, bool [M]. Ties go to the first; a NaN is wrong."""
     return (logits_MK.argmax(dim=1) == labels_M) & logits_MK.isfinite().all(dim=1)
 
 
