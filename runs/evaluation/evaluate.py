@@ -6,7 +6,7 @@ E episodes, M queries, N supports, K ways, S shots.
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -188,8 +188,7 @@ class EpisodeRows:
         """Rows of every episode; bad videos are replaced as they are when an episode is decoded."""
         support, query, bad = [], [], []
         for spec in specs:
-            rows, replaced = split.dataset.read_clips(
-                spec, lambda position, video, spec=spec: store.row(video, split.dataset.draw(spec, position)))
+            rows, replaced = split.dataset.read_clips(spec, partial(store.row_of, split.dataset, spec))
             count = len(spec.support_N)
             order = np.argsort(spec.support_labels_N, kind="stable")
             support.append(np.asarray(rows[:count])[order].reshape(split.sampler.way, split.sampler.shot))
