@@ -6,7 +6,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
@@ -199,7 +199,7 @@ def plan(projects: Sequence[Path], items: Sequence[str], pairs: Sequence[str], o
     grid = parse_grid(items, pairs)
     choices = list(_choices(projects, grid))
     names = fit_names([name for name, _, _ in choices])
-    found: dict[Config, Combination] = {}
+    found: dict[str, Combination] = {}
     problems: dict[str, list[str]] = {}
     for name, (_, project, words) in zip(names, choices, strict=True):
         overrides = (*words, *pairs)
@@ -211,7 +211,7 @@ def plan(projects: Sequence[Path], items: Sequence[str], pairs: Sequence[str], o
             continue
         combination = Combination(name, (out or default_directory(projects)) / name, project, overrides,
                                   config_hash(resolved.config))
-        same = found.setdefault(replace(resolved.config, OUTPUT_DIR=""), combination)
+        same = found.setdefault(json.dumps(to_dict(resolved.config) | {"OUTPUT_DIR": ""}), combination)
         if same is not combination:
             problems.setdefault(f"the same settings as {same.name}", []).append(name)
         elif names.count(name) > 1:  # only where a project is called as another one with its hash

@@ -16,12 +16,9 @@ from runs.tables.published import published_cells
 from runs.tables.table import build_table
 from tests.conftest import REPOSITORY, called
 from tests.runs.result_files import RESULT, result, write_result
-from utils.config import load_config
-from utils.config.show import to_dict
 from utils.errors import ResultsError
 
 main = called("table")
-DEMO = REPOSITORY / "configs" / "projects" / "demo" / "CLIPFSAR_Demo_1shot.yaml"
 
 
 def _markdown(*runs, **options) -> str:
@@ -151,47 +148,6 @@ def test_other_settings_are_no_seeds(tmp_path):
     again = [write_result(tmp_path / name, seed=seed) for name, seed in (("x", 3), ("y", 3), ("z", 4))]
     for some in (again[:2], again):
         assert [label.rsplit("; ", 1)[1] for label in list(_rows(_markdown(*some)))[1:]] == list(map(str, some))
-
-
-def _config(seed: int, **sections: dict) -> dict:
-    """A configuration as run.json has it, with some keys of other values."""
-    found = to_dict(load_config(DEMO, ["RANDOM_SEED", str(seed)]))
-    return {name: value | sections.get(name, {}) if isinstance(value, dict) else sections.get(name, value)
-            for name, value in found.items()}
-
-
-@pytest.mark.parametrize("changes", [
-    {"DATA": {"DATA_ROOT_DIR": "/mnt/one", "ANNO_DIR": "/lists", "DECODER": "pyav"}}, {"TRAIN": {"COMPILE": True}},
-    {"TRAIN": {"NUM_FOLDS": 3, "DATASET_FEW": "HMDB_few_shot", "DATASET": "Ssv2_few_shot"}},  # of an earlier version
-    {"MODEL": {"NAME": "BaseVideoModel"}}, {"OUTPUT_DIR": "elsewhere", "LOG_PERIOD": 7},
-    {"DATA": {"FRAME_CACHE": "/c"}},  # whose pixels, says results.json, are those of the videos
-])
-def test_seeds_that_differ_in_speed_and_place_are_one_row(tmp_path, changes):
-    """Three machines, three mounts: the best seed is no row of its own, and never bold."""
-    runs = [write_result(tmp_path / str(seed), 0.6 + seed / 100, seed=seed, config=_config(seed, **given),
-                         frame_cache=None) for seed, given in enumerate(({}, changes, {}))]
-    [(label, [cell])] = list(_rows(_markdown(*runs)).items())[1:]
-    assert label == "CLIP-FSAR RN50, prototypes" and cell.startswith("61.0 +- 1.0 (3 seeds)") and "**" not in cell
-
-
-@pytest.mark.parametrize(("changes", "name"), [
-    ({"SOLVER": {"BASE_LR": 0.5}}, "SOLVER.BASE_LR 0.5"),
-    ({"VIDEO": {"HEAD": {"A_NEW_KEY": 2}}}, "VIDEO.HEAD.A_NEW_KEY 2"),
-    ({"TEST": {"TEMPORAL_DRAWS": 9}}, "TEST.TEMPORAL_DRAWS 9"),
-])
-def test_seeds_that_differ_in_what_decides_numbers_are_no_seeds(tmp_path, changes, name):
-    runs = [write_result(tmp_path / str(seed), 0.6, seed=seed, config=_config(seed, **given))
-            for seed, given in enumerate(({}, changes))]
-    assert any(name in label for label in _rows(_markdown(*runs))) and "seeds)" not in _markdown(*runs)
-
-
-def test_frame_caches_are_told_apart_by_their_pixels(tmp_path):
-    """The directory may lie anywhere; what it holds is written in results.json."""
-    given = [("/a", {"codec": "png"}), ("/b", {"codec": "png"}), ("/a", {"codec": "jpeg"})]
-    runs = [write_result(tmp_path / str(seed), 0.6, seed=seed, config=_config(seed, DATA={"FRAME_CACHE": path}),
-                         frame_cache=facts) for seed, (path, facts) in enumerate(given)]
-    labels = list(_rows(_markdown(*runs)))[1:]
-    assert len(labels) == 2 and "(2 seeds)" in _markdown(*runs) and "'jpeg'" in labels[1]
 
 
 def test_lists_of_no_known_data_set_are_columns_of_their_own(tmp_path):

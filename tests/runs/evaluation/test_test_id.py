@@ -24,7 +24,7 @@ def identity(*overrides: str, path: Path = BEST, episodes: str = "e", listed: st
 
 @pytest.mark.parametrize(("key", "value"), [
     ("VIDEO.HEAD.ALIGNMENT", "bi_mhm"), ("VIDEO.HEAD.MODULATOR", "mamba"), ("VIDEO.HEAD.ENCODER", "image"),
-    ("VIDEO.HEAD.SMOOTHING", "0.1"), ("VIDEO.HEAD.NAME", "MEAN_POOL"), ("VIDEO.HEAD.BACKBONE_NAME", "RN50"),
+    ("VIDEO.HEAD.SMOOTHING", "0.1"), ("VIDEO.HEAD.BACKBONE_NAME", "RN50"),
     ("VIDEO.HEAD.BACKBONE_WEIGHTS", "openai"), ("RANDOM_SEED", "1"),  # of random weights
     ("TEST.PROMPT", "{}"), ("TRAIN.EVAL_TEXT", "true"), ("TRAIN.COMBINE", "true"), ("TRAIN.MERGE_BEFORE", "true"),
     ("TRAIN.SINGLE_DIRECT", "true"), ("TRAIN.TRANSFORMER_DEPTH", "2"), ("TRAIN.SHOT_TEST", "2"),
