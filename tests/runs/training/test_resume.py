@@ -142,14 +142,14 @@ def test_another_run_in_the_same_directory_is_refused(trained):
 def test_what_validation_measures_may_change_only_for_a_finished_run(trained):
     project, saved = trained
     fused = ("TRAIN.COMBINE", "true", "TRAIN.TEXT_COFF", "0.5", "TRAIN.COMBINE_FRAMES", "4")
-    with pytest.raises(ConfigError, match="TRAIN.COMBINE: False there, True here; TRAIN.TEXT_COFF: None there, 0.5 "
-                                          "here; TRAIN.COMBINE_FRAMES: 8 there, 4 here"):
+    with pytest.raises(ConfigError, match="OPTIONS.COMBINE: False there, True here; VIDEO.HEAD.OPTIONS.TEXT_COFF: "
+                                          "None there, 0.5 here; VIDEO.HEAD.OPTIONS.COMBINE_FRAMES: 8 there, 4 here"):
         run(resolve_config(project, [*fused, "TRAIN.NUM_TRAIN_TASKS", "4"]))
-    with pytest.raises(ConfigError, match="TRAIN.EVAL_TEXT: False there, True here"):
+    with pytest.raises(ConfigError, match="OPTIONS.EVAL_TEXT: False there, True here"):
         run(resolve_config(project, ["TRAIN.EVAL_TEXT", "true", "TRAIN.NUM_TRAIN_TASKS", "4"]))
     assert run(resolve_config(project, fused))["scoring"] == "fused"
     _change(saved / "checkpoint_epoch_00003.pyth", validated=2)  # stopped in its last validation
-    with pytest.raises(ConfigError, match="TRAIN.COMBINE: False there, True here"):
+    with pytest.raises(ConfigError, match="OPTIONS.COMBINE: False there, True here"):
         run(resolve_config(project, fused))
 
 
@@ -160,7 +160,7 @@ def test_what_validation_measures_may_change_only_for_a_finished_run(trained):
     ("TRAIN.NUM_TEST_TASKS", "77", True, True), ("TEST.CHECKPOINT_FILE_PATH", "any.pyth", True, True),
     ("TRAIN.SHOT_TEST", "2", False, True), ("DATA.TEST_SAMPLING", "center", False, True),
     ("TRAIN.EVAL_SPLIT", "test", False, False), ("DATA.FRAME_CACHE", "/frames", False, False),
-    ("SOLVER.BASE_LR", "0.5", False, False), ("VIDEO.HEAD.SMOOTHING", "0.2", False, False),
+    ("SOLVER.BASE_LR", "0.5", False, False), ("VIDEO.HEAD.OPTIONS.SMOOTHING", "0.2", False, False),
     ("TRAIN.DATASET_FEW", "ids", False, False), ("TRAIN.DATASET_FEW", "Kinetics_few_shot", True, True),
 ])
 def test_what_may_change_before_and_after_the_end_of_training(tiny_project, key, value, unfinished, finished):
