@@ -26,7 +26,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 def _fitting_encoder(name: str) -> str:
-    """The encoder that builds a BACKBONE_NAME."""
+    """Return the encoder that builds a BACKBONE_NAME."""
     return "image" if name in image.NAMES else "clip"
 
 
@@ -111,8 +111,8 @@ def build_model(cfg: Config) -> FewShotModel:
     """The model of a configuration on the CPU, with its tower's weights loaded."""
     kind = HEADS[cfg.VIDEO.HEAD.NAME]
     encoder = build_encoder(cfg, kind.reads_text, kind.tower_output)
-    names = names_by_split(cfg)
-    text = {split: encoder.text(own, cfg.TEST.PROMPT) for split, own in names.items()} if kind.reads_text else {}
+    names, read = names_by_split(cfg), encoder.text
+    text = {} if read is None else {split: read(own, cfg.TEST.PROMPT) for split, own in names.items()}
     setting = Setting(frames=cfg.DATA.NUM_INPUT_FRAMES, train_classes=len(names.get("train", ())),
                       loss_divisor=cfg.TRAIN.BATCH_SIZE)
     model = FewShotModel(kind(encoder, setting, head_options(kind.Options, cfg.VIDEO.HEAD.OPTIONS)), text)
@@ -123,7 +123,7 @@ def build_model(cfg: Config) -> FewShotModel:
 
 
 def _make_efficient(model: FewShotModel, cfg: Config) -> None:
-    """TRAIN.CHANNELS_LAST, GRAD_CHECKPOINT and COMPILE. Raises ConfigError where they do not fit the tower."""
+    """Apply TRAIN.CHANNELS_LAST, GRAD_CHECKPOINT and COMPILE. Raises ConfigError where they do not fit the tower."""
     train, tower = cfg.TRAIN, model.head.backbone
     if train.EPISODES_PER_STEP > 1 and has_batch_statistics(tower):
         _LOGGER.warning("TRAIN.EPISODES_PER_STEP %d: %s has batch statistics, so every clip set passes it alone, and "

@@ -93,7 +93,7 @@ def saved_bytes(model: FewShotModel) -> tuple[int, tuple]:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        features = model.head.encode(random_episode(0).support_NTCHW)
+        features = model.head.encode(random_episode(0).support_NTCHW)["frames"]
     features.sum().backward()
     model.zero_grad()
     return sum(seen.values()), learned(model)
