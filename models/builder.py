@@ -26,7 +26,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 def _fitting_encoder(name: str) -> str:
-    """The encoder that builds a BACKBONE_NAME."""
+    """Return the encoder that builds a BACKBONE_NAME."""
     return "image" if name in image.NAMES else "clip"
 
 
@@ -123,7 +123,7 @@ def build_model(cfg: Config) -> FewShotModel:
 
 
 def _make_efficient(model: FewShotModel, cfg: Config) -> None:
-    """TRAIN.CHANNELS_LAST, GRAD_CHECKPOINT and COMPILE. Raises ConfigError where they do not fit the tower."""
+    """Apply TRAIN.CHANNELS_LAST, GRAD_CHECKPOINT and COMPILE. Raises ConfigError where they do not fit the tower."""
     train, tower = cfg.TRAIN, model.head.backbone
     if train.EPISODES_PER_STEP > 1 and has_batch_statistics(tower):
         _LOGGER.warning("TRAIN.EPISODES_PER_STEP %d: %s has batch statistics, so every clip set passes it alone, and "

@@ -1,4 +1,4 @@
-"""Distances of two frame sequences: `ALIGNMENTS["otam"](costs, smoothing=0.5, single_direction=False)`.
+"""Alignments give distances of two frame sequences: `ALIGNMENTS["otam"](costs, smoothing=0.5, single_direction=False)`.
 
 `otam` is plain PyTorch; `otam_triton` the same distance by Triton kernels on a GPU, where Triton can be imported. They
 become the default once a GPU has shown them to be faster. `otam_reference` goes cell by cell: slow, and easy to read.
@@ -19,7 +19,7 @@ ALIGNMENTS.register("otam_triton")(otam_distance)
 
 @ALIGNMENTS.register("otam_reference")
 def both_directions(costs: Tensor, *, smoothing: float = 0.5, single_direction: bool = False) -> Tensor:
-    """The distance of `otam`, by the readable recursion. [..., L, M] -> [...]"""
+    """Compute the distance of `otam` by the readable recursion. [..., L, M] -> [...]"""
     forward = otam_reference(costs, smoothing)
     return forward if single_direction else forward + otam_reference(costs.transpose(-1, -2), smoothing)
 
@@ -28,7 +28,7 @@ __all__ = ["ALIGNMENTS", "otam_distance", "visiting_probabilities"]
 
 
 def visiting_probabilities(costs_KTT: Tensor, distance: Callable[..., Tensor]) -> Tensor:
-    """How probably the alignment of a query to a class visits each cell: the gradient of the distance.
+    """Tell how probably the alignment of a query to a class visits each cell: it is the gradient of the distance.
 
     For OTAM with a soft minimum the gradient with respect to the costs is that probability (otam.py), so what is drawn
     is what was scored.

@@ -93,7 +93,7 @@ def saved_bytes(model: FewShotModel) -> tuple[int, tuple]:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        features = model.head.encode(random_episode(0).support_NTCHW)
+        features = model.head.encode(random_episode(0).support_NTCHW)["frames"]
     features.sum().backward()
     model.zero_grad()
     return sum(seen.values()), learned(model)
@@ -161,7 +161,7 @@ def test_compiled_code_trains_the_same_and_leaves_evaluation_alone(monkeypatch):
     def never(_: torch.Tensor) -> torch.Tensor:
         raise AssertionError
 
-    monkeypatch.setattr(compiled.head, "_compiled", {"backbone": never, "context2": never})
+    monkeypatch.setattr(compiled.head, "_compiled", dict.fromkeys(compiled.head.parts(), never))
     compiled.eval()
     compiled(random_episode(0), compiled.text("train"))
     with pytest.raises(AssertionError):

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from models.layers.alignment import otam, otam_distance
-from runs.benchmarks import bench_alignment
 from tests.conftest import REPOSITORY
 from tests.models.layers.otam_interpreted import run
 from utils.errors import AlignmentBackendError
@@ -173,8 +172,3 @@ def test_a_kernel_that_fails_says_so():
     launch = importlib.import_module("models.layers.alignment.otam_triton")._launch
     with pytest.raises(AlignmentBackendError, match="Error: device-side assert. VIDEO.HEAD.ALIGNMENT otam does"):
         launch({(2, 1): fails}, torch.rand(2, 3, 3), 1)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is there")
-def test_the_benchmark_says_that_there_is_no_gpu():
-    assert bench_alignment.cuda_lines(1, 1, 1) == ["OTAM on CUDA: no GPU here, the Triton kernels were not measured"]
