@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,15 @@ def _fitting_encoder(name: str) -> str:
     return "image" if name in image.NAMES else "clip"
 
 
+OFFICIAL = {"clip": "openai", "image": "imagenet"}  # encoder to the name of its published weights
+
+
+def with_encoder(head: HeadConfig) -> HeadConfig:
+    """Return VIDEO.HEAD with the encoder and the weights that an empty ENCODER and BACKBONE_WEIGHTS mean."""
+    encoder = head.ENCODER or _fitting_encoder(head.BACKBONE_NAME)
+    return replace(head, ENCODER=encoder, BACKBONE_WEIGHTS=head.BACKBONE_WEIGHTS or OFFICIAL[encoder])
+
+
 def encoder_problems(head: HeadConfig) -> dict[str, str]:
     """Find what is wrong with the names of VIDEO.HEAD's encoder, by dotted key; empty where they fit together."""
     name, encoder, weights, found = head.BACKBONE_NAME, head.ENCODER, head.BACKBONE_WEIGHTS, {}
@@ -40,10 +50,9 @@ def encoder_problems(head: HeadConfig) -> dict[str, str]:
         found["VIDEO.HEAD.ENCODER"] = f"{ENCODERS.unknown(encoder)}; {advice}"
     elif encoder == other:
         found["VIDEO.HEAD.ENCODER"] = f"{other} does not build {name}; {advice}"
-    official = {"clip": "openai", "image": "imagenet"}
-    if weights == official[other]:
+    if weights == OFFICIAL[other]:
         found["VIDEO.HEAD.BACKBONE_WEIGHTS"] = (
-            f"{weights} has no weights for {name}; leave it empty for its published ones, or write {official[fits]}, "
+            f"{weights} has no weights for {name}; leave it empty for its published ones, or write {OFFICIAL[fits]}, "
             "random, or the name of a file")
     return found
 

@@ -4,6 +4,7 @@ import logging
 import posixpath
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from datasets.builder import SplitData, build_split
 from datasets.cache.store import FrameCache
 from datasets.decoding import AUTO, DECODERS
 from datasets.few_shot import DATASETS
-from models.builder import encoder_problems
+from models.builder import encoder_problems, with_encoder
 from models.registries import HEADS
 from runs.evaluation.identity import foreign_names
 from utils.config.checks import missing_classes
@@ -27,7 +28,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 def check_names(resolved: Resolved) -> Resolved:
-    """Return the configuration with the head's options complete and typed.
+    """Return the configuration with the head's options complete and typed, and its encoder and weights by name.
 
     Raises one ConfigError with every name that no registry knows, every option that is wrong, and every list of class
     names that the head needs and does not have: each with its key and the layer that set it.
@@ -52,7 +53,8 @@ def check_names(resolved: Resolved) -> Resolved:
                          for finding in missing_classes(cfg)]
     if problems:
         raise ConfigError(problems)
-    return resolved
+    video = replace(resolved.config.VIDEO, HEAD=with_encoder(resolved.config.VIDEO.HEAD))
+    return replace(resolved, config=replace(resolved.config, VIDEO=video))
 
 
 def check_store(cfg: Config) -> None:

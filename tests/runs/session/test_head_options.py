@@ -121,3 +121,12 @@ def test_a_checkpoint_from_before_options_is_compared_by_the_published_names():
     state = {"cfg": json.dumps(then)}
     assert training_differences(state, cfg) == ["VIDEO.HEAD.OPTIONS.MERGE_BEFORE: False there, True here"]
     assert effect_of("VIDEO.HEAD.OPTIONS.COMBINE", option_keys(HEADS[NAME].Options)) is SCORING
+
+
+def test_an_empty_encoder_is_the_one_it_means():
+    """So a checkpoint from before ENCODER could be empty is compared well."""
+    head = check_names(resolve_config(HMDB)).config.VIDEO.HEAD
+    assert (head.ENCODER, head.BACKBONE_WEIGHTS) == ("clip", "openai")
+    head = check_names(resolve_config(HMDB, ["VIDEO.HEAD.NAME", "MEAN_POOL", "VIDEO.HEAD.BACKBONE_NAME", "resnet50",
+                                             "VIDEO.HEAD.BACKBONE_WEIGHTS", "null"])).config.VIDEO.HEAD
+    assert (head.ENCODER, head.BACKBONE_WEIGHTS) == ("image", "imagenet")
