@@ -3,9 +3,12 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint install clean
+.PHONY: help demo test lint install clean
 
-install: $(VENV)/installed
+help: ## show these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(VENV)/installed ## make .venv with everything that development needs
 
 $(VENV)/installed: setup.py pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 13) else "Python 3.10 to 3.13 is needed, found %d.%d: make PYTHON=python3.12 ..." % v)'
@@ -13,15 +16,15 @@ $(VENV)/installed: setup.py pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	touch $@
 
-demo: $(VENV)/installed
+demo: $(VENV)/installed ## render videos, train, select and test on them: a few minutes on two cores
 	$(BIN)/python runs/prepare.py demo --out data/demo
 	$(BIN)/python runs/run.py --cfg configs/projects/demo/CLIPFSAR_Demo_1shot.yaml
 
-test: $(VENV)/installed
+test: $(VENV)/installed ## run the whole test suite
 	$(BIN)/python -m pytest
 
-lint: $(VENV)/installed
+lint: $(VENV)/installed ## run ruff
 	$(BIN)/python -m ruff check .
 
-clean:
+clean: ## remove .venv
 	rm -rf $(VENV) *.egg-info
