@@ -47,6 +47,15 @@ def test_random_test_frames_differ_between_episodes_not_between_calls(data):
     assert repeated and any(not torch.equal(a, b) for a, b, *_ in repeated)
 
 
+@pytest.mark.parametrize("draws", [1, 2, 4])
+def test_every_choice_of_frames_is_taken_about_equally_often(data, draws):
+    dataset = make_dataset(data, draws=draws)
+    taken = [dataset.draw(dataset.sampler.spec(i), position) for i in range(100) for position in range(9)]
+    assert sorted(set(taken)) == list(range(draws))
+    assert min(map(taken.count, range(draws))) > 900 / draws * 0.75
+    assert taken == [dataset.draw(dataset.sampler.spec(i), position) for i in range(100) for position in range(9)]
+
+
 def test_ranks_and_restarts_share_one_list(data):
     whole = [make_dataset(data)[i].spec for i in range(6)]
     halves = [make_dataset(data).part(rank=rank, world=2) for rank in range(2)]

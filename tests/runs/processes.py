@@ -67,6 +67,13 @@ MOMENTS = {
 }
 
 
+def _note(moment: str) -> None:
+    """Write down that a moment has come, for run_until."""
+    if path := os.environ.get("MOMENTS_CAME"):
+        with open(path, "a") as file:
+            file.write(f"{moment}\n")
+
+
 def install(moment: str, number: int) -> None:
     """Patch this process so that a signal comes at "name:count", the count-th time (from 1, in this process) that it
     comes to one of MOMENTS. "group name:count": to its workers, too; "parent name:count": to its launcher.
@@ -74,7 +81,8 @@ def install(moment: str, number: int) -> None:
     for one in moment.split(" and "):
         name, _, count = one.split(" ")[-1].partition(":")
         kill, target = (os.killpg, 0) if one.startswith("group ") or name == "worker" else (os.kill, os.getpid())
-        send = partial(_send_to_launcher, number) if one.startswith("parent ") else partial(kill, target, number)
+        signalled = partial(_send_to_launcher, number) if one.startswith("parent ") else partial(kill, target, number)
+        send = partial(lambda one, signalled: (_note(one), signalled()), one, signalled)
         if name == "worker":
             before(FewShotDataset, "__getitem__", lambda dataset, index, n=int(count): index == n,
                     lambda send=send: (send(), time.sleep(0.3)))
@@ -92,6 +100,7 @@ def spoil(what: str, iteration: int) -> None:
     def wrapped(*arguments):
         losses, correct = original(*arguments)
         if next(calls) == iteration:
+            _note(f"{what}:{iteration}")
             if what == "typed":
                 raise VideoDecodeError("a.mp4", "cannot be read")
             if what == "bug":
@@ -161,6 +170,7 @@ def _fork_ranks(arguments: list[str]) -> list[ForkedRank]:
 def _run(arguments: list[str], moment: str, number: int, output: Path, rank: int | None,
          prepare: Callable[[], None] | None) -> None:
     os.setsid()
+    os.environ["MOMENTS_CAME"] = str(output.with_name("moments.txt"))
     os.environ["OMP_NUM_THREADS"] = "1"  # of the ranks, and here: other numbers of threads round otherwise
     torch.set_num_threads(1)
     if rank is not None:
@@ -186,11 +196,16 @@ def _run(arguments: list[str], moment: str, number: int, output: Path, rank: int
 def run_until(project: Path, *settings: str, moment: str = "", number: int = signal.SIGKILL,
               rank: int | None = None, prepare: Callable[[], None] | None = None) -> tuple[int, str]:
     """(exit status, what it wrote) of a run to which a signal comes at a moment (see install), or to a rank of it.
-    Minus the signal's number: it killed the run. `prepare` is called in its process before it begins."""
-    output = project.parent / "output.txt"
+    Minus the signal's number: it killed the run. `prepare` is called in its process before it begins. A moment that
+    did not come is an AssertionError: something else is called by then, or nothing."""
+    output, came = project.parent / "output.txt", project.parent / "moments.txt"
+    came.write_text("")
     process = _CONTEXT.Process(target=_run, args=(["--cfg", str(project), *settings], moment, number, output, rank,
                                                   prepare))
     process.start()
     process.join(200)
-    assert process.exitcode is not None, output.read_text()
-    return process.exitcode, output.read_text()
+    text = output.read_text()
+    assert process.exitcode is not None, text
+    missed = set(filter(None, moment.split(" and "))) - set(came.read_text().splitlines())
+    assert not missed, f"did not come: {', '.join(missed)}\n{text}"
+    return process.exitcode, text

@@ -19,47 +19,12 @@ from datasets.cache.store import FrameCache
 from datasets.cache.writer import CacheWriter, VideoToCache, encode_video
 from datasets.decoding import open_video
 from runs.evaluation.features import store_facts
-from tests.conftest import called
+from tests.datasets.cache.caches import fill, split_of
 from utils.config import load_config
 from utils.errors import FrameCacheError, VideoDecodeError
 from utils.seed import numpy_generator
 
-main = called("prepare")
-
 LOSSLESS = Codec("lossless", None)
-
-
-@pytest.fixture
-def project(tiny_project, tmp_path, tiny_videos):
-    """A project on its own copy of the videos, with train frames of another size than test frames."""
-    root = tmp_path / "videos"
-    root.mkdir()
-    for path in tiny_videos.rglob("*"):
-        if path.is_file():
-            target = root / path.relative_to(tiny_videos)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.hardlink_to(path)
-    extra = "AUGMENTATION: {RANDOM_FLIP: true, COLOR_AUG: true}"
-    path = tiny_project(extra=extra)
-    text = path.read_text().replace(str(tiny_videos), str(root)).replace("TRAIN_JITTER_SCALES: [36, 36]",
-                                                                         "TRAIN_JITTER_SCALES: [40, 44]")
-    path.write_text(text)
-    return path
-
-
-def fill(project: Path, out: Path, *options: str) -> int:
-    return main(["cache", "--cfg", str(project), "--out", str(out), "--workers", "1", *options])
-
-
-@pytest.fixture
-def lossless(project, tmp_path) -> Path:
-    assert fill(project, tmp_path / "cache", "--mode", "lossless") == 0
-    return tmp_path / "cache"
-
-
-def split_of(project: Path, cache: Path | None, split: str, *pairs: str):
-    own = [] if cache is None else ["DATA.FRAME_CACHE", str(cache)]
-    return builder.build_split(load_config(project, [*own, *pairs]), split)
 
 
 def rounded(monkeypatch) -> None:
@@ -141,13 +106,12 @@ def test_indices_may_repeat_and_run_backwards(project, lossless):
     assert (clip.num_frames, clip.fps) == (plain.num_frames, plain.fps)
 
 
-def test_jpeg_is_near_and_its_quality_counts(project, tmp_path):
+def test_jpeg_is_near_and_its_quality_counts(project, made):
     distances = []
     exact = split_of(project, None, "test").dataset.decode(0, [numpy_generator(0, "x")])[0]
     exact = transforms.resize_frames(exact, (36, 36)).astype(int)
     for quality in ("50", "95"):
-        assert fill(project, tmp_path / quality, "--quality", quality) == 0
-        found = split_of(project, tmp_path / quality, "test").dataset.decode(0, [numpy_generator(0, "x")])[0]
+        found = split_of(project, made("--quality", quality), "test").dataset.decode(0, [numpy_generator(0, "x")])[0]
         distances.append(np.abs(found.astype(int) - exact).mean())
     assert 0 < distances[1] < distances[0] < 12
 
@@ -172,12 +136,11 @@ def test_a_picture_of_another_size_is_an_error(monkeypatch, codec, size, install
         codec.decode([file], size)
 
 
-def test_features_of_cached_frames_are_never_taken_for_others(project, lossless, tmp_path):
-    for quality in ("90", "95"):
-        assert fill(project, tmp_path / quality, "--quality", quality) == 0
+def test_features_of_cached_frames_are_never_taken_for_others(project, made):
     tower = torch.nn.Linear(1, 1)
     head = SimpleNamespace(feature_modules=lambda: [tower], feature_facts=dict)
-    splits = [split_of(project, cache, "test") for cache in (None, lossless, tmp_path / "90", tmp_path / "95")]
+    splits = [split_of(project, cache, "test") for cache in (
+        None, made("--mode", "lossless"), made("--quality", "90"), made("--quality", "95"))]
     facts = [store_facts(head, split) for split in splits]
     assert len({str(one) for one in facts}) == 4
     assert "frame_cache" not in facts[0]["pixels"]  # what was stored before there were caches stays valid

@@ -72,6 +72,22 @@ def test_fp16_scales_its_gradients_and_leaves_out_a_step_that_overflows(caplog):
     assert any(not torch.equal(p, before[name]) for name, p in learner.model.named_parameters())
 
 
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_gradients_are_clipped_to_their_norm_and_no_further(precision):
+    """TRAIN.CLIP_GRAD_NORM holds for the gradients of all parameters together, without the scale of fp16."""
+    taken = []
+    for limit in (None, 1e-3, 1e3):
+        learner = learner_of(precision, clip_grad_norm=limit)
+        learner.optimizer.register_step_pre_hook(lambda optimizer, *_: taken.append(torch.cat(
+            [p.grad.flatten() for group in optimizer.param_groups for p in group["params"] if p.grad is not None])))
+        learner.learn([random_episode(0)], PassPosition(0, 0, 1e-3))
+        learner.step()
+    free, clipped, far = taken
+    assert 1e-2 < free.norm() < 1e3 and torch.equal(far, free)
+    assert clipped.norm() == pytest.approx(1e-3, rel=1e-3)
+    torch.testing.assert_close(clipped / clipped.norm(), free / free.norm(), rtol=1e-4, atol=1e-6)
+
+
 def test_the_scale_of_fp16_outlives_a_restart(tiny_project, tmp_path):
     first, second = learner_of("fp16"), learner_of("fp16")
     first.scaler.load_state_dict({**first.scaler.state_dict(), "scale": 512.0, "_growth_tracker": 7})
