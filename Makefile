@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint install clean
+.PHONY: help demo test lint types install clean
 
 help: ## show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ test: $(VENV)/installed ## run the whole test suite
 
 lint: $(VENV)/installed ## run ruff
 	$(BIN)/python -m ruff check .
+
+types: $(VENV)/installed ## run mypy
+	$(BIN)/python -m mypy
 
 clean: ## remove .venv
 	rm -rf $(VENV) *.egg-info

@@ -31,8 +31,8 @@ def test_all_unknown_names_at_once(tiny_project):
             "VIDEO.HEAD.NAME", "foo", "TRAIN.DATASET_FEW", "bar",
             "TEST.DATASET", "x", "DATA.DECODER", "decrod"]))
     assert caught.value.problems == [
-        "command line: VIDEO.HEAD.NAME: unknown head 'foo'; known: CNN_OTAM_CLIPFSAR (another is registered in "
-        "models/heads/)",
+        "command line: VIDEO.HEAD.NAME: unknown head 'foo'; known: CNN_OTAM_CLIPFSAR, MEAN_POOL (another is "
+        "registered in models/heads/)",
         "command line: TEST.DATASET: unknown data set 'x'; known: Ssv2_few_shot, few_shot (another is registered in "
         "datasets/few_shot.py)",
         "command line: TRAIN.DATASET_FEW: unknown list format 'bar'; known: HMDB_few_shot, Kinetics_few_shot, "
