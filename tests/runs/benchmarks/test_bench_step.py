@@ -11,6 +11,7 @@ import torch
 
 from runs.benchmarks import bench_step, hardware, steps
 from runs.benchmarks.steps import StepOptions
+from runs.training.complexity import module_flops
 from tests.conftest import TINY_TOWER, called
 from utils.errors import BenchmarkError, ConfigError
 
@@ -26,15 +27,17 @@ def tiny(tmp_path) -> StepOptions:
 
 
 def test_the_plain_step_computes_what_the_head_does(tiny, tmp_path):
-    cfg = steps.configuration(tiny, [], tmp_path)
-    (episode,) = steps.random_episodes(tiny, cfg)
-    model = steps._model(cfg)
-    for module in model.modules():
+    """The same losses, but for rounding, of the same weights, with another alignment and another pass of the tower."""
+    ours, plain = (steps._model(steps.configuration(tiny, pairs, tmp_path)) for pairs in ([], steps.PLAIN))
+    for module in (*ours.modules(), *plain.modules()):
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-    ours, plain = model(episode, "train"), steps.plain_output(model.head, episode)
-    torch.testing.assert_close(plain.logits_MK, ours.logits_MK, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(plain.class_logits_PG, ours.class_logits_PG)
+    (episode,) = steps.random_episodes(tiny, steps.configuration(tiny, [], tmp_path))
+    expected = ours.head.losses(ours(episode, ours.text("train")), episode)
+    found = steps.plain_losses(plain, episode)
+    assert set(found) == set(expected) and len(found) > 1
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("build", [steps.as_it_is, steps.written_plainly])
@@ -72,8 +75,8 @@ def test_work_of_a_step(tiny, tmp_path):
     assert found[2] == 3 * found[0] and 1.4 < found[1] / found[0] < 1.6
     cfg = steps.configuration(tiny, [], tmp_path)
     head = steps._model(cfg).head
-    adds = steps.module_flops(head.backbone, torch.zeros(1, 3, 32, 32)) * 4 * 2  # 4 clips of 2 frames
-    adds += sum(steps.module_flops(head.context2, torch.zeros(2, tokens, 32)) for tokens in (3, 2))  # a text beside 2
+    adds = module_flops(head.backbone, torch.zeros(1, 3, 32, 32)) * 4 * 2  # 4 clips of 2 frames
+    adds += sum(module_flops(head.context2, torch.zeros(2, tokens, 32)) for tokens in (3, 2))  # a text beside 2
     assert found[0] == 2 * 3 * adds
 
 
