@@ -1,4 +1,4 @@
-"""What an encoder is: a visual tower, its width, and a text tower where a head reads text.
+"""This file says what an encoder is: a visual tower, its width, and a text tower where a head reads text.
 
 F frames, P clips, T frames of a clip, C/H/W image, D features, h/w feature map, G class names.
 """
@@ -15,7 +15,7 @@ Output = Literal["vector", "map"]
 
 @dataclass(frozen=True, slots=True)
 class Encoder:
-    """A visual tower and what a head and a report need to know of it.
+    """An encoder holds a visual tower and what a head and a report need to know of it.
 
     A tower takes frames [F, 3, H, W] and gives [F, D], or maps [F, D, h, w]. A tower that must see whole clips has an
     attribute `takes_clips = True`; it takes [P, T, 3, H, W] and gives [P, T, D]. Call either through `encode_clips`.
@@ -37,7 +37,7 @@ class Encoder:
 
 
 class EncoderBuilder(Protocol):
-    """What stands in the registry ENCODERS.
+    """Every entry of the registry ENCODERS is called like this.
 
     Args:
         name: VIDEO.HEAD.BACKBONE_NAME.
@@ -53,7 +53,7 @@ class EncoderBuilder(Protocol):
 
 
 def encode_clips(tower: nn.Module, clips_PTCHW: Tensor) -> Tensor:
-    """The features of every frame of some clips, [P, T, D], or [P, T, D, h, w] from a tower that gives maps."""
+    """Encode every frame of some clips: [P, T, D], or [P, T, D, h, w] with a tower that gives maps."""
     if getattr(tower, "takes_clips", False):
         return tower(clips_PTCHW)
     features = tower(clips_PTCHW.flatten(0, 1))

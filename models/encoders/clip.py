@@ -1,4 +1,4 @@
-"""CLIP towers from open_clip: the visual tower is trained, the text tower only gives features of class names."""
+"""This file builds CLIP's towers with open_clip: the visual one is trained, the text one reads class names."""
 
 import json
 import logging
@@ -98,7 +98,7 @@ def _check_length(names: Sequence[str], prompt: str, tokenizer: Any) -> None:
 
 @torch.no_grad()
 def encode_names(towers: Any, tokenizer: Any, names: Sequence[str], prompt: str) -> Tensor:
-    """Text features of class names, as written, in `prompt`; not normalised. [G, D]"""
+    """Encode class names, as written, in the sentence `prompt`: [G, D], not normalised."""
     _check_length(names, prompt, tokenizer)
     sentences = [prompt.format(name) for name in names]
     return torch.cat([towers.encode_text(tokenizer(sentences[i:i + 64])) for i in range(0, len(sentences), 64)]).float()
@@ -116,7 +116,7 @@ def _tokenizer(name: str, config: Config) -> Any:
 
 
 def _reader(towers: nn.Module, name: str, config: Config) -> Text:
-    """Encoder.text of these towers. Their visual tower may be in training: its mode is left alone."""
+    """Return the Encoder.text of these towers. The mode of their visual tower, which is trained, is left alone."""
     for part, module in towers.named_children():
         if part != "visual":
             module.eval()

@@ -1,4 +1,4 @@
-"""Image towers from torchvision, the backbones of OTAM, TRX, HyRSM and MoLo: ResNets and MobileNetV2.
+"""This file builds torchvision's ResNets, the backbones of OTAM, TRX, HyRSM and MoLo, and MobileNetV2.
 
 The tower is one sequence of the network's children without the classifier, as in the published baselines, so state
 names start with a number: 0 conv1, 1 bn1, 4 to 7 the stages, 8 the pool; of MobileNetV2 0 the features, 1 the pool.

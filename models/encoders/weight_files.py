@@ -1,4 +1,4 @@
-"""Weights of encoders: found or downloaded, checked, read without running any code from the file, fitted strictly."""
+"""Weights are found or downloaded, checked, read without running code from the file, and fitted strictly."""
 
 import io
 import pickle
@@ -20,7 +20,7 @@ from utils.errors import DownloadError, HashError, WeightsError
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A weights file that its makers offer for download.
+    """This names a weights file that its makers offer for download.
 
     Args:
         address: where it is; the file keeps the last part of it as its name.
@@ -33,7 +33,7 @@ class Published:
     cache: str
 
     def path(self, weights_dir: str | None) -> Path:
-        """Where the file lies on this machine."""
+        """Return where the file lies on this machine."""
         return Path(weights_dir or self.cache).expanduser() / self.address.rsplit("/", 1)[-1]
 
 
@@ -58,7 +58,7 @@ _EXTRA = {"input_resolution", "context_length", "vocab_size"}  # numbers OpenAI'
 
 
 def published(name: str) -> Published:
-    """The weights that were published for a name of OPENAI or IMAGENET; torchvision's are the classic IMAGENET1K_V1."""
+    """Return the weights published for a name of OPENAI or IMAGENET; torchvision's are the classic IMAGENET1K_V1."""
     if name in OPENAI:
         return OPENAI[name]
     address = str(torchvision.models.get_model_weights(name)["IMAGENET1K_V1"].url)
@@ -99,7 +99,7 @@ def download(url: str, path: Path, expected: str) -> None:
 
 
 class _ArchiveUnpickler(pickle.Unpickler):
-    """Reads the attribute tree of a TorchScript archive. Only tensors and inert containers can come out of it."""
+    """This reads the attribute tree of a TorchScript archive. Only tensors and inert containers can come out of it."""
 
     def __init__(self, archive: zipfile.ZipFile, prefix: str):
         super().__init__(io.BytesIO(archive.read(f"{prefix}/data.pkl")))
@@ -128,7 +128,7 @@ class _ArchiveUnpickler(pickle.Unpickler):
 
 
 class _Node:
-    """A module of the archive: attributes, no behaviour."""
+    """This stands for a module of the archive; it has attributes and no behaviour."""
 
     def __init__(self, *_: Any):
         self.state: Any = {}

@@ -1,1 +1,1 @@
-"""Parts that heads are built from: modulator, alignment, similarity, prototypes."""
+"""Heads are built from these parts: modulator, alignment, similarity, prototypes, batch norms."""

@@ -1,4 +1,4 @@
-"""Batch norms that torch has not: frozen ones (BN.FREEZE), and ones that share their statistics over ranks (BN.SYNC).
+"""This file has two batch norms that torch lacks: a frozen one (BN.FREEZE), and one over all ranks (BN.SYNC).
 
 Both take over the parameters and buffers of the batch norm that they stand for, so state names, the optimizer's
 parameters and copies of the model are what they were. N frames of this rank, C channels, ... image.
@@ -28,7 +28,7 @@ def _take_over(new: _BatchNorm, norm: _BatchNorm) -> None:
 
 
 def _replace(model: nn.Module, key: str, make: Callable[[_BatchNorm], _BatchNorm]) -> None:
-    """Replace every batch norm of torch; raises ConfigError naming `key` where a tower has one of another make."""
+    """Replace every batch norm of torch. Raises ConfigError naming `key` where a module has one of another make."""
 
     def replacement(module: nn.Module) -> nn.Module | None:
         if not isinstance(module, _BatchNorm) or isinstance(module, FrozenBatchNorm):
@@ -41,7 +41,7 @@ def _replace(model: nn.Module, key: str, make: Callable[[_BatchNorm], _BatchNorm
 
 
 class FrozenBatchNorm(_BatchNorm):
-    """A batch norm of any number of dimensions whose statistics and affine weights stay as they are, in training, too.
+    """This batch norm keeps its statistics and affine weights as they are, in training, too; for any dimensions.
 
     Args:
         norm: the batch norm that it stands for.
@@ -57,7 +57,7 @@ class FrozenBatchNorm(_BatchNorm):
         return super().train(False)
 
     def _check_input_dim(self, input: Tensor) -> None:
-        """Take any."""
+        """Accept any number of dimensions."""
 
 
 def freeze_batch_norm(model: nn.Module) -> None:
@@ -66,7 +66,7 @@ def freeze_batch_norm(model: nn.Module) -> None:
 
 
 class _SumOverRanks(torch.autograd.Function):
-    """The sum of a tensor over all ranks; its gradient is the sum of theirs."""
+    """Add up a tensor over all ranks; its gradient is the sum of theirs."""
 
     @staticmethod
     def forward(ctx: Any, own: Tensor, group: Any) -> Tensor:
@@ -82,7 +82,7 @@ class _SumOverRanks(torch.autograd.Function):
 
 
 class RankBatchNorm(_BatchNorm):
-    """A batch norm whose statistics, in training, are those of the inputs of all ranks; gradients flow through them.
+    """This batch norm takes its statistics, in training, over the inputs of all ranks; gradients flow through them.
 
     torch's own SyncBatchNorm knows GPUs only. In evaluation this is torch's batch norm.
 
@@ -97,7 +97,7 @@ class RankBatchNorm(_BatchNorm):
         self.group = group
 
     def _check_input_dim(self, input: Tensor) -> None:
-        """Take any number of dimensions."""
+        """Accept any number of dimensions."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalise [N, C, ...]; the same shape."""

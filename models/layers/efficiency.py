@@ -1,4 +1,4 @@
-"""Towers that need less memory in training, and what decides how their inputs may be batched."""
+"""This file lets towers need less memory in training, and tells whether clips of several episodes may share a pass."""
 
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -21,13 +21,13 @@ BLOCKS = (ClipBottleneck, BasicBlock, Bottleneck, InvertedResidual)  # they draw
 
 
 def has_batch_statistics(tower: nn.Module) -> bool:
-    """Whether a picture's features depend on the others of its pass: a batch norm in training mode."""
+    """Tell whether a frame's features depend on the others of its pass: a batch norm is in training mode."""
     return any(isinstance(module, _BatchNorm) and module.training for module in tower.modules())
 
 
 @contextmanager
 def compiling() -> Iterator[None]:
-    """In this block errors of torch.compile, which works at the first forward and backward pass, are CompileErrors."""
+    """Turn errors of torch.compile, which works at the first forward and backward pass, into CompileErrors."""
     try:
         yield
     except TorchDynamoException as error:
@@ -38,7 +38,7 @@ def compiling() -> Iterator[None]:
 
 @contextmanager
 def _statistics_stay(norms: list[_BatchNorm]) -> Iterator[None]:
-    """Batch norms in training mode normalise as ever, but their running statistics are afterwards what they were."""
+    """Put the running statistics of batch norms back after the block, in which they normalise as ever."""
     buffers = [buffer for norm in norms for buffer in norm.buffers()]
     before = [buffer.clone() for buffer in buffers]
     try:
@@ -55,7 +55,7 @@ def _contexts(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractC
 
 
 class CheckpointedStage(nn.Sequential):
-    """A stage of a ResNet that keeps the input of each block only, and computes the rest again in the backward pass."""
+    """This stage keeps only the input of each block, and computes the rest again in the backward pass."""
 
     def forward(self, frames_NCHW: Tensor) -> Tensor:
         """Compute what nn.Sequential computes."""
@@ -73,7 +73,7 @@ def _is_stage(module: nn.Module) -> bool:
 
 
 def checkpoint_blocks(tower: nn.Module) -> None:
-    """Activation checkpointing of every block of a tower, in place (TRAIN.GRAD_CHECKPOINT).
+    """Checkpoint the activations of every block of a tower, in place (TRAIN.GRAD_CHECKPOINT).
 
     Raises ConfigError for a tower whose blocks are not known, or whose batch norms would count each batch twice.
     """

@@ -1,4 +1,4 @@
-"""The prototype modulator: a small Transformer without positions over [frames ; text] (CLIP-FSAR, section 3.3).
+"""The prototype modulator is a small Transformer without positions over [frames ; text] (CLIP-FSAR, section 3.3).
 
 Parameter names are the published ones (`layers.<i>.0.norm`, `layers.<i>.0.fn.to_q`, `layers.<i>.1.net.0`, ...).
 Shapes: B sequences, L tokens, D features, H heads.
@@ -19,7 +19,7 @@ FEED_FORWARD_DROPOUT = 0.05
 
 
 class Attention(nn.Module):
-    """Multi-head attention, projections without bias, output with bias and dropout. [B, L, D] -> [B, L, D]."""
+    """Multi-head attention: its projections have no bias, its output has bias and dropout. [B, L, D] -> [B, L, D]."""
 
     def __init__(self, dim: int, heads: int, dropout: float):
         super().__init__()
@@ -37,7 +37,7 @@ class Attention(nn.Module):
 
 
 class PreNorm(nn.Module):
-    """One LayerNorm shared by queries, keys and values."""
+    """Apply one LayerNorm, shared by queries, keys and values, before `fn`."""
 
     def __init__(self, dim: int, fn: nn.Module):
         super().__init__()
@@ -49,7 +49,7 @@ class PreNorm(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Linear, GELU, linear, with dropout; no norm before it."""
+    """Apply linear, GELU and linear layers with dropout; no norm comes before them."""
 
     def __init__(self, dim: int, hidden: int, dropout: float):
         super().__init__()
@@ -63,7 +63,7 @@ class FeedForward(nn.Module):
 
 @MODULATORS.register("transformer")
 class TemporalTransformer(nn.Module):
-    """x = x + attention(norm(x)); x = x + feed_forward(x); `depth` times. [B, L, D] -> [B, L, D].
+    """Compute x = x + attention(norm(x)); x = x + feed_forward(x); `depth` times. [B, L, D] -> [B, L, D].
 
     Args:
         dim: D, a multiple of 8 (the number of heads).

@@ -1,11 +1,11 @@
-"""Class means. N supports, K ways."""
+"""Prototypes are class means. N supports, K ways."""
 
 import torch
 from torch import Tensor
 
 
 def class_means(values: Tensor, labels_N: Tensor, way: int) -> Tensor:
-    """Mean over the supports of each class.
+    """Average the supports of each class.
 
     Args:
         values: [N, ...]; labels_N: episode label 0..way-1 of each.

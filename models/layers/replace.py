@@ -1,4 +1,4 @@
-"""Putting modules in the place of others, under the same state names and with the same parameters."""
+"""A module can take the place of another under the same state names and with the same parameters."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Cosine similarity as the published code computes it."""
+"""This is cosine similarity as the published code computes it."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ EPSILON = 0.01  # added to the product of norms, not to each norm
 
 
 def cos_similarity(x: Tensor, y: Tensor) -> Tensor:
-    """cos(x, y) = x.y / (|x||y| + 0.01) of all pairs.
+    """Compute cos(x, y) = x.y / (|x||y| + 0.01) of all pairs.
 
     Args:
         x: [..., A, D]; y: [..., B, D] with leading dimensions that broadcast.

@@ -136,8 +136,9 @@ def _section(path: Path, content: dict[str, Any], name: str, prefix: str = "") -
 def _score(path: Path, scorings: dict[str, Any], name: str) -> Score:
     """One entry of scorings."""
     part, prefix = _section(path, scorings, name, "scorings."), f"scorings.{name}."
-    part = {"title": name, "interval95_videos": None, "text_weight": None, **part}
-    score = Score(**{key: _value(path, part, key, hint, prefix) for key, hint in typing.get_type_hints(Score).items()})
+    left_out = {"title": name, "interval95_videos": None, "text_weight": None}  # by earlier versions, other scorings
+    score = Score(**{key: _value(path, part if key in part or key not in left_out else left_out, key, hint, prefix)
+                     for key, hint in typing.get_type_hints(Score).items()})
     if not 0 <= score.accuracy <= 1:
         raise ResultsError(f"{path}: {prefix}accuracy: expected 0 to 1, found {shown(score.accuracy)}")
     if score.interval95_videos is not None and len(score.interval95_videos) != 2:

@@ -11,8 +11,9 @@ RESULT: dict[str, Any] = {
     "scorings": {
         "prototypes": {"accuracy": 0.61, "interval95": 0.009, "interval95_videos": [0.58, 0.64], "ece": 0.1},
         "fused": {"accuracy": 0.63, "interval95": 0.008, "interval95_videos": [0.6, 0.66], "ece": 0.1,
-                  "text_weight": 0.9},
-        "text": {"accuracy": 0.4, "interval95": 0.01, "interval95_videos": [0.3, 0.5], "ece": 0.1}},
+                  "text_weight": 0.9, "title": "fused with text"},
+        "text": {"accuracy": 0.4, "interval95": 0.01, "interval95_videos": [0.3, 0.5], "ece": 0.1,
+                 "title": "text only"}},
     "episodes": 10000, "protocol": "upstream", "split": "test", "way": 5, "shot": 1, "query": 1, "frames": 8,
     "temporal_draws": None, "seed": 0, "episode_seed": 0, "backbone": "RN50",
     "lists": dict.fromkeys(("train", "val", "test"), "ssv2_full@67013"), "list_id": "ssv2_full@67013",

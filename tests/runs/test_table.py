@@ -207,7 +207,7 @@ def test_published_rows_are_marked_and_fill_measured_columns_only(tmp_path):
     assert rows["Method"] == ["SSv2-Full 1-shot", "UCF101 5-shot"] and "**" not in text
     cells = {label: [re.sub(" <sup>.*", "", c) for c in cells] for label, cells in rows.items() if "(pub" in label}
     assert cells == {"CLIP-FSAR ViT-B/16, prototypes (published)": ["61.9", "-"],
-                     "CLIP-FSAR ViT-B/16, fused with text (published)": ["62.1", "-"],
+                     "CLIP-FSAR ViT-B/16, prototypes fused with text (published)": ["62.1", "-"],
                      "CLIP-FSAR ViT-B/16, scoring as published (published)": ["-", "99.0"],
                      "CLIP-FSAR RN50, prototypes (published)": ["58.1", "97.0"]}
     mark = _mark(rows["CLIP-FSAR RN50, prototypes (published)"][0])
@@ -295,7 +295,7 @@ def _without(*keys: str) -> dict:
     (result(lists=[]), "lists: expected a section with keys, found []"),
     (result(lists={"test": 3}), "lists.test: expected text, found 3"),
     (result(accuracy=61.0), "scorings.prototypes.accuracy: expected 0 to 1, found 61.0"),
-    (result(scoring="fused with text"), "scoring: expected prototypes or fused or text, found 'fused with text'"),
+    (result(scoring="of another"), "scorings.of another: this key is missing (found prototypes, fused, text)"),
     ([], "expected keys and values, found []"), ("{", "cannot be read (Expecting property name"),
     ({"seeds": [0], "runs": []}, "runs: expected the directories of the seeds, found []"),
 ])
@@ -310,8 +310,8 @@ def test_errors_name_file_and_key(tmp_path, content, text):
 @pytest.mark.parametrize("content, text", [
     ("a: [", "cannot be read (while parsing"), ("a: 1", "expected a list of papers, found {'a': 1}"),
     ("- {method: X, source: Y, selected_on: test, way: five}", "paper 1: way: expected int, found 'five'"),
-    ("- {method: X, source: Y, selected_on: test, way: 5, figures: [{backbone: A, shot: 1, scoring: q}]}",
-     "paper 1: figure 1: scoring: expected prototypes, fused, text, as published, found 'q'"),
+    ("- {method: X, source: Y, selected_on: test, way: 5, figures: [{backbone: A, shot: 1, scoring: 3}]}",
+     "paper 1: figure 1: scoring: expected str, found 3"),
     ("- {method: X, source: Y, selected_on: test, way: 5, figures: [{backbone: A, shot: 1, scoring: text, demo: a}]}",
      "paper 1: figure 1: demo: expected int or float, found 'a'"),
 ])

@@ -36,7 +36,7 @@ LOG2E = 1 / math.log(2)
 
 
 def otam_reference(costs: Tensor, smoothing: float = 0.5) -> Tensor:
-    """The recursion C above, one cell after the other, in one direction: slow, to read and to test against.
+    """Compute the recursion C above cell by cell, in one direction: it is slow, to be read and tested against.
 
     Args:
         costs: [..., L, M]. smoothing: lambda > 0.
@@ -60,7 +60,7 @@ def otam_reference(costs: Tensor, smoothing: float = 0.5) -> Tensor:
 
 
 def _log_forward(a_SLM: Tensor, prefix_SLM: Tensor) -> Tensor:
-    """A = -C/lambda of every cell, columns 0..M+1. [S, L, M+2]"""
+    """Compute A = -C/lambda of every cell, columns 0..M+1. [S, L, M+2]"""
     row = F.pad(prefix_SLM[:, 0], (1, 0))
     rows = [row]
     for step in range(1, a_SLM.shape[1]):
@@ -75,7 +75,7 @@ def _log_forward(a_SLM: Tensor, prefix_SLM: Tensor) -> Tensor:
 
 
 def _log_backward(a_SLM: Tensor, prefix_SLM: Tensor) -> Tensor:
-    """B: log of the summed weights of all ways from a cell to the end, columns 1..M+1. [S, L, M+1]"""
+    """Compute B, the log of the summed weights of all ways from a cell to the end, columns 1..M+1. [S, L, M+1]"""
     below = torch.full_like(a_SLM[:, 0], -torch.inf)
     below[:, -1] = 0.0
     rows = []
@@ -95,7 +95,7 @@ def _exp(values: Tensor) -> Tensor:
 
 
 def _linear_forward(prefix_SLM: Tensor) -> Tensor:
-    """exp(A) of every cell, columns 0..M+1. [S, L, M+2]"""
+    """Compute exp(A) of every cell, columns 0..M+1. [S, L, M+2]"""
     weight, before = _exp(prefix_SLM), _exp(F.pad(-prefix_SLM[..., :-1], (1, 0)))
     table = prefix_SLM.new_ones(prefix_SLM.shape[0], prefix_SLM.shape[1], prefix_SLM.shape[2] + 1)
     table[:, 0, 1:] = weight[:, 0]
@@ -109,7 +109,7 @@ def _linear_forward(prefix_SLM: Tensor) -> Tensor:
 
 
 def _linear_backward(a_SLM: Tensor, prefix_SLM: Tensor) -> Tensor:
-    """exp(B), columns 1..M+1. [S, L, M+1]"""
+    """Compute exp(B), columns 1..M+1. [S, L, M+1]"""
     weight, inverse, cell = _exp(prefix_SLM), _exp(-prefix_SLM), _exp(a_SLM)
     table = torch.empty_like(a_SLM)
     below = torch.zeros_like(a_SLM[:, 0])
@@ -125,7 +125,7 @@ def _linear_backward(a_SLM: Tensor, prefix_SLM: Tensor) -> Tensor:
 
 
 class _Otam(torch.autograd.Function):
-    """Distance and visiting probabilities of flattened sequences."""
+    """The distance of flattened sequences; its gradient is how probably a path visits each cell."""
 
     @staticmethod
     def forward(ctx: Any, costs_SLM: Tensor, smoothing: float) -> Tensor:
@@ -157,7 +157,7 @@ def _check(costs: Tensor, smoothing: float) -> None:
 
 
 def soft_alignment(costs: Tensor, smoothing: float = 0.5) -> Tensor:
-    """OTAM of queries against supports, one direction.
+    """Align queries with supports, in this direction only.
 
     Args:
         costs: [..., L, M], any floating type; L, M >= 1.
@@ -173,7 +173,7 @@ def soft_alignment(costs: Tensor, smoothing: float = 0.5) -> Tensor:
 
 @cache
 def _kernels() -> ModuleType | ImportError:
-    """The module otam_triton, or why it cannot be imported: Triton is optional, and absent on many systems."""
+    """Import the Triton kernels, or return why that fails: Triton is optional, and absent on many systems."""
     try:
         return importlib.import_module("models.layers.alignment.otam_triton")
     except ImportError as error:
@@ -181,7 +181,7 @@ def _kernels() -> ModuleType | ImportError:
 
 
 def _fused(costs: Tensor, backend: str) -> ModuleType | None:
-    """The kernels' module where `backend` has them used for these costs."""
+    """Return the kernels' module if `backend` wants it used for these costs, else None."""
     if backend not in BACKENDS:
         raise ValueError(f"expected one of the backends {', '.join(BACKENDS)}, found {backend!r}")
     if backend == "plain" or (backend == "auto" and not costs.is_cuda):
@@ -196,7 +196,7 @@ def _fused(costs: Tensor, backend: str) -> ModuleType | None:
 
 def otam_distance(costs: Tensor, *, smoothing: float = 0.5, single_direction: bool = False,
                   backend: str = "auto") -> Tensor:
-    """OTAM distance: the alignment and its mirror (costs transposed), summed.
+    """Compute the OTAM distance: that of the alignment plus that of its mirror (costs transposed).
 
     Args:
         costs: [..., L, M], L query frames, M support frames.

@@ -24,6 +24,7 @@ saved. The sums of the two directions are float32 atomic additions of at most tw
 """
 
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 import triton
@@ -42,20 +43,20 @@ NEVER = tl.constexpr(float("-inf"))
 
 @triton.jit
 def _join(x, y):
-    """log(exp(x) + exp(y)) for finite x or y; NaN where either is."""
+    """Compute log(exp(x) + exp(y)) for finite x or y; the result is NaN where either is."""
     apart = x - y
     return tl.where(apart > 0, x, y) + tl.log(1 + tl.exp(-tl.abs(apart)))
 
 
 @triton.jit
 def _then_join(scale1, shift1, scale2, shift2):
-    """Composition of two maps x -> shift (+) (scale + x)."""
+    """Compose two maps x -> shift (+) (scale + x)."""
     return scale1 + scale2, _join(shift2, scale2 + shift1)
 
 
 @triton.jit
 def _then_add(scale1, shift1, scale2, shift2):
-    """Composition of two maps x -> shift + scale * x."""
+    """Compose two maps x -> shift + scale * x."""
     return scale1 * scale2, shift2 + scale2 * shift1
 
 
@@ -66,7 +67,7 @@ def _logistic(x):
 
 @triton.jit
 def _previous_lane(x, lane, first):
-    """x of the lane before; `first` in lane 0."""
+    """Return x of the lane before; `first` in lane 0."""
     return tl.where(lane == 0, first, tl.gather(x, tl.maximum(lane - 1, 0), 0))
 
 
@@ -130,18 +131,18 @@ def _backward_kernel(table, grad_distances, grad, frames, supports, BLOCK: tl.co
         below = tl.load(kept + 1, mask=inside & (lane > 0), other=0.0)
         visits = (visits * _logistic(column - above)
                   + _previous_lane(visits, lane, 0.0) * _logistic(column - below))
-    # Here `column` is the first one, kept as it is: a path may also have come down within it.
+    # This is the first column. Paths may also move down inside it, so its visits are a scan over the rows.
     _, visits = tl.associative_scan((_logistic(column - LOG2), visits), 0, _then_add)
     tl.atomic_add(cell, visits, mask=inside, sem="relaxed")
 
 
 def warps(block: int) -> int:
-    """Warps of a program of `block` lanes: one needs no barriers, and holds 8 lanes a thread at the most."""
+    """Return how many warps run `block` lanes: one warp needs no barriers and holds at most 8 lanes a thread."""
     return 1 if block <= 256 else 4
 
 
-def _launch(kernel, costs: Tensor, directions: int, *arguments, **constants) -> None:
-    """One launch over [N, T, S] costs' sequences and directions. Raises AlignmentBackendError with what went wrong."""
+def _launch(kernel: Any, costs: Tensor, directions: int, *arguments: Any, **constants: Any) -> None:
+    """Launch a kernel on all sequences of costs [N, T, S] and directions. Raises AlignmentBackendError if one fails."""
     block = triton.next_power_of_2(max(costs.shape[1:]))
     device = torch.cuda.device(costs.device) if costs.is_cuda else nullcontext()
     try:
@@ -154,10 +155,10 @@ def _launch(kernel, costs: Tensor, directions: int, *arguments, **constants) -> 
 
 
 class _FusedOtam(torch.autograd.Function):
-    """Distances [N] of costs [N, T, S]; `directions` 2 sums the alignment and its mirror."""
+    """Compute distances [N] of costs [N, T, S]; with `directions` 2 the alignment and its mirror are summed."""
 
     @staticmethod
-    def forward(ctx, costs_NTS: Tensor, smoothing: float, directions: int) -> Tensor:
+    def forward(ctx: Any, costs_NTS: Tensor, smoothing: float, directions: int) -> Tensor:
         number, frames, supports = costs_NTS.shape
         keep = ctx.needs_input_grad[0]
         table = costs_NTS.new_empty(number if keep else 0, directions, frames * supports, dtype=torch.float32)
@@ -171,7 +172,7 @@ class _FusedOtam(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad_N: Tensor):
+    def backward(ctx: Any, grad_N: Tensor) -> tuple[Tensor, None, None]:
         (table,) = ctx.saved_tensors
         grad_NTS = table.new_zeros(ctx.shape)
         if len(grad_NTS):
@@ -181,13 +182,13 @@ class _FusedOtam(torch.autograd.Function):
 
 
 def runs_on(costs: Tensor) -> bool:
-    """Whether the kernels take these costs: float32 or narrower, on a GPU, or anywhere under Triton's interpreter."""
+    """Tell whether the kernels take these costs: float32 or narrower, on a GPU, or anywhere in Triton's interpreter."""
     interpreted = not isinstance(_forward_kernel, triton.JITFunction)
     return costs.dtype in TYPES and (costs.is_cuda or interpreted)
 
 
 def fused_otam(costs: Tensor, *, smoothing: float, single_direction: bool) -> Tensor:
-    """OTAM distances: the alignment of rows to columns and, unless `single_direction`, of columns to rows, summed.
+    """Compute OTAM distances: rows aligned to columns plus, unless `single_direction`, columns to rows.
 
     Args:
         costs: [..., T, S], any strides, float32, float16 or bfloat16; T, S >= 1.

@@ -30,10 +30,14 @@ def test_random_towers_are_those_that_open_clip_draws(tmp_path, config, reads_te
     torch.manual_seed(7)
     reference = open_clip.CLIP(**CONFIGS[config])
     torch.testing.assert_close(encoder.visual.state_dict(), reference.visual.state_dict(), rtol=0, atol=0)
+    frames = torch.rand(2, 3, encoder.image_size, encoder.image_size)
+    assert torch.equal(encoder.visual.eval()(frames), reference.visual.eval()(frames))
     assert (encoder.weights, encoder.pretraining) == ("random", "random")
     if not reads_text:
         assert encoder.text is None
         return
+    torch.manual_seed(7)
+    open_clip.CLIP(**CONFIGS[config])
     assert torch.equal(after, torch.rand(1))  # a head with text draws the weights it always drew
     torch.manual_seed(TEXT_SEED)
     reference = open_clip.CLIP(**CONFIGS[config]).eval()

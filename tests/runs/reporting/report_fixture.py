@@ -7,8 +7,10 @@ import torch
 import torch.nn.functional as F
 
 from datasets.demo.scenes import COLOURS, MOTIONS, SHAPES, render_frames
-from models.layers.alignment import otam_distance
-from runs.reporting.examples import Example, make_example
+from models.heads.base import Alignment
+from models.layers.alignment import otam_distance, visiting_probabilities
+from models.layers.similarity import cos_similarity
+from runs.reporting.examples import Example, QueryPictures, make_example
 
 NASTY = '<b>"Pouring" & \'spilling\' $x_1$ — naïve 茶</b><script>alert(1)</script>'
 FRAMES = 8
@@ -46,12 +48,13 @@ def example(number: int, names: list[str], way: int = 5, shot: int = 1, wrong: b
     query = _clip(chosen[0], 100 * number + 50)
     features = _tower(np.concatenate([query[None], support]))
     prototypes = features[1:].reshape(way, shot, FRAMES, -1).mean(dim=1)
-    made = dict(query_TD=features[0], prototypes_KTD=prototypes, distance=otam_distance, class_names=chosen,
-                query_frames_THWC=query, support_frames_NTHWC=support, support_labels_N=np.repeat(range(way), shot),
-                episode=17 * number, query_video=f"test{number}//videos/{chosen[0]}/{number:03d}.mp4")
-    found = make_example(true_label=0, **made)
-    ranked = sorted(range(way), key=lambda k: found.ways[k].probability)
-    return make_example(true_label=ranked[0] if wrong else ranked[-1], **made)
+    costs = 1 - cos_similarity(features[:1], prototypes)
+    scores = -otam_distance(costs)
+    pictures = QueryPictures(query, support, np.repeat(range(way), shot), 17 * number,
+                             f"test{number}//videos/{chosen[0]}/{number:03d}.mp4")
+    true_label = int(scores.argmin() if wrong else scores.argmax())
+    return make_example(pictures, chosen, true_label, scores.numpy(), "distance",
+                        Alignment(costs, visiting_probabilities(costs, otam_distance)))
 
 
 def wilson(correct: int, queries: int) -> list[float]:
@@ -89,8 +92,10 @@ def results_of(names: list[str], confusion: np.ndarray, **changes) -> dict:
     return {
         "method": "CLIP-FSAR", "data_set": "demo <clips>", **figures, "scoring": "prototypes",
         "scorings": {"prototypes": figures,
-                     "fused": {**figures, "accuracy": accuracy + 0.0123, "ece": 0.0312, "text_weight": 0.9},
-                     "text": {**figures, "accuracy": accuracy - 0.1, "ece": 0.2034}},
+                     "fused": {**figures, "accuracy": accuracy + 0.0123, "ece": 0.0312, "text_weight": 0.9,
+                               "title": "fused with text", "kind": "probabilities"},
+                     "text": {**figures, "accuracy": accuracy - 0.1, "ece": 0.2034, "title": "text only",
+                              "kind": "probabilities"}},
         "episodes": 10000, "protocol": "upstream", "split": "test", "way": 5, "shot": 1, "query": 1, "frames": FRAMES,
         "temporal_draws": None, "seed": 1234567, "episode_seed": 0, "backbone": "RN50",
         "lists": {"train": "ssv2_full@67013", "val": "ssv2_full@1926", "test": "ssv2_full@2854"},

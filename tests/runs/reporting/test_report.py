@@ -229,7 +229,7 @@ def test_examples_show_ways_frames_and_maps(given, html):
     assert first.right and not second.right and f"✗ Wrong {second.true_class} taken for {second.predicted_class}" in [
         text for text in page.all("h3") if "Wrong" in text]
     for way in (*first.ways, *second.ways):
-        assert any(row.startswith(way.class_name) and row.endswith(f"{way.distance:.3f} {way.probability:.1%}")
+        assert any(row.startswith(way.class_name) and row.endswith(f"{way.value:.3f} {way.probability:.1%}")
                    for row in page.all("tr")), way.class_name
     assert len(page.all("div", "heat")) == 10 and len(page.all("circle")) == sum(
         int((way.path_TT >= 0.02).sum()) for example in (first, second) for way in example.ways)
