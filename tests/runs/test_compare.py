@@ -53,8 +53,8 @@ def test_predictions_give_the_results_again(runs):
     assert len(table) == 90 and facts["episodes_sha256"] == results["episodes_sha256"]
     assert (table["predicted_class"] == table["true_class"]).mean() == pytest.approx(results["accuracy"])
     first = table.iloc[0]
-    assert first["true_class"] in first["classes"] and len(first["logits_text"]) == 3
-    assert first["predicted_class"] == first["classes"][np.argmax(first["logits_prototypes"])]
+    assert first["true_class"] in first["classes"] and len(first["share_text"]) == 3
+    assert first["predicted_class"] == first["classes"][np.argmin(first["distance_prototypes"])]
     assert first["query_video"].startswith("videos/")
 
 
