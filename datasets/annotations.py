@@ -240,7 +240,6 @@ def resolve_video(root: Path, record: VideoRecord, format: str | None = None, *,
 
 
 def file_stamp(path: Path) -> tuple[int, int]:
-    """Return a file's size in bytes and time of change in ns, which tell it from another of its name. Raises
-    OSError."""
+    """Return a file's size in bytes and time of change in ns, which tell it from another. Raises OSError."""
     found = path.stat()
     return found.st_size, found.st_mtime_ns

@@ -26,10 +26,10 @@ from datasets.transforms import (
     train_transforms,
 )
 from datasets.videos import Videos
-from utils.config.class_names import TARGETS, names_by_split
+from utils.config.class_names import names_by_split
 from utils.config.schema import Config
 from utils.episode import VideoRecord
-from utils.errors import ConfigError, VideoDecodeError
+from utils.errors import VideoDecodeError
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +85,10 @@ def _episode_count(cfg: Config, split: str) -> int:
             "test": train.NUM_TEST_TASKS}[split]
 
 
-def class_names_of(cfg: Config, split: str) -> tuple[str, ...]:
-    """Return the class names of a split. Raises ConfigError when the configuration has none."""
-    names = names_by_split(cfg).get(split)
-    if names is None:
-        raise ConfigError([f"{TARGETS[split]}: expected the class names of the {split} split, found none"])
-    return names
+def class_names_of(cfg: Config, split: str, records: Sequence[VideoRecord]) -> tuple[str, ...]:
+    """Return the class names of a split; "class 0", "class 1", ... of its list where the configuration has none."""
+    most = max((record.class_index for record in records), default=-1)
+    return names_by_split(cfg).get(split) or tuple(f"class {index}" for index in range(most + 1))
 
 
 def pixel_settings(cfg: Config, split: str) -> PixelSettings:
@@ -144,8 +142,9 @@ def build_split(cfg: Config, split: str) -> SplitData:
     data, training, sizes = cfg.DATA, split == "train", episode_sizes(cfg, split)
     data_set = DATASETS[cfg.TRAIN.DATASET if training else cfg.TEST.DATASET]
     decoder = choose_decoder(data.DECODER)
-    list_path, names = list_file(cfg, split), class_names_of(cfg, split)
+    list_path = list_file(cfg, split)
     records = read_split_list(list_path, split, cfg.TRAIN.DATASET_FEW)
+    names = class_names_of(cfg, split, records)
     check_classes(records, names, sizes["shot"] + sizes["query"], list_path)
     seed = cfg.RANDOM_SEED if training else cfg.TEST.EPISODE_SEED
     sampler = EpisodeSampler(records, split=split, seed=seed, **sizes)

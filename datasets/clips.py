@@ -62,8 +62,7 @@ class ClipDataset(Dataset[Clips]):
         return len(self.wanted)
 
     def __getitem__(self, index: int) -> Clips:
-        """Return the index-th video. A bad one carries its error where bad videos are replaced, else
-        VideoDecodeError."""
+        """Return the index-th video; a bad one carries its error where they are replaced, else raises it."""
         return self._read(index, self._transformed)
 
     def raw(self, index: int) -> Clips:

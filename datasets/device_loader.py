@@ -62,15 +62,13 @@ class SideStream:
         self.device, self.stream = device, torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch
 
     def start(self, source: Iterator[Item]) -> tuple[Item, torch.cuda.Event] | None:
-        """Queue the next item's work; return it with the event that says when it is ready. None: there is no next
-        one."""
+        """Queue the next item's work; return it with the event of its being ready. None: there is no next one."""
         with torch.cuda.stream(self.stream):
             item = next(source, None)
             return None if item is None else (item, self.stream.record_event())
 
     def hand_over(self, started: tuple[Item, torch.cuda.Event]) -> Item:
-        """Make the current stream wait for an item, and return it. Its memory is not reused before that stream is
-        done."""
+        """Return an item that the current stream waits for; its memory is kept until that stream is done."""
         item, ready = started
         current = torch.cuda.current_stream(self.device)
         current.wait_event(ready)

@@ -60,8 +60,7 @@ class FewShotDataset(Dataset[Episode]):
         self.length, self.episodes, self.draws = length, rank_indices(length, 0, 1), draws
 
     def part(self, start: int = 0, rank: int = 0, world: int = 1, stop: int | None = None) -> "FewShotDataset":
-        """Return the same data set with episodes start + rank, start + rank + world, ... before `stop` (None: of
-        all)."""
+        """Return the same data set with episodes start + rank, start + rank + world, ... before `stop` (None: all)."""
         taken = copy.copy(self)
         taken.episodes = rank_indices(self.length if stop is None else stop, rank, world, start)
         return taken

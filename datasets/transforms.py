@@ -20,8 +20,7 @@ from torchvision.transforms import v2
 
 @dataclass(frozen=True, slots=True)
 class Jitter:
-    """Hold the strengths of colour jitter: grayscale with probability `grayscale` first, then the four in random
-    order."""
+    """Hold colour jitter: grayscale with probability `grayscale` first, then the four strengths in random order."""
 
     brightness: float
     contrast: float
@@ -95,8 +94,7 @@ class PixelSettings:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Compute on one thread, as loader workers do: a resize's last bits, and a mean's, depend on the number of
-    threads."""
+    """Compute on one thread, as loader workers do: the last bits of a resize depend on the number of threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -106,8 +104,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _to_float(frames_TCHW: Tensor) -> Tensor:
-    """Convert uint8 to float32 in 0..1. Divided, as published: v2.ToDtype multiplies by 1/255 and differs in the last
-    bits."""
+    """Divide uint8 by 255, as published: v2.ToDtype multiplies by 1/255, which differs in the last bits."""
     return frames_TCHW.to(torch.float32).div_(255)
 
 
@@ -142,8 +139,7 @@ class ClipTransform:
         self.geometry, self.steps = v2.Compose(list(geometry)), v2.Compose(list(steps))
 
     def __call__(self, clip: np.ndarray | Tensor, seed: int | None = None) -> Tensor:
-        """Transform uint8 [T,H,W,3] to float32 [T,3,H,W] on the clip's device. Raises ValueError for another shape or
-        type, or a missing seed."""
+        """Transform uint8 [T,H,W,3] to float32 [T,3,H,W] on its device. Raises ValueError; `seed` may be needed."""
         frames = torch.as_tensor(clip)
         if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != torch.uint8:
             raise ValueError(f"expected a clip of uint8 [T, H, W, 3], found {frames.dtype} {list(frames.shape)}")

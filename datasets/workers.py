@@ -124,8 +124,7 @@ _watch = cache(_Watch)
 
 
 def watched(items: Iterator[_Item]) -> Iterator[_Item]:
-    """Yield the items of a DataLoader's iterator. When one of its workers has ended, raise WorkerError where the next
-    item is asked for."""
+    """Yield a DataLoader's items; raise WorkerError, where the next one is asked for, when a worker has ended."""
     workers = getattr(items, "_workers", ())  # private to torch, which reports their exit status only now and then
     main = threading.current_thread() is threading.main_thread()
     waiting = _watch().waiting if workers and main else nullcontext

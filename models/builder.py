@@ -112,7 +112,7 @@ def build_model(cfg: Config) -> FewShotModel:
     kind = HEADS[cfg.VIDEO.HEAD.NAME]
     encoder = build_encoder(cfg, kind.reads_text, kind.tower_output)
     names = names_by_split(cfg)
-    text = {split: encoder.text(own, cfg.TEST.PROMPT) for split, own in names.items()} if kind.reads_text else {}
+    text = {split: encoder.text(own, cfg.TEST.PROMPT) for split, own in names.items()} if encoder.text else {}
     setting = Setting(frames=cfg.DATA.NUM_INPUT_FRAMES, train_classes=len(names.get("train", ())),
                       loss_divisor=cfg.TRAIN.BATCH_SIZE)
     model = FewShotModel(kind(encoder, setting, head_options(kind.Options, cfg.VIDEO.HEAD.OPTIONS)), text)

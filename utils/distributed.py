@@ -137,8 +137,7 @@ class Ranks:
 
     @torch.no_grad()
     def reduce_gradients(self, parameters: Iterable[nn.Parameter], mean: bool) -> None:
-        """Sum (or average) every rank's gradients, to the same bits on all; a rank without gradients counts as
-        zeros."""
+        """Sum (or average) every rank's gradients, to the same bits on all; a rank without any counts as zeros."""
         if self.world == 1:
             return
         parameters = list(parameters)
@@ -193,8 +192,7 @@ def rank_of_environment() -> tuple[int, int, int]:
 
 @contextmanager
 def _waiting(rank: int, world: int) -> Iterator[None]:
-    """Let a signal end the process at once while it waits for the others, outside Python; say so if the wait is
-    long."""
+    """Let a signal end the process at once while it waits outside Python; report a long wait."""
     said = f"rank {rank} of {world} waits for the others at {os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}\n"
     timer = threading.Timer(SAY_SECONDS, lambda: os.write(2, said.encode()))
     timer.daemon = True

@@ -7,12 +7,14 @@ C/H/W image. Labels 0..K-1 are positions in the episode; classes 0..G-1 are indi
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from utils.errors import EpisodeError
+
+Role = Literal["support", "query", "unlabelled"]  # what a clip is in its episode
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,7 @@ class Episode:
         return len(self.classes_K)
 
     @property
-    def clips(self) -> dict[str, Tensor]:
+    def clips(self) -> dict[Role, Tensor]:
         """The clips by their role, supports first."""
         return {"support": self.support_NTCHW, "query": self.query_MTCHW}
 

@@ -137,8 +137,7 @@ class FrameCacheError(FewShotError):
 
 
 def described(error: FewShotError | OSError) -> str:
-    """Return an error as a command shows it; one of the system names the file and the reason (disk full, no
-    permission)."""
+    """Return an error as a command shows it; one of the system names the file and the reason."""
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: cannot be read or written: {error.strerror}"
     return f"{type(error).__name__}: {error}"

@@ -65,8 +65,7 @@ def start_ranks(command: Sequence[str], count: int) -> None:
 
 
 def _order(failure: ProcessFailure) -> int:
-    """Rank a failure by how likely it is the first cause: a killed process, a reported error, any other end, a stop, a
-    lost rank. Lower is likelier."""
+    """Return how unlikely a failure is the first cause: killed, reported error, any other end, stop, lost rank."""
     if said := _recorded(failure):
         return 4 if said.startswith(LostRankError.__name__) else 1
     if failure.exitcode in _STOPPED:

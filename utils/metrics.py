@@ -16,8 +16,7 @@ BINS = 15  # of the calibration error
 
 
 def correct_queries(logits_MK: Tensor, labels_M: Tensor) -> Tensor:
-    """Return whether the best score is the query's own class, bool [M]. Ties go to the first; a NaN among them is
-    wrong."""
+    """Return whether the best score is the query's own class, bool [M]. Ties go to the first; a NaN is wrong."""
     return (logits_MK.argmax(dim=1) == labels_M) & logits_MK.isfinite().all(dim=1)
 
 
@@ -37,7 +36,7 @@ def mean_interval(values_E: Sequence[float]) -> tuple[float, float]:
 
 
 def probabilities(scores: np.ndarray, kind: Kind) -> np.ndarray:
-    """The scores of each query as probabilities of the ways. float64 [..., K]
+    """Turn the scores of each query into probabilities of the ways, float64 [..., K].
 
     Args:
         scores: [..., K], higher is nearer. kind: "distance" (minus a distance) and "logits" take a softmax over the
@@ -47,12 +46,12 @@ def probabilities(scores: np.ndarray, kind: Kind) -> np.ndarray:
     """
     values = np.asarray(scores, np.float64)
     if kind != "probabilities":
-        return special.softmax(values, axis=-1)
+        return np.asarray(special.softmax(values, axis=-1))
     totals = values.sum(axis=-1, keepdims=True)
     if (values < 0).any() or (totals == 0).any():
         raise ResultsError(f"expected probabilities, up to a factor, found scores from {np.nanmin(values):g} to "
                            f"{np.nanmax(values):g} that are none")
-    return values / totals
+    return np.asarray(values / totals)
 
 
 def wilson(correct: int, total: int) -> tuple[float, float]:

@@ -140,8 +140,7 @@ class FrameCache:
             os.close(self.__dict__["_file"])
 
     def read(self, start: int, length: int) -> bytearray:
-        """Return bytes of the data file, fewer than asked for at its end. Processes may share the file: no position
-        moves."""
+        """Return bytes of the data file, fewer at its end. Processes may share the file: no position moves."""
         data = bytearray(length)
         try:
             count = os.preadv(self._file, [data], start)
@@ -150,8 +149,7 @@ class FrameCache:
         return data if count == length else data[:count]
 
     def clip(self, path: str) -> "CachedClip":
-        """Open a video, as decoding.open_video does. Raises VideoDecodeError if it could not be decoded for the
-        cache."""
+        """Open a video, as decoding.open_video does. Raises VideoDecodeError if the cache could not decode it."""
         entry = self.entries[path]
         if entry.error is not None:
             raise VideoDecodeError(path, f"{entry.error} (when {self.directory} was made)")
@@ -183,8 +181,7 @@ class CachedClip:
         return data
 
     def frames(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Return uint8 RGB [T, H, W, 3] of the frames at `indices`; each is decoded once. Raises FrameCacheError on
-        damage."""
+        """Return uint8 RGB [T, H, W, 3] of the frames at `indices`. Raises FrameCacheError on damage."""
         order = [int(i) for i in indices]
         distinct = sorted(set(order))
         try:

@@ -22,12 +22,9 @@ BACKDROPS = {
     "plaster": (190, 184, 170), "wood": (150, 108, 70), "grass": (92, 122, 62), "brick": (158, 92, 74),
     "sky": (140, 175, 205), "concrete": (128, 128, 126), "slate": (72, 80, 88), "sand": (206, 184, 142),
 }
-MIN_CONTRAST = 75.0
-"""Least distance, in RGB levels, between the colours of object and backdrop."""
-TWO_TONE = 20.0
-"""Brightness, in RGB levels, by which an object's halves differ from its middle: it lets a turning ball be seen."""
-JITTER_PX = 3
-"""Largest camera displacement from its rest position, in pixels."""
+MIN_CONTRAST = 75.0  # least distance, in RGB levels, between the colours of object and backdrop
+TWO_TONE = 20.0  # RGB levels by which an object's halves differ from its middle, so that a turning ball is seen
+JITTER_PX = 3  # largest camera displacement from its rest position, in pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +39,6 @@ class Track:
     """Radians, clockwise on screen."""
     opacity: Array
     """0 hidden .. 1 solid."""
-
-
-# ---------------------------------------------------------------------------------------------- motions
 
 
 def _track(time: Array, rng: np.random.Generator, **moving: Array) -> Track:
@@ -110,9 +104,6 @@ MOTIONS: dict[str, Callable[[Array, np.random.Generator], Track]] = {
     "spinning": _spinning, "blinking": _blinking,
 }
 
-# ---------------------------------------------------------------------------------------------- shapes
-
-
 def _triangle(x: Array, y: Array) -> Array:
     slanted = 0.866 * np.abs(x) - 0.5 * y
     return np.maximum(slanted, y) - 0.56
@@ -159,9 +150,6 @@ SHAPES: dict[str, Callable[[Array, Array], Array]] = {
     "moon": _moon,
 }
 """Signed distance to the outline (negative inside) of [P, Q] points, in units of the object's radius."""
-
-# ---------------------------------------------------------------------------------------------- backgrounds
-
 
 def _upsample(grid: Array, height: int, width: int) -> Array:
     """Enlarge a [h, w] grid bilinearly to [H, W] (by indexing: a BLAS call would wake its own threads)."""
@@ -226,9 +214,6 @@ def draw_background(rng: np.random.Generator, colour: Array, height: int, width:
     return np.clip(picture * _lighting(rng, height, width), 0, 255).astype(np.float32)
 
 
-# ---------------------------------------------------------------------------------------------- clips
-
-
 @dataclass(frozen=True, slots=True)
 class _Look:
     """Hold what stays the same about the object through a clip."""
@@ -274,8 +259,7 @@ def _camera(rng: np.random.Generator, length: int) -> Array:
 def render_frames(
     colour: str, shape: str, motion: str, length: int, height: int, width: int, rng: np.random.Generator
 ) -> Array:
-    """Draw the pictures of one clip, uint8 [T, H, W, 3] RGB with T = `length`; the words are keys of the tables
-    above."""
+    """Draw one clip, uint8 [T, H, W, 3] RGB with T = `length`; the words are keys of the tables above."""
     heading = rng.uniform(0, 2 * np.pi)
     shade = np.asarray(COLOURS[colour]) * rng.uniform(0.85, 1.05) + rng.uniform(-12, 12, 3)
     look = _Look(SHAPES[shape], np.clip(shade, 8, 250).astype(np.float32),

@@ -23,8 +23,7 @@ REORDERED_RIGHT = ("h264", "hevc", "vp8", "vp9", "av1")  # seeking is exact with
 
 
 def _look(path: Path) -> tuple[bool, Header | None]:
-    """Return (unsafe, header). unsafe: seeking in this file can return the wrong frame. header: None if it was not
-    needed."""
+    """Return (unsafe, header). unsafe: seeking can return the wrong frame. header: None if it was not needed."""
     with open(path, "rb") as file:
         head = file.read(64)
     kind = container_kind(head)

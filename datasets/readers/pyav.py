@@ -87,7 +87,7 @@ class PyavClip:
         return count, float(rate) if rate else math.nan
 
     def _decode(self, wanted: set[int]) -> dict[int, np.ndarray]:
-        """Return the frames at `wanted`; if the stream ends at most SHORTFALL early, its last frame stands for the
+        """Return the frames at `wanted`; if the stream ends at most SHORTFALL early, its last one stands for the
         rest."""
         found: dict[int, np.ndarray] = {}
         last, index, frame = max(wanted), -1, None

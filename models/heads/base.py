@@ -13,7 +13,7 @@ P clips, N supports, M queries, B episodes, K ways, S shots, T frames, D feature
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, final
+from typing import Any, ClassVar, final
 
 import torch
 import torch.nn.functional as F
@@ -21,13 +21,12 @@ from torch import Tensor, nn
 
 from models.encoders.base import Encoder, Output, encode_clips
 from models.layers.efficiency import has_batch_statistics
-from utils.episode import Episode, EpisodeOutput
+from utils.episode import Episode, EpisodeOutput, Role
 from utils.errors import HeadError
 from utils.metrics import Kind
 from utils.phases import phase
 
 Features = dict[str, Tensor]
-Role = Literal["support", "query", "unlabelled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +114,13 @@ class Alignment:
 
     costs_KTT: Tensor
     path_KTT: Tensor
+
+
+def needed(text: Tensor | None) -> Tensor:
+    """The text features of a head that reads text. Raises HeadError where it was given none."""
+    if text is None:
+        raise HeadError("expected text features of the classes, as the head reads text, found none")
+    return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +219,6 @@ class Head(nn.Module, ABC):
         for episode in episodes:
             yield self.output(episode, {role: next(remaining) for role in episode.clips}, text_GD)
 
-    @final
     def forward(self, episode: Episode, text_GD: Tensor | None) -> EpisodeOutput:
         """The output of one episode. Raises HeadError where an evaluation's scorings are not those declared."""
         output = next(self.outputs([episode], text_GD))
@@ -258,7 +263,7 @@ class Head(nn.Module, ABC):
     @final
     def compile_training(self) -> None:
         """Have torch.compile make code for the parts, used in training mode, at the first pass."""
-        options = {"fallback_random": True}  # dropout draws what it would draw uncompiled
+        options: dict[str, Any] = {"fallback_random": True}  # dropout draws what it would draw uncompiled
         self._compiled = {name: torch.compile(part, dynamic=False, options=options)
                           for name, part in self.parts().items()}
 

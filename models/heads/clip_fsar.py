@@ -23,7 +23,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from models.encoders.base import Encoder
-from models.heads.base import Alignment, FeatureBatch, Features, Head, Role, Scoring, Setting
+from models.heads.base import Alignment, FeatureBatch, Features, Head, Role, Scoring, Setting, needed
 from models.layers.alignment import ALIGNMENTS, visiting_probabilities
 from models.layers.modulator import MODULATORS
 from models.layers.similarity import cos_similarity, full_precision
@@ -117,8 +117,10 @@ class ClipFsar(Head):
     def in_role(self, features: Features, text_PD: Tensor | None, role: Role) -> Features:
         """Modulated frames; supports that are merged before modulation stay as they are. Queries: their mean, too."""
         frames_PTD = features["frames"]
+        if role == "support" and self.options.MERGE_BEFORE:
+            return features
         if role == "support":
-            return features if self.options.MERGE_BEFORE else {"frames": self.modulate_support(frames_PTD, text_PD)}
+            return {"frames": self.modulate_support(frames_PTD, needed(text_PD))}
         return {"frames": self.modulate(frames_PTD), "pooled": full_precision(frames_PTD).mean(dim=1)}
 
     def prototypes(self, batch: FeatureBatch) -> Tensor:
@@ -126,7 +128,7 @@ class ClipFsar(Head):
         means_BKTD = batch.prototypes("frames")
         if not self.options.MERGE_BEFORE:
             return means_BKTD
-        modulated = self.modulate_support(means_BKTD.flatten(0, 1), batch.text_BKD.flatten(0, 1))
+        modulated = self.modulate_support(means_BKTD.flatten(0, 1), needed(batch.text_BKD).flatten(0, 1))
         return modulated.unflatten(0, means_BKTD.shape[:2])
 
     def costs(self, query_BMTD: Tensor, prototypes_BKTD: Tensor) -> Tensor:
@@ -157,7 +159,7 @@ class ClipFsar(Head):
         distances_BMK = self.distances(batch)
         if self.training:
             return {"prototypes": -distances_BMK}
-        text_BMK = self.text_probabilities(batch.query["pooled"], batch.text_BKD)
+        text_BMK = self.text_probabilities(batch.query["pooled"], needed(batch.text_BKD))
         fused_BMK = self.fuse(distances_BMK, text_BMK, batch.query["frames"].shape[2])
         return {"prototypes": -distances_BMK, "fused": fused_BMK, "text": text_BMK}
 
@@ -168,7 +170,7 @@ class ClipFsar(Head):
             return output
         frames_PTD = torch.cat([encoded["support"]["frames"], encoded["query"]["frames"]])
         return replace(output, aux={
-            "class_logits": self.scale * cos_similarity(full_precision(frames_PTD).mean(dim=1), text_GD)})
+            "class_logits": self.scale * cos_similarity(full_precision(frames_PTD).mean(dim=1), needed(text_GD))})
 
     def losses(self, output: EpisodeOutput, episode: Episode) -> dict[str, Tensor]:
         """(CE(logits) + weight * CE(class_logits)) / divisor, or one of the two terms alone."""

@@ -18,8 +18,8 @@ from datasets.demo.render import SPLITS, class_names, render_demo
 from models.builder import FewShotModel, build_model
 from runs.benchmarks.rows import LOWER, Done, Row, silent
 from runs.benchmarks.towers import small_resnet
-from runs.evaluation.evaluate import EpisodeRows, Evaluation, Evaluator, score_rows
-from runs.evaluation.features import FeatureStore, features_in_role
+from runs.evaluation.evaluate import Evaluation, Evaluator, score_stored
+from runs.evaluation.features import FeatureStore
 from utils.config import load_config
 from utils.config.schema import Config
 
@@ -108,11 +108,9 @@ def scoring_seconds(cfg: Config, dim: int = WIDTH) -> float:
     rows = {(video, 0): video for video in range(len(evaluator.split.records))}
     frames = torch.randn(len(rows), cfg.DATA.NUM_INPUT_FRAMES, dim, generator=torch.Generator().manual_seed(0))
     store = FeatureStore(rows, {"frames": frames}, {}, 0)
-    support, query = (features_in_role(model, store, evaluator.split, role, evaluator.device, Path(cfg.OUTPUT_DIR))
-                      for role in ("support", "query"))
+    episodes = evaluator.stored(model, store)
     start = time.perf_counter()
-    of_episodes = EpisodeRows.of(evaluator.split, evaluator.specs, store)
-    score_rows(model, (support, query), of_episodes, model.text("test"), evaluator.device, "scoring")
+    score_stored(model, episodes, "scoring")
     taken = time.perf_counter() - start
     path.write_text(json.dumps(TOWER))
     return taken

@@ -6,7 +6,7 @@ E episodes, M queries, N supports, K ways, S shots.
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -123,7 +123,9 @@ class Evaluator:
         model.eval()
         if self.cfg.TEST.FEATURE_STORE and model.head.episode_free:
             store = build_store(model, self.cfg, self.split, self.specs, self.device, title, store_dir, self.ranks)
-            found = self.score(model, store, title)
+            episodes = self.stored(model, store)
+            scores = score_stored(model, episodes, title, self.ranks)
+            found = self._evaluation(model, scores, episodes.rows.bad_videos, store.encoded)
         else:
             found = self._one_by_one(model, title)
         if found.nonfinite:
@@ -134,13 +136,20 @@ class Evaluator:
             _LOGGER.warning("%s. They count as wrong.", text)
         return found
 
-    def score(self, model: FewShotModel, store: FeatureStore, title: str) -> Evaluation:
-        """Score every episode from stored features."""
-        rows = EpisodeRows.of(self.split, self.specs, store)
+    def stored(self, model: FewShotModel, store: FeatureStore) -> "StoredEpisodes":
+        """The episodes as features, from a store of their clips."""
         support, query = (features_in_role(model, store, self.split, role, self.device, Path(self.cfg.OUTPUT_DIR))
                           for role in ("support", "query"))
-        scores = score_rows(model, (support, query), rows, model.text(self.split.name), self.device, title, self.ranks)
-        return self._evaluation(model, scores, rows.bad_videos, store.encoded)
+        return StoredEpisodes(support, query, EpisodeRows.of(self.split, self.specs, store),
+                              model.text(self.split.name), self.device)
+
+    def calibrate(self, model: FewShotModel) -> dict[str, float]:
+        """Have a head that calibrates choose its strengths on these episodes; returns them."""
+        title = f"calibrate on {self.split.name}"
+        episodes = self.stored(model.eval(), build_store(model, self.cfg, self.split, self.specs, self.device, title,
+                                                         ranks=self.ranks))
+        labels = torch.tensor([spec.query_labels_M for spec in self.specs], device=self.device)
+        return model.head.calibrate([(episodes.batch(part), labels[part]) for part in episodes.passes()])
 
     @torch.inference_mode()
     def _one_by_one(self, model: FewShotModel, title: str) -> Evaluation:
@@ -179,8 +188,7 @@ class EpisodeRows:
         """Rows of every episode; bad videos are replaced as they are when an episode is decoded."""
         support, query, bad = [], [], []
         for spec in specs:
-            rows, replaced = split.dataset.read_clips(
-                spec, lambda position, video, spec=spec: store.row(video, split.dataset.draw(spec, position)))
+            rows, replaced = split.dataset.read_clips(spec, partial(store.row_of, split.dataset, spec))
             count = len(spec.support_N)
             order = np.argsort(spec.support_labels_N, kind="stable")
             support.append(np.asarray(rows[:count])[order].reshape(split.sampler.way, split.sampler.shot))
@@ -190,34 +198,50 @@ class EpisodeRows:
         return cls(torch.from_numpy(np.stack(support)), torch.tensor(query), classes, bad)
 
 
-def episodes_a_pass(features: tuple[Features, Features], rows: EpisodeRows) -> int:
-    """How many episodes are scored at once: as many as their features leave room for."""
-    of_clip = [sum(value[:1].nbytes for value in one.values()) for one in features]
-    of_episode = of_clip[0] * rows.support_EKS[0].numel() + of_clip[1] * rows.query_EM.shape[1]
-    return max(1, min(EPISODES_A_PASS, BYTES_A_PASS // of_episode))
+@dataclass(frozen=True, slots=True)
+class StoredEpisodes:
+    """Episodes as features, which are matched many at a time.
+
+    Args:
+        support, query: what the head's `in_role` gave for every row of a store. rows: those of each episode.
+        text_GD: text features of the split's classes. device: the one that computes.
+    """
+
+    support: Features
+    query: Features
+    rows: EpisodeRows
+    text_GD: Tensor | None
+    device: torch.device
+
+    def passes(self) -> list[slice]:
+        """The episodes of each pass: as many as their features leave room for."""
+        of_support, of_query = (sum(value[:1].nbytes for value in one.values()) for one in (self.support, self.query))
+        of_episode = of_support * self.rows.support_EKS[0].numel() + of_query * self.rows.query_EM.shape[1]
+        size = max(1, min(EPISODES_A_PASS, BYTES_A_PASS // of_episode))
+        total = len(self.rows.query_EM)
+        return [slice(first, min(first + size, total)) for first in range(0, total, size)]
+
+    def batch(self, part: slice) -> FeatureBatch:
+        """The episodes of a pass, on the device."""
+        roles = ((self.support, self.rows.support_EKS), (self.query, self.rows.query_EM))
+        support, query = ({name: value[index[part]].to(self.device) for name, value in features.items()}
+                          for features, index in roles)
+        classes_BK = self.rows.classes_EK[part].to(self.device)
+        return FeatureBatch(support, query, None if self.text_GD is None else self.text_GD[classes_BK])
 
 
 @torch.inference_mode()
-def score_rows(model: FewShotModel, features: tuple[Features, Features], rows: EpisodeRows, text_GD: Tensor | None,
-               device: torch.device, title: str, ranks: Ranks = ALONE) -> dict[str, np.ndarray]:
-    """Scores of all episodes by scoring, float32 [E, M, K], many episodes at a time; each rank scores some of them.
-
-    Args:
-        features: of every row as a support, and as a query. text_GD: of the split's classes.
-    """
+def score_stored(model: FewShotModel, episodes: StoredEpisodes, title: str, ranks: Ranks = ALONE
+                 ) -> dict[str, np.ndarray]:
+    """Scores of all episodes by scoring, float32 [E, M, K], many episodes at a time; each rank scores some of them."""
     model.eval()
-    size = episodes_a_pass(features, rows)
-    passes = list(zip(*(part.split(size) for part in (rows.support_EKS, rows.query_EM, rows.classes_EK)), strict=True))
+    own = ranks.part(episodes.passes())
     parts: list[dict[str, np.ndarray]] = []
-    total = sum(len(query) for _, query, _ in ranks.part(passes))
-    with tqdm(total=total, desc=f"{title}: scoring", unit="episode", disable=ranks.bar_off, leave=False) as bar:
-        for support_BKS, query_BM, classes_BK in ranks.part(passes):
-            batch = FeatureBatch(
-                *({name: value[index].to(device) for name, value in one.items()}
-                  for one, index in zip(features, (support_BKS, query_BM), strict=True)),
-                text_BKD=None if text_GD is None else text_GD[classes_BK.to(device)])
-            scores = model.head.match(batch)
+    with tqdm(total=sum(part.stop - part.start for part in own), desc=f"{title}: scoring", unit="episode",
+              disable=ranks.bar_off, leave=False) as bar:
+        for part in own:
+            scores = model.head.match(episodes.batch(part))
             model.head.check_scorings(scores)
             parts.append({name: values.float().cpu().numpy() for name, values in scores.items()})
-            bar.update(len(query_BM))
+            bar.update(part.stop - part.start)
     return _stacked(ranks.joined(ranks.gather(parts)), np.concatenate)

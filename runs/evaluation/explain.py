@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from datasets.builder import SplitData
 from models.builder import FewShotModel
 from runs.evaluation.evaluate import Evaluation, Evaluator
 from runs.evaluation.summary import confusion_of
@@ -44,17 +43,20 @@ def explain(model: FewShotModel, evaluator: Evaluator, evaluation: Evaluation) -
     found = []
     for number, query in choose(evaluation):
         if number not in decoded:
-            decoded[number] = evaluator.split.dataset.part()[number].to(evaluator.device)
-        found.append(_example(model, evaluator.split, evaluation, decoded[number], query))
+            decoded = {number: evaluator.split.dataset.part()[number].to(evaluator.device)}
+        found.append(_example(model, evaluator, evaluation, (number, query), decoded[number]))
     return found
 
 
-def _example(model: FewShotModel, split: SplitData, evaluation: Evaluation, episode: Episode, query: int) -> Example:
-    """One query of a decoded episode."""
-    clip, number = episode.query_MTCHW[query], episode.spec.index
-    frames = [pixels(clips, split.pixels["mean"], split.pixels["std"]) for clips in (clip, episode.support_NTCHW)]
-    pictures = QueryPictures(*frames, episode.support_labels_N.cpu().numpy(), number,
-                             split.records[episode.spec.query_M[query]].path)
+def _example(model: FewShotModel, evaluator: Evaluator, evaluation: Evaluation, chosen: tuple[int, int],
+             episode: Episode) -> Example:
+    """One query of a decoded episode; `chosen` is (episode, query)."""
+    (number, query), split = chosen, evaluator.split
+    clip, spec = episode.query_MTCHW[query], evaluator.specs[number]
+    of_query, of_supports = (pixels(clips, split.pixels["mean"], split.pixels["std"])
+                             for clips in (clip, episode.support_NTCHW))
+    pictures = QueryPictures(of_query, of_supports, episode.support_labels_N.cpu().numpy(), number,
+                             split.records[spec.query_M[query]].path)
     own = slice(query, query + 1)
     alone = replace(episode, query_MTCHW=episode.query_MTCHW[own], query_labels_M=episode.query_labels_M[own],
                     query_classes_M=episode.query_classes_M[own])

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from datasets.builder import SplitData, build_clip_loader
 from datasets.clips import clips_of
 from datasets.device_loader import on_device
+from datasets.few_shot import FewShotDataset
 from models.builder import FewShotModel
 from models.heads.base import Features, Head, Role
 from utils.config.schema import Config
@@ -62,6 +63,10 @@ class FeatureStore:
             raise self.errors[video]
         return self.rows[video, draw]
 
+    def row_of(self, dataset: FewShotDataset, spec: EpisodeSpec, position: int, video: int) -> int:
+        """Row of the clip at a position of an episode. Raises as `row`."""
+        return self.row(video, dataset.draw(spec, position))
+
 
 def weights_hash(modules: Sequence[nn.Module]) -> str:
     """SHA-256 (hex) of the modules' names, shapes, parameters and buffers."""
@@ -101,7 +106,7 @@ def build_store(model: FewShotModel, cfg: Config, split: SplitData, specs: Seque
     """
     wanted = clips_of(split.dataset, specs)
     if directory or split.dataset.on_bad_video == "replace":  # any clip may be asked for: later, or as a stand-in
-        wanted = dict.fromkeys(range(len(split.records)), tuple(range(split.dataset.draws)))
+        wanted = dict.fromkeys(range(len(split.records)), tuple(range(split.dataset.draws or 1)))
     job = _Job(cfg, split, wanted, device, title, ranks)
     if directory is not None:
         return _stored(model, job, directory)
@@ -129,10 +134,13 @@ class _Job:
         return {name: scratch(shape, Path(self.cfg.OUTPUT_DIR)) for name, shape in shapes.items()}
 
     def passes(self) -> list[list[int]]:
-        """The videos of each forward pass: consecutive ones with at least as many clips as a pass takes, the last
-        pass perhaps with fewer. The same for any number of ranks: so are the features, then."""
+        """Group consecutive videos until a pass is full.
+
+        The grouping does not depend on the number of ranks, so features are bit-identical for any number of them.
+        """
         size = self.cfg.TEST.ENCODE_BATCH or _clips_a_pass(self)
-        groups, clips = [], size
+        groups: list[list[int]] = []
+        clips = size
         for video, draws in self.wanted.items():
             if clips >= size:
                 groups.append([])
@@ -154,8 +162,7 @@ def _stored(model: FewShotModel, job: _Job, directory: Path) -> FeatureStore:
     path = directory / f"{job.split.name}-{name[:32]}.safetensors"
     encoded = ranks.broadcast(0 if path.is_file() else len(job.wanted))
     if not ranks.main:
-        found = _encode(model, job, job.scratch) if encoded else _received(job)
-        return FeatureStore(job.rows, *found, encoded)
+        return FeatureStore(job.rows, *(_encode(model, job, job.scratch) if encoded else _received(job)), encoded)
     if encoded:
         with FeatureFile(path, facts, spare=BYTES_A_BAD_VIDEO * encoded) as file:
             _, errors = _encode(model, job, file.allocate)
@@ -165,7 +172,7 @@ def _stored(model: FewShotModel, job: _Job, directory: Path) -> FeatureStore:
                  "kept in" if encoded else "read from", path)
     errors = {int(video): VideoDecodeError(*error) for video, error in found["bad_videos"].items()}
     if not encoded:
-        _received(job, features, errors)
+        _received(job, (features, errors))
     return FeatureStore(job.rows, features, errors, encoded)
 
 
@@ -173,11 +180,11 @@ def _shapes(features: Features) -> Shapes:
     return {name: tuple(value.shape) for name, value in features.items()}
 
 
-def _received(job: _Job, features: Features | None = None, errors: dict[int, VideoDecodeError] | None = None
+def _received(job: _Job, read: tuple[Features, dict[int, VideoDecodeError]] = ({}, {})
               ) -> tuple[Features, dict[int, VideoDecodeError]]:
     """What rank 0 has read, on every rank; rank 0 gives it."""
-    shapes, errors = job.ranks.broadcast((_shapes(features or {}), errors))
-    features = job.scratch(shapes) if features is None else features
+    shapes, errors = job.ranks.broadcast((_shapes(read[0]), read[1]))
+    features = read[0] or job.scratch(shapes)
     for value in features.values():
         for part in value.split(CHUNK):
             job.ranks.share(part, 0)

@@ -94,17 +94,21 @@ def replaced_hash(evaluation: Evaluation) -> str:
 
 
 def score_checkpoint(cfg: Config, model: FewShotModel, path: Path, evaluator: Evaluator, output_dir: Path,
-                    facts: dict[str, Any]) -> dict[str, Any]:
+                     facts: dict[str, Any], calibration: Evaluator | None = None) -> dict[str, Any]:
     """Load a checkpoint strictly, score the test episodes, write what was found; returns results.json's content.
     Ranks other than 0 get the weights, score their share of the episodes, and return nothing.
 
-    `facts` go into results.json: trained_to (iterations of the training that this test ends, if it ends one), ...
+    Args:
+        facts: go into results.json: trained_to (iterations of the training that this test ends, if it ends one), ...
+        calibration: the validation episodes of a head that calibrates.
     """
     ranks, split = evaluator.ranks, evaluator.split
     state = checkpoint.load_weights(model, path) if ranks.main else {}
     if ranks.main:
         warn_of_other_text(state, cfg, path)
     ranks.copy_weights(model)
+    if calibration is not None:
+        facts = {**facts, "calibration": calibration.calibrate(model)}
     directory = Path(cfg.TEST.FEATURE_STORE_DIR) if cfg.TEST.FEATURE_STORE_DIR else None
     evaluation = evaluator.run(model, "test", directory)
     if not ranks.main:

@@ -55,7 +55,7 @@ def scores_of(table: pd.DataFrame, scoring: str) -> np.ndarray | None:
     """
     for prefix in PREFIXES.values():
         if f"{prefix}_{scoring}" in table:
-            values = np.stack(table[f"{prefix}_{scoring}"].to_numpy())
+            values = np.stack(table[f"{prefix}_{scoring}"].to_list())
             return -values if prefix == PREFIXES["distance"] else values
     return None
 

@@ -79,7 +79,7 @@ def confusion_of(evaluation: Evaluation, split: SplitData) -> np.ndarray:
 
 def write_confusion(path: Path, counts_GG: np.ndarray, names: Sequence[str]) -> None:
     """confusion.csv: rows true classes, columns predicted ones."""
-    table = pd.DataFrame(counts_GG, index=pd.Index(names, name="true \\ predicted"), columns=names)
+    table = pd.DataFrame(counts_GG, index=pd.Index(names, name="true \\ predicted"), columns=list(names))
     with whole_file(path) as part:
         table.to_csv(part)
 

@@ -70,10 +70,12 @@ def read_lists(cfg: Config, splits: Iterable[str]) -> list[Listed]:
     if not root.is_dir():
         raise LaunchError(f"DATA.DATA_ROOT_DIR: expected the directory of the videos, found no directory {root}")
     for split in splits:
-        path, names = list_file(cfg, split), class_names_of(cfg, split)
-        if path.is_file() and (problem := foreign_names(split, list_hash(path), names)):
+        path = list_file(cfg, split)
+        records = read_split_list(path, split, cfg.TRAIN.DATASET_FEW)
+        names = class_names_of(cfg, split, records)
+        if problem := foreign_names(split, list_hash(path), names):
             raise AnnotationError(f"{path}: {problem}")
-        for record in read_split_list(path, split, cfg.TRAIN.DATASET_FEW):
+        for record in records:
             if record.class_index >= len(names):
                 raise AnnotationError(f"{path}, line {record.line}: expected a class index below {len(names)}, as many "
                                       f"as there are class names, found {record.class_index}")

@@ -20,7 +20,7 @@ from utils.files import whole_file
 MOST_POINTS = 400  # of a line; longer records are averaged in groups, which keeps the page small
 INK, RULE, LINE, MARK = "#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04"  # stand-ins, replaced by the page's colours
 PAGE_COLOURS = {INK: "var(--ink)", RULE: "var(--rule)", LINE: "var(--line)", MARK: "var(--mark)"}
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none", "font.size": 10, "font.family": "sans-serif", "text.color": INK, "axes.labelcolor": INK,
     "axes.edgecolor": RULE, "xtick.color": INK, "ytick.color": INK, "grid.color": RULE, "grid.linewidth": 0.6,
     "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False,

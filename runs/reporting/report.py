@@ -82,12 +82,12 @@ class ExampleView:
     costs: tuple[float, float] | None
 
 
-def _dots(way: WayExample) -> tuple[tuple[float, float, float, str], ...]:
+def _dots(path_TT: np.ndarray, costs_TT: np.ndarray) -> tuple[tuple[float, float, float, str], ...]:
     return tuple(
-        (column + 0.5, row + 0.5, round(LARGEST_DOT * float(np.sqrt(min(1.0, way.path_TT[row, column]))), 3),
-         f"query frame {row + 1} meets support frame {column + 1} with probability {way.path_TT[row, column]:.2f}, "
-         f"cost {way.costs_TT[row, column]:.2f}")
-        for row, column in np.argwhere(way.path_TT >= LEAST_SHOWN))
+        (column + 0.5, row + 0.5, round(LARGEST_DOT * float(np.sqrt(min(1.0, path_TT[row, column]))), 3),
+         f"query frame {row + 1} meets support frame {column + 1} with probability {path_TT[row, column]:.2f}, "
+         f"cost {costs_TT[row, column]:.2f}")
+        for row, column in np.argwhere(path_TT >= LEAST_SHOWN))
 
 
 def _line(path_LM: np.ndarray) -> str:
@@ -102,9 +102,10 @@ def heat_map(way: WayExample, query_frames_THWC: np.ndarray, costs: tuple[float,
     if way.costs_TT is None or costs is None:
         return None
     rows, columns = way.costs_TT.shape
+    dots = () if way.path_TT is None else _dots(way.path_TT, way.costs_TT)
     return HeatMap(rows, columns, shaded(scaled(way.costs_TT, *costs)), strip(query_frames_THWC, vertical=True),
                    tuple(strip(clip) for clip in way.support_frames_STHWC),
-                   () if way.path_TT is None else _dots(way), "" if way.path_TT is None else _line(way.path_TT))
+                   dots, "" if way.path_TT is None else _line(way.path_TT))
 
 
 def _part(example: Example, way: WayExample) -> str:

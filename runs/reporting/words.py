@@ -7,7 +7,6 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -64,7 +63,7 @@ def need(content: Mapping[str, Any], key: str, where: str = "results") -> Any:
 def share(content: Mapping[str, Any], key: str, where: str = "results") -> float:
     """A number from 0 to 1; ReportError names the key and what came."""
     value = need(content, key, where)
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value <= 1:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
         raise ReportError(f"{where}: key {key!r}: expected a number from 0 to 1, found {value!r}")
     return float(value)
 
@@ -203,7 +202,7 @@ def temporal_draws(results: Mapping[str, Any]) -> str:
 
 def _selection(results: Mapping[str, Any]) -> str:
     value = results.get("selection_accuracy")
-    accuracy = f", with {percent(value)} there" if isinstance(value, Real) else ""
+    accuracy = f", with {percent(value)} there" if isinstance(value, (int, float)) else ""
     return f"{results['selected_on']}{accuracy}"
 
 

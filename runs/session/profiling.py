@@ -123,16 +123,17 @@ def profile(resolved: Resolved, steps: int) -> Profile:
     stages = Stages(steps, a_step, device, directory)
     train(learner, on_device(build_loader(cfg, split, stop=total), device), schedule_of(cfg),
           Hooks(validate=stages.close, after_pass=stages.after_pass, record=lambda _: None), Progress())
-    _write(stages, directory)
+    if stages.found is None:
+        raise LaunchError(f"--profile: expected {total} iterations to look at, found fewer episodes")
+    _write(stages.found, stages.operators, directory)
     return stages.found
 
 
-def _write(stages: Stages, directory: Path) -> None:
+def _write(found: Profile, operators: str, directory: Path) -> None:
     """The table on the screen and as JSON, the picture."""
-    found = stages.found
     write_json(directory / "profile.json", asdict(found))
     plot_phases(found, directory / "profile.png")
-    sys.stdout.write(f"\n{stages.operators}\n{found.in_words()}\nWritten to {directory}: profile.png, profile.json, "
+    sys.stdout.write(f"\n{operators}\n{found.in_words()}\nWritten to {directory}: profile.png, profile.json, "
                      f"and trace.json.gz, of {found.steps} more steps, for chrome://tracing or ui.perfetto.dev\n")
 
 

@@ -27,7 +27,7 @@ def run_seeds(resolved: Resolved, overrides: Sequence[str], ranks: Ranks = ALONE
 
 
 def _run_seeds(resolved: Resolved, overrides: Sequence[str], ranks: Ranks) -> dict[str, Any]:
-    seeds, directory = resolved.config.RANDOM_SEEDS, Path(resolved.config.OUTPUT_DIR)
+    seeds, directory = resolved.config.RANDOM_SEEDS or (), Path(resolved.config.OUTPUT_DIR)
     found = []
     for number, seed in enumerate(seeds, start=1):
         if ranks.main:

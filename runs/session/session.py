@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from datasets.builder import SplitData
+from datasets.builder import SplitData, build_split
 from models.builder import FewShotModel, build_model
 from models.layers.batch_norm import over_ranks
 from runs.evaluation.evaluate import Evaluator
@@ -200,8 +200,11 @@ def train_and_test(session: Session) -> dict:
     if path == session.store.best and ranks.main:
         find_best(session.store)
     _LOGGER.info("testing %s on %d episodes of %s", path, len(session.test.specs), session.test.split.name)
-    found = score_checkpoint(cfg, model, path, session.test, directory, {
-        "trained_to": trained_to, "shared_videos": shared_videos(session.splits)})
+    facts = {"trained_to": trained_to, "shared_videos": shared_videos(session.splits)}
+    calibration = None
+    if model.head.calibrates:
+        calibration = Evaluator(cfg, session.splits.get("val") or build_split(cfg, "val"), session.device, ranks)
+    found = score_checkpoint(cfg, model, path, session.test, directory, facts, calibration)
     if ranks.main:
         sys.stdout.write("\n" + in_words(found) + f"\nWritten to {directory}/results.json; look at "
                          f"{directory}/report.html\n")

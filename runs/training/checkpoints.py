@@ -25,7 +25,7 @@ class Checkpoints:
 
     def start(self) -> Progress:
         """Load the state furthest along of this run, else CHECKPOINT_FILE_PATH; else stay at the beginning."""
-        path, content, own = self.ranks.broadcast(self._read() if self.ranks.main else (None, None, False))
+        path, content, own = self.ranks.broadcast(self._read() if self.ranks.main else (None, {}, False))
         progress = Progress()
         if own:
             self.saved = content["resume"]["iteration"]
@@ -35,7 +35,7 @@ class Checkpoints:
         self.ranks.copy_weights(self.parts.model)
         return progress
 
-    def _read(self) -> tuple[Path | None, dict[str, Any] | None, bool]:
+    def _read(self) -> tuple[Path | None, dict[str, Any], bool]:
         """(file to start from, its content, whether it is a state of this run)"""
         for path, content in self.store.readable():
             if "resume" not in content:
@@ -43,7 +43,7 @@ class Checkpoints:
                                       "name it in TRAIN.CHECKPOINT_FILE_PATH and choose another OUTPUT_DIR")
             return path, content, True
         given = self.parts.cfg.TRAIN.CHECKPOINT_FILE_PATH
-        return (Path(given), checkpoint.read(given), False) if given else (None, None, False)
+        return (Path(given), checkpoint.read(given), False) if given else (None, {}, False)
 
     def _begin(self, content: dict[str, Any], path: Path) -> Progress:
         """Start from another run's file."""

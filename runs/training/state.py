@@ -116,7 +116,8 @@ def _own_gradients(resume: Mapping[str, Any], ranks: Ranks, mean: bool) -> dict[
         return of_ranks[ranks.rank]
     if not ranks.main:
         return {}
-    scale, together = ranks.world / len(of_ranks) if mean else 1.0, {}
+    scale = ranks.world / len(of_ranks) if mean else 1.0
+    together: dict[str, Tensor] = {}
     for gradients in of_ranks:
         for name, gradient in gradients.items():
             together[name] = together.get(name, 0) + gradient * scale

@@ -4,6 +4,8 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 
 import torch
 from torch import Tensor, nn
@@ -80,7 +82,7 @@ def nonfinite(losses: dict[str, float], iteration: int, lr: float, videos: str) 
 
 def _totals(losses: Sequence[dict[str, Tensor]]) -> list[Tensor]:
     """The loss of each episode."""
-    return [sum(one.values()) for one in losses]
+    return [reduce(add, one.values()) for one in losses]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +137,7 @@ class Learner:
                 counted = [totals[i] for i in kept]
             if counted:
                 with phase("backward"):
-                    self.scaler.scale(sum(counted)).backward()
+                    self.scaler.scale(reduce(add, counted)).backward()
         rows = [row for of_ranks in found for row in of_ranks]
         means = [sum(column) / len(rows) for column in zip(*rows, strict=True)]
         return Outcome([row[0] for row in rows if math.isfinite(row[0])], [row[1] for row in rows],

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from runs.evaluation import paired as compare
-from runs.evaluation.predictions import FILE, read_predictions
+from runs.evaluation.predictions import FILE, read_predictions, scores_of, scorings_of
 from runs.session.session import run
 from tests.conftest import called
 from utils.config import resolve_config
@@ -55,6 +55,13 @@ def test_predictions_give_the_results_again(runs):
     first = table.iloc[0]
     assert first["true_class"] in first["classes"] and len(first["share_text"]) == 3
     assert first["predicted_class"] == first["classes"][np.argmin(first["distance_prototypes"])]
+    older = table.rename(columns={f"{prefix}_{name}": f"logits_{name}" for prefix, name in (
+        ("distance", "prototypes"), ("share", "fused"), ("share", "text"))})
+    older["logits_prototypes"] = -older["logits_prototypes"]
+    assert scorings_of(table) == scorings_of(older) == ["prototypes", "fused", "text"]
+    for name in ("prototypes", "fused", "text"):
+        np.testing.assert_array_equal(scores_of(table, name), scores_of(older, name))
+    assert scores_of(table, "cosine") is None
     assert first["query_video"].startswith("videos/")
 
 

@@ -36,7 +36,7 @@ def with_options(resolved: Resolved, kind: type) -> tuple[Resolved, list[str]]:
     head = resolved.config.VIDEO.HEAD
     notes = [f"{entry.layer}: {entry.spelled}: has no effect: the head {head.NAME} has no such option"
              for entry in unread if not entry.layer.startswith(POOL_FILES)]
-    off = getattr(options, "without_effect", dict)()
+    off: dict[str, str] = getattr(options, "without_effect", dict)()
     notes += [f"{resolved.options[name].layer}: {resolved.options[name].spelled}: has no effect: {why}"
               for name, why in off.items() if name in resolved.options]
     values = {name: getattr(options, name) for name in keys_of(kind)}

@@ -17,6 +17,7 @@ from tests.conftest import called
 from utils.checkpoint import atomic_save, load_weights
 from utils.config import resolve_config
 from utils.episode import Episode
+from utils.errors import ConfigError
 
 CLASSES, WIDTH, FRAMES = 6, 32, 4
 compare, table = called("compare"), called("table")
@@ -198,3 +199,39 @@ def test_a_run_with_results_report_table_and_comparison(name, tiny_project, tmp_
     for scoring in found["scorings"]:
         assert compare([str(tmp_path / "run"), str(tmp_path / "run"), "--scoring", scoring]) == 0
     assert np.isfinite(found["accuracy"])
+
+
+def test_a_head_without_text_needs_no_class_names(tiny_project, tmp_path):
+    """Classes then go by their index in the list."""
+    null = [part for key in ("TRAIN.CLASS_NAME", "TRAIN.VAL_CLASS_NAME", "TEST.CLASS_NAME") for part in (key, "null")]
+    project = tiny_project("nameless", NUM_TRAIN_TASKS=2, VAL_FRE_ITER=2)
+    found = run(resolve_config(project, ["VIDEO.HEAD.NAME", "MEAN_POOL", *null]))
+    assert set(found["per_class"]) <= {f"class {index}" for index in range(5)}
+    with pytest.raises(ConfigError, match="TEST.CLASS_NAME: no class names: set it"):
+        run(resolve_config(project, [*null, "OUTPUT_DIR", str(tmp_path / "other")]))
+
+
+class Calibrated(HEADS["MEAN_POOL"]):
+    """Mean pooling whose temperature comes from validation episodes."""
+
+    calibrates = True
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.register_buffer("strength", torch.tensor(float("nan")))
+
+    def match(self, batch):
+        return {"cosine": super().match(batch)["cosine"] * self.strength}
+
+    def calibrate(self, batches):
+        right = [(super(Calibrated, self).match(batch)["cosine"].argmax(-1) == labels).double().mean()
+                 for batch, labels in batches]
+        self.strength.fill_(1 + float(sum(right) / len(right)))
+        return {"strength": float(self.strength)}
+
+
+def test_a_head_that_calibrates_sees_validation_episodes_once_before_the_test(tiny_project, monkeypatch):
+    monkeypatch.setitem(HEADS._entries, "MEAN_POOL", Calibrated)
+    project = tiny_project("calibrated", NUM_TRAIN_TASKS=2, VAL_FRE_ITER=2, ON_NONFINITE="skip")
+    found = run(resolve_config(project, ["VIDEO.HEAD.NAME", "MEAN_POOL"]))
+    assert 1 <= found["calibration"]["strength"] <= 2 and found["nonfinite_queries"] == 0

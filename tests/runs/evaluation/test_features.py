@@ -152,15 +152,17 @@ def test_an_interrupted_store_leaves_nothing(tiny_project, tmp_path, monkeypatch
 
 def test_a_damaged_feature_file_is_named(tmp_path):
     with FeatureFile(tmp_path / "a.safetensors", {"x": 1}, spare=100) as file:
-        file.allocate((3, 2, 4))[:] = 7
+        made = file.allocate({"maps": (3, 2, 4), "clip": (3, 5)})
+        made["maps"][:], made["clip"][:] = 7, torch.arange(5.0)
         file.commit({"y": 2})
-    rows, facts = read_feature_file(tmp_path / "a.safetensors")
-    assert facts == {"x": 1, "y": 2} and rows.shape == (3, 2, 4) and (rows == 7).all()
+    found, facts = read_feature_file(tmp_path / "a.safetensors")
+    assert facts == {"x": 1, "y": 2} and found["maps"].shape == (3, 2, 4) and (found["maps"] == 7).all()
+    assert torch.equal(found["clip"], torch.arange(5.0).expand(3, 5))
     (tmp_path / "b.safetensors").write_bytes((tmp_path / "a.safetensors").read_bytes()[:-20])
     with pytest.raises(FeatureStoreError, match="b.safetensors: expected stored features.*delete it"):
         read_feature_file(tmp_path / "b.safetensors")
     with FeatureFile(tmp_path / "c.safetensors", {}, spare=0) as file:
-        file.allocate((1, 1, 1))
+        file.allocate({"clip": (1, 1)})
         with pytest.raises(FeatureStoreError, match="c.safetensors: expected at most"):
             file.commit({"long": "x" * 10000})
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.safetensors", "b.safetensors"]
