@@ -150,38 +150,24 @@ def _stop(runs: Sequence[_Running]) -> None:
         run.lock.close()
 
 
-class _Bar:
-    """Shows done, failed, running, and the time left as a bar."""
-
-    def __init__(self, total: int, before: int):
-        self._bar = tqdm(total=total, initial=before, desc="sweep", unit="run", smoothing=0.0)
-        self._shown, self._at = "", 0.0
-
-    def show(self, outcome: Outcome, running: int) -> None:
-        """Redraw when something changed, and on a screen every second."""
-        text = f"done {len(outcome.done)}, failed {len(outcome.failed)}, running {running}"
-        self._bar.n = len(outcome.done) + len(outcome.failed)
-        if text != self._shown or (sys.stderr.isatty() and time.monotonic() - self._at > 1):
-            self._bar.set_postfix_str(text)
-            self._shown, self._at = text, time.monotonic()
-
-    def tell(self, text: str) -> None:
-        """Print a message above the bar."""
-        self._bar.write(text, file=sys.stderr)
-
-    def close(self) -> None:
-        """Leave the last state on the screen."""
-        self._bar.close()
+def _show(bar: tqdm, outcome: Outcome, running: int) -> None:
+    """Redraw the bar; in a log file only where something has changed."""
+    text = f"done {len(outcome.done)}, failed {len(outcome.failed)}, running {running}"
+    bar.n = len(outcome.done) + len(outcome.failed)
+    if text != bar.postfix:
+        bar.set_postfix_str(text)
+    elif sys.stderr.isatty():
+        bar.refresh()
 
 
-def _collect(running: list[_Running], outcome: Outcome, bar: _Bar) -> None:
+def _collect(running: list[_Running], outcome: Outcome, bar: tqdm) -> None:
     """Move the processes that have ended from `running` to the outcome."""
     for run in [run for run in running if run.process.poll() is not None]:
         running.remove(run)
         failure = _finish(run)
         if failure:
             outcome.failed.append(failure)
-            bar.tell(str(failure))
+            bar.write(str(failure), file=sys.stderr)
         else:
             outcome.done.append(run.combination)
 
@@ -194,7 +180,7 @@ def execute(combinations: Sequence[Combination], jobs: int) -> Outcome:
     outcome = Outcome(done=[c for c in combinations if is_done(c)])
     pending = [c for c in combinations if c not in outcome.done]
     running: list[_Running] = []
-    bar = _Bar(len(combinations), len(outcome.done))
+    bar = tqdm(total=len(combinations), initial=len(outcome.done), desc="sweep", unit="run", smoothing=0.0)
     came: list[int] = []  # asked for between two steps, so that no process is started and forgotten
     with handling((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), lambda number, frame: came.append(number)):
         try:
@@ -203,16 +189,16 @@ def execute(combinations: Sequence[Combination], jobs: int) -> Outcome:
                     started = _start(pending.pop(0), jobs)
                     if isinstance(started, Failure):
                         outcome.failed.append(started)
-                        bar.tell(str(started))
+                        bar.write(str(started), file=sys.stderr)
                     else:
                         running.append(started)
-                bar.show(outcome, len(running))
+                _show(bar, outcome, len(running))
                 time.sleep(_POLL_SECONDS)
                 _collect(running, outcome, bar)
             outcome.stopped_by = came[0] if came and (pending or running) else None
         finally:
             _stop(running)
-            bar.show(outcome, 0)
+            _show(bar, outcome, 0)
             bar.close()
     outcome.done.sort(key=combinations.index)
     return outcome
