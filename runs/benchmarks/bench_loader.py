@@ -49,17 +49,18 @@ def overlaps(cfg: Config, turns: int) -> Iterator[Overlap]:
     The ways take turns: what else the machine does falls on all alike.
     """
     split, model = build_split(cfg, "test"), build_model(cfg).eval()
+    text_GD = model.text("test")
     with torch.inference_mode():
         episode = split.dataset[0]
-        seconds(lambda: model(episode, "test"))
-        each = seconds(lambda: model(episode, "test"), calls=split.episodes)
+        seconds(lambda: model(episode, text_GD))
+        each = seconds(lambda: model(episode, text_GD), calls=split.episodes)
 
     def run(workers: int, work: Callable[..., object]) -> float:
         loaders = replace(cfg, DATA_LOADER=replace(cfg.DATA_LOADER, NUM_WORKERS=workers))
         start = time.perf_counter()
         with torch.inference_mode():
             for episode in build_loader(loaders, split):
-                work(episode, "test")
+                work(episode, text_GD)
         return time.perf_counter() - start
 
     works: tuple[Callable[..., object], ...] = (model, lambda *_: time.sleep(each))

@@ -90,11 +90,8 @@ class Single:
         """Measure and print. Raises FewShotError."""
         _quiet()
         settings = {name: getattr(parsed, name) for name in self.module.settings(False)}
-        bar = Bar({self.name: 1.0})
-        try:
-            found = self.benchmark.measure(settings, getattr(parsed, "data", None), bar.start(self.name))
-        finally:
-            bar.close()
+        with Bar({self.name: 1.0}) as bar:
+            found = self.benchmark.measure(settings, getattr(parsed, "data", None), bar.begin(self.name))
         sys.stdout.write(table((self.name, row) for row in found.rows))
 
 
@@ -109,11 +106,10 @@ def run_suite(names: Sequence[str], data: Path, out: Path, quick: bool) -> Recor
         for name in names:
             try:
                 settings = SUITE[name].load().settings(quick)
-                record.findings[name] = SUITE[name].measure(settings, SUITE[name].folder(data, quick), bar.start(name))
+                record.findings[name] = SUITE[name].measure(settings, SUITE[name].folder(data, quick), bar.begin(name))
             except (FewShotError, OSError) as error:
                 record.failed[name] = described(error)
                 tqdm.write(f"{name}: {described(error)}", file=sys.stderr)
-            bar.end(name)
             write_record(out, record)
             written = True
     except KeyboardInterrupt as stop:

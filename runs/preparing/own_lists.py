@@ -88,7 +88,7 @@ def own_lists(videos: Path, classes: Path | Shares, seed: int = 0) -> OwnLists:
 
 
 def _videos(root: Path, folder: str, there: list[str]) -> tuple[list[str], str]:
-    """(paths under `root` of a class's videos, what is wrong). A video that is there as file and as frames is one."""
+    """Return the paths under `root` of a class's videos, and what is wrong. A file and its frames are one video."""
     if folder not in there:
         return [], f"no folder {root / folder}{nearest(folder, there)}"
     if not (root / folder).resolve().is_relative_to(root.resolve()):
@@ -101,24 +101,25 @@ def _videos(root: Path, folder: str, there: list[str]) -> tuple[list[str], str]:
 
 
 def _shared_out(folders: list[str], split: Shares, seed: int) -> dict[str, dict[str, str]]:
-    """By split, folder to class name; which folders a split gets depends on their names, the shares and the seed."""
-    ends = np.floor(np.cumsum(split) * len(folders) + 0.5).astype(int)
-    counts = np.diff(ends, prepend=0)
+    """Return by split folder to class name; the folders' names, the shares and the seed decide what a split gets."""
+    exact = np.array(split) * len(folders)
+    counts = np.floor(exact).astype(int)
+    counts[np.argsort(counts - exact, kind="stable")[:len(folders) - counts.sum()]] += 1  # the largest remainders
     if not all(counts):
         raise ListError(f"--split: expected at least one class for each of train, val and test, found "
                         f"{', '.join(map(str, counts))} of {len(folders)} folders; choose other shares")
     order = numpy_generator(seed, "prepare:classes", 0).permutation(len(folders))
     return {part: {folders[place]: _shown(folders[place]) for place in sorted(places)}
-            for part, places in zip(SPLITS, np.split(order, ends[:-1]), strict=True)}
+            for part, places in zip(SPLITS, np.split(order, np.cumsum(counts)[:-1]), strict=True)}
 
 
 def _shown(folder: str) -> str:
-    """The class name of a folder: text towers read words, not underscores."""
+    """Return the class name of a folder: text towers read words, not underscores."""
     return folder.replace("_", " ")
 
 
 def _read(path: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
-    """(folder to class name by split, problems) of a file of classes."""
+    """Return folder to class name by split, and the problems, of a file of classes."""
     layer = read_layer(path)
     values: Any = layer.values
     if len(values) == 1 and isinstance(inner := next(iter(values.values())), dict) and not set(values) & set(SPLITS):
@@ -132,7 +133,7 @@ def _read(path: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
 
 
 def _of_split(given: Any) -> tuple[dict[str, str], list[str]]:
-    """(folder to class name, problems) of one split."""
+    """Return folder to class name, and the problems, of one split."""
     if not isinstance(given, (list, dict)) or not given:
         return {}, ["expected a list of class folders, or folders with the class names to show, found "
                     f"{'nothing' if given is None else repr(given)}"]
@@ -146,7 +147,7 @@ def _of_split(given: Any) -> tuple[dict[str, str], list[str]]:
 
 
 def _twice(names: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """Folders in two splits, and class names that two folders of a split have."""
+    """Return as problems the folders in two splits, and the class names that two folders of a split have."""
     first: dict[str, str] = {}
     problems = []
     for split, own in names.items():

@@ -1,1 +1,1 @@
-"""A sweep: what to run (grid), run it (execute), or hand it to Slurm (slurm)."""
+"""A sweep (sweep): what to run (grid), run it (execute), or hand it to Slurm (slurm)."""

@@ -1,4 +1,4 @@
-"""Run combinations as processes, some at a time; a killed sweep goes on where it stopped."""
+"""Runs combinations as processes, some at a time; a killed sweep goes on where it stopped."""
 
 import json
 import os
@@ -18,6 +18,7 @@ from tqdm import tqdm
 from runs.sweeps.grid import Combination
 from utils.cores import cores
 from utils.files import whole_file
+from utils.json_files import read_json
 from utils.lock import lock_file
 from utils.signals import handling
 
@@ -30,28 +31,25 @@ _STOP = ((signal.SIGINT, 10.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))  #
 
 
 def is_done(combination: Combination) -> bool:
-    """Whether it ended well with these settings, and its results are still there."""
-    try:
-        marker = json.loads((combination.directory / MARKER).read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # not there, or cut off
-        return False
-    same = isinstance(marker, dict) and marker.get("config_sha256") == combination.config_sha256
-    return same and (combination.directory / "results.json").is_file()
+    """Tell whether a combination ended well with these settings, and its results are still there."""
+    marker = read_json(combination.directory / MARKER) or {}
+    return (marker.get("config_sha256") == combination.config_sha256
+            and (combination.directory / "results.json").is_file())
 
 
 def marker_text(combination: Combination) -> str:
-    """The marker's content as far as it is known beforehand."""
+    """Return the content of the file that marks a combination as done."""
     return json.dumps({"config_sha256": combination.config_sha256, "command": combination.command()})
 
 
 def environment(jobs: int) -> dict[str, str]:
-    """The environment of a run: with several at once, each computes with its share of the cores."""
+    """Return the environment of a run: with several at once, each computes with its share of the cores."""
     share = {"OMP_NUM_THREADS": str(max(1, cores() // jobs))} if jobs > 1 else {}
     return {**os.environ, **share}
 
 
 def last_lines(log: Path, start: int = 0) -> list[str]:
-    """The last lines of a log from a position on."""
+    """Return the last lines of a log from a position on."""
     with log.open("rb") as file:
         file.seek(0, os.SEEK_END)
         file.seek(max(start, file.tell() - 20_000))
@@ -60,21 +58,21 @@ def last_lines(log: Path, start: int = 0) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A combination that did not end well, and why: the last lines of its log."""
+    """Says which combination did not end well, and why: the last lines of its log."""
 
     combination: Combination
     reason: str
     lines: list[str]
 
     def __str__(self) -> str:
-        """As shown on the screen."""
+        """Write the failure as shown on the screen."""
         lines = "".join(f"    {line}\n" for line in self.lines)
         return f"failed: {self.combination.name} ({self.reason})\n{lines}  directory: {self.combination.directory}"
 
 
 @dataclass(slots=True)
 class _Running:
-    """A process, its log, where this attempt starts in the log, and the lock on its directory."""
+    """Holds a process, its log, where this attempt starts in the log, and the lock on its directory."""
 
     combination: Combination
     process: subprocess.Popen
@@ -85,7 +83,7 @@ class _Running:
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of a sweep."""
+    """Says what became of a sweep."""
 
     done: list[Combination] = field(default_factory=list)
     failed: list[Failure] = field(default_factory=list)
@@ -93,8 +91,11 @@ class Outcome:
 
 
 def _launch(combination: Combination, jobs: int, lock: IO[bytes]) -> _Running:
-    """The process of one run, writing at the end of its log. It has a session of its own, so that Ctrl-C reaches it
-    and its workers through `_stop` alone. It inherits the lock, which so outlives a sweep that is killed."""
+    """Start the process of one run, which writes at the end of its log.
+
+    It has a session of its own, so that Ctrl-C reaches it and its workers through `_stop` alone. It inherits the lock,
+    which so outlives a sweep that is killed.
+    """
     log, command = combination.directory / LOG, combination.command()
     with log.open("ab") as file:
         file.write(f"--- {datetime.now(timezone.utc):%Y-%m-%d %H:%M:%S} UTC {shlex.join(command)}\n".encode())
@@ -122,7 +123,7 @@ def _start(combination: Combination, jobs: int) -> _Running | Failure:
 
 
 def _finish(running: _Running) -> Failure | None:
-    """After the end of a process: the marker, or what went wrong."""
+    """Write the marker after the end of a process, or return what went wrong."""
     status = running.process.returncode
     running.lock.close()
     if status == 0:
@@ -134,7 +135,7 @@ def _finish(running: _Running) -> Failure | None:
 
 
 def _stop(runs: Sequence[_Running]) -> None:
-    """End processes and their workers: as Ctrl-C first, then by force."""
+    """End processes and their workers: as Ctrl-C does first, then by force."""
     for number, seconds in _STOP:
         alive = [run for run in runs if run.process.poll() is None]
         for run in alive:
@@ -149,38 +150,24 @@ def _stop(runs: Sequence[_Running]) -> None:
         run.lock.close()
 
 
-class _Bar:
-    """The progress bar: done, failed, running, and the time left."""
-
-    def __init__(self, total: int, before: int):
-        self._bar = tqdm(total=total, initial=before, desc="sweep", unit="run", smoothing=0.0)
-        self._shown, self._at = "", 0.0
-
-    def show(self, outcome: Outcome, running: int) -> None:
-        """Redraw when something changed, and on a screen every second."""
-        text = f"done {len(outcome.done)}, failed {len(outcome.failed)}, running {running}"
-        self._bar.n = len(outcome.done) + len(outcome.failed)
-        if text != self._shown or (sys.stderr.isatty() and time.monotonic() - self._at > 1):
-            self._bar.set_postfix_str(text)
-            self._shown, self._at = text, time.monotonic()
-
-    def tell(self, text: str) -> None:
-        """A message above the bar."""
-        self._bar.write(text, file=sys.stderr)
-
-    def close(self) -> None:
-        """Leave the last state on the screen."""
-        self._bar.close()
+def _show(bar: tqdm, outcome: Outcome, running: int) -> None:
+    """Redraw the bar; in a log file only where something has changed."""
+    text = f"done {len(outcome.done)}, failed {len(outcome.failed)}, running {running}"
+    bar.n = len(outcome.done) + len(outcome.failed)
+    if text != bar.postfix:
+        bar.set_postfix_str(text)
+    elif sys.stderr.isatty():
+        bar.refresh()
 
 
-def _collect(running: list[_Running], outcome: Outcome, bar: _Bar) -> None:
+def _collect(running: list[_Running], outcome: Outcome, bar: tqdm) -> None:
     """Move the processes that have ended from `running` to the outcome."""
     for run in [run for run in running if run.process.poll() is not None]:
         running.remove(run)
         failure = _finish(run)
         if failure:
             outcome.failed.append(failure)
-            bar.tell(str(failure))
+            bar.write(str(failure), file=sys.stderr)
         else:
             outcome.done.append(run.combination)
 
@@ -193,7 +180,7 @@ def execute(combinations: Sequence[Combination], jobs: int) -> Outcome:
     outcome = Outcome(done=[c for c in combinations if is_done(c)])
     pending = [c for c in combinations if c not in outcome.done]
     running: list[_Running] = []
-    bar = _Bar(len(combinations), len(outcome.done))
+    bar = tqdm(total=len(combinations), initial=len(outcome.done), desc="sweep", unit="run", smoothing=0.0)
     came: list[int] = []  # asked for between two steps, so that no process is started and forgotten
     with handling((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), lambda number, frame: came.append(number)):
         try:
@@ -202,16 +189,16 @@ def execute(combinations: Sequence[Combination], jobs: int) -> Outcome:
                     started = _start(pending.pop(0), jobs)
                     if isinstance(started, Failure):
                         outcome.failed.append(started)
-                        bar.tell(str(started))
+                        bar.write(str(started), file=sys.stderr)
                     else:
                         running.append(started)
-                bar.show(outcome, len(running))
+                _show(bar, outcome, len(running))
                 time.sleep(_POLL_SECONDS)
                 _collect(running, outcome, bar)
             outcome.stopped_by = came[0] if came and (pending or running) else None
         finally:
             _stop(running)
-            bar.show(outcome, 0)
+            _show(bar, outcome, 0)
             bar.close()
     outcome.done.sort(key=combinations.index)
     return outcome

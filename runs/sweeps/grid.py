@@ -1,4 +1,4 @@
-"""--grid KEY=V1,V2 to combinations, each with settings that load, a directory of its own and a command."""
+"""Turns --grid KEY=V1,V2 into combinations, each with settings that load, a directory of its own and a command."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ _UNFIT = re.compile(r"[^A-Za-z0-9._+=,@-]+")
 
 @dataclass(frozen=True, slots=True)
 class Combination:
-    """One run of a sweep.
+    """Says what one run of a sweep is.
 
     Args:
         name: what varies, fit for a file name; no other combination has it.
@@ -43,7 +43,7 @@ class Combination:
     config_sha256: str
 
     def command(self, *, absolute: bool = False) -> list[str]:
-        """The process of this run; absolute: with paths that hold in any working directory."""
+        """Return the command line of this run; `absolute`: with paths that hold in any working directory."""
         project = self.project.resolve() if absolute else self.project
         directory = self.directory.resolve() if absolute else self.directory
         return [sys.executable, str(RUN), "--cfg", str(project), *self.overrides, "OUTPUT_DIR",
@@ -51,10 +51,12 @@ class Combination:
 
 
 def split_values(text: str) -> list[str]:
-    """Values between the commas that stand outside brackets and quotes, without the blanks around them.
+    """Split a text at the commas that stand outside brackets and quotes, and strip the blanks around the values.
 
-    A quote opens at the start of a value or of an item, as in YAML: the apostrophe of "it's" is a letter. Raises
-    ValueError saying which bracket or quote is not closed.
+    A quote opens at the start of a value or of an item, as in YAML: the apostrophe of "it's" is a letter.
+
+    Raises:
+        ValueError: says which bracket or quote is not closed.
     """
     values, stack, quote, start, index = [], [], "", 0, 0
     while index < len(text):
@@ -80,7 +82,7 @@ def split_values(text: str) -> list[str]:
 
 
 def _values(key: str, text: str) -> tuple[list[str], list[str]]:
-    """(values, problems) of one --grid."""
+    """Return (values, problems) of one --grid."""
     try:
         values = split_values(text)
     except ValueError as error:
@@ -92,9 +94,13 @@ def _values(key: str, text: str) -> tuple[list[str], list[str]]:
 
 
 def parse_grid(items: Sequence[str], pairs: Sequence[str]) -> dict[str, list[str]]:
-    """Key to values of all --grid; `pairs` are the KEY VALUE pairs beside them.
+    """Return the values by key of all --grid.
 
-    Raises ConfigError listing every --grid that cannot be meant.
+    Args:
+        items: the --grid arguments. pairs: the KEY VALUE pairs beside them.
+
+    Raises:
+        ConfigError: lists every --grid that cannot be meant.
     """
     grid: dict[str, list[str]] = {}
     problems = []
@@ -122,7 +128,7 @@ def parse_grid(items: Sequence[str], pairs: Sequence[str]) -> dict[str, list[str
 
 
 def _argument(key: str, value: str) -> str:
-    """A value as run.py's command line takes it: one that starts with a dash would be taken for an option."""
+    """Write a value as run.py's command line takes it: one that starts with a dash would be taken for an option."""
     if not value.startswith("-"):
         return value
     known = keys_of(Config)
@@ -135,8 +141,11 @@ def _short_hash(text: str) -> str:
 
 
 def fit_names(names: Sequence[str]) -> list[str]:
-    """Names as directories: other letters than plain ones become _, long names end early; such a name, and one that
-    differs from another in case only, gets a hash of what it stands for, so that no two are the same."""
+    """Turn names into names of directories, no two of which are the same.
+
+    Letters other than plain ones become _, and long names end early. Such a name, and one that differs from another in
+    case only, gets a hash of what it stands for.
+    """
     fit = []
     for name in names:
         plain = _UNFIT.sub("_", name).lstrip(".-")[:_LONGEST]
@@ -147,20 +156,20 @@ def fit_names(names: Sequence[str]) -> list[str]:
 
 
 def default_directory(projects: Sequence[Path]) -> Path:
-    """output/sweep_<project>, relative to the working directory as OUTPUT_DIR is."""
+    """Return output/sweep_<project>, relative to the working directory as OUTPUT_DIR is."""
     more = f"_and_{len(projects) - 1}_more" if len(projects) > 1 else ""
     return Path("output") / f"sweep_{projects[0].stem}{more}"
 
 
 def _stems(projects: Sequence[Path]) -> list[str]:
-    """What stands for each project in a name; with a hash of its path where another has the same stem."""
+    """Return what stands for each project in a name; with a hash of its path where another has the same stem."""
     count = Counter(project.stem for project in projects)
     return [project.stem if count[project.stem] == 1 else f"{project.stem}-{_short_hash(str(project.resolve()))}"
             for project in projects]
 
 
 def _choices(projects: Sequence[Path], grid: dict[str, list[str]]) -> Iterator[tuple[str, Path, list[str]]]:
-    """(what varies, project, KEY VALUE pairs) of each combination."""
+    """Yield (what varies, project, KEY VALUE pairs) of each combination."""
     for project, stem in zip(projects, _stems(projects), strict=True):
         for values in product(*grid.values()):
             parts = [f"{key}={value}" for key, value in zip(grid, values, strict=True)]
@@ -175,7 +184,7 @@ def config_hash(config: Config) -> str:
 
 
 def _summed_up(problems: dict[str, list[str]], total: int) -> list[str]:
-    """Each problem once, with the combinations that have it."""
+    """Return each problem once, with the combinations that have it."""
     lines = []
     for text, names in problems.items():
         others = f" and {len(names) - 1} more" if len(names) > 1 else ""
@@ -185,7 +194,7 @@ def _summed_up(problems: dict[str, list[str]], total: int) -> list[str]:
 
 
 def plan(projects: Sequence[Path], items: Sequence[str], pairs: Sequence[str], out: Path | None) -> list[Combination]:
-    """Every combination once, all settings checked.
+    """Return every combination once, all settings checked.
 
     Args:
         projects: project files.
@@ -211,7 +220,8 @@ def plan(projects: Sequence[Path], items: Sequence[str], pairs: Sequence[str], o
             continue
         combination = Combination(name, (out or default_directory(projects)) / name, project, overrides,
                                   config_hash(resolved.config))
-        same = found.setdefault(json.dumps(to_dict(resolved.config) | {"OUTPUT_DIR": ""}), combination)
+        every_setting = json.dumps({**to_dict(resolved.config), "OUTPUT_DIR": ""}, sort_keys=True)
+        same = found.setdefault(every_setting, combination)
         if same is not combination:
             problems.setdefault(f"the same settings as {same.name}", []).append(name)
         elif names.count(name) > 1:  # only where a project is called as another one with its hash

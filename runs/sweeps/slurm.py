@@ -1,4 +1,4 @@
-"""A sweep as an sbatch array script: one task a combination, with the logs and markers of a sweep on this machine."""
+"""Writes a sweep as an sbatch array script: a task a combination, with the logs and markers of a sweep run here."""
 
 import shlex
 from collections.abc import Sequence
@@ -63,7 +63,14 @@ echo "done: $directory"
 
 
 def script(combinations: Sequence[Combination], out: Path, jobs: int | None) -> str:
-    """The text of the script; `jobs`: most tasks at once. Raises ConfigError for an `out` that #SBATCH cannot name."""
+    """Return the text of the script.
+
+    Args:
+        jobs: most tasks at once.
+
+    Raises:
+        ConfigError: an `out` that an #SBATCH line cannot name.
+    """
     out = out.resolve()
     if any(letter in str(out) for letter in "\n\r"):
         raise ConfigError([f"--out: {str(out)!r}: a line break cannot stand in an #SBATCH line; choose another name"])

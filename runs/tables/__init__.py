@@ -1,1 +1,1 @@
-"""Results of runs as one table: read (reading), put side by side (cells, layout), written (formats)."""
+"""Results of runs as one table (table): read (reading), put side by side (cells, layout), written (formats)."""

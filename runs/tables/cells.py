@@ -1,4 +1,4 @@
-"""Results to cells: what a cell says, which runs are seeds of one setting, and what must be told beside the number."""
+"""Turns results into cells: what a cell says, which runs are seeds of one setting, what stands beside the number."""
 
 import dataclasses
 import json
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runs.tables.reading import Result, Setting
+from runs.tables.reading import Result, TestedUnder
 from utils.config.effects import settings
 from utils.config.fields import PLACE, SPEED
 
@@ -17,7 +17,7 @@ Column = tuple[str, int]  # data set, shots
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One number of the table.
+    """Holds one number of the table.
 
     Args:
         label: method, backbone and scoring.
@@ -45,12 +45,12 @@ class Cell:
 
 
 def row_label(method: str, backbone: str, scoring: str) -> str:
-    """As in 'CLIP-FSAR RN50, prototypes'; a backbone that is a JSON file goes by its stem."""
+    """Return a row's name, such as 'METHOD RN50, scoring'; a backbone that is a JSON file goes by its stem."""
     return f"{method} {backbone_name(backbone)}, {scoring}"
 
 
 def backbone_name(backbone: str) -> str:
-    """The name of a tower: a .json path's stem, else the name itself (ViT-B/16 is no path)."""
+    """Return the name of a tower: a .json path's stem, else the name itself (ViT-B/16 is no path)."""
     return Path(backbone).stem if backbone.endswith(".json") else backbone
 
 
@@ -61,7 +61,7 @@ def _settings(result: Result) -> dict[str, Any]:
 
 
 def _same_but_seed(result: Result) -> tuple:
-    """Equal for two runs that differ in their seed, and in what follows from it, only."""
+    """Return a key that is equal for two runs that differ only in their seed, and in what follows from it."""
     setting = dataclasses.replace(result.setting, seed=0, episode_seed=None, episodes_sha256="", iteration=0,
                                   bad_videos=0)
     config = json.dumps(_settings(result), sort_keys=True)
@@ -69,7 +69,7 @@ def _same_but_seed(result: Result) -> tuple:
 
 
 def _grouped(items: Iterable[Any], key: Any) -> list[list[Any]]:
-    """Items of equal key together, in order of appearance."""
+    """Put items of equal key together, in order of appearance."""
     found: dict[Any, list[Any]] = {}
     for item in items:
         found.setdefault(key(item), []).append(item)
@@ -77,14 +77,14 @@ def _grouped(items: Iterable[Any], key: Any) -> list[list[Any]]:
 
 
 def _seeds_of_one_setting(group: list[Result]) -> bool:
-    """Whether each seed is there once, on the same test episodes or each on those of its own seed."""
-    settings = [result.setting for result in group]
-    return len({s.seed for s in settings}) == len(group) and (
-        len({s.episode_seed for s in settings}) == 1 or all(s.episode_seed == s.seed for s in settings))
+    """Tell whether each seed is there once, on the same test episodes or each on those of its own seed."""
+    tests = [result.setting for result in group]
+    return len({s.seed for s in tests}) == len(group) and (
+        len({s.episode_seed for s in tests}) == 1 or all(s.episode_seed == s.seed for s in tests))
 
 
 def _over_seeds(results: Iterable[Result]) -> list[list[Result]]:
-    """The results of each cell. A seed that occurs twice is no seed of the same setting: nothing is averaged then."""
+    """Return the results of each cell. Where a seed occurs twice, nothing is averaged: settings must differ then."""
     found: list[list[Result]] = []
     for group in _grouped(results, _same_but_seed):
         parts = [group] if _seeds_of_one_setting(group) else _grouped(group, lambda r: r.setting.episode_seed)
@@ -94,19 +94,19 @@ def _over_seeds(results: Iterable[Result]) -> list[list[Result]]:
 
 
 def counted(count: int, one: str, many: str) -> str:
-    """'1 query', '3 queries'."""
+    """Write a number with its noun: '1 query', '3 queries'."""
     return f"{count:,} {one if count == 1 else many}"
 
 
 def _selection_words(selected_on: str) -> str:
-    """What chose the checkpoint; old checkpoints do not say ("not recorded in the checkpoint")."""
+    """Say what chose the checkpoint; old checkpoints do not tell ("not recorded in the checkpoint")."""
     if selected_on.startswith("not "):
         return f"what the checkpoint was selected on is {selected_on}"
     return f"checkpoint selected on {selected_on}"
 
 
 def _lists_words(result: Result) -> str:
-    """The identity of the lists, and the hash of the one that was tested."""
+    """Name the lists, and give the hash of the one that was tested."""
     setting = result.setting
     if set(result.lists.values()) == {setting.list_id}:
         names = f"lists {setting.list_id}"
@@ -118,7 +118,7 @@ def _lists_words(result: Result) -> str:
 
 
 def _conditions(result: Result) -> dict[str, str]:
-    """What two cells must share to be compared."""
+    """Return what two cells must share to be compared."""
     s = result.setting
     draws = "fixed frames" if s.temporal_draws is None else f"temporal draws {s.temporal_draws}"
     return {
@@ -130,7 +130,7 @@ def _conditions(result: Result) -> dict[str, str]:
 
 
 def _remarks(group: list[Result]) -> dict[str, str]:
-    """What +- is, the weight of the text, clips that were replaced."""
+    """Say what +- is, the weight of the text, and how many clips were replaced."""
     first, seeds = group[0], [result.setting.seed for result in group]
     found = {"spread": "+- is the 95 % interval over episodes, of one seed"}
     if len(group) > 1:
@@ -149,12 +149,12 @@ def _remarks(group: list[Result]) -> dict[str, str]:
 
 
 def percent(value: float | None) -> float | None:
-    """0..1 to percent, rounded beyond what any interval here resolves."""
+    """Turn 0..1 into percent, rounded beyond what any interval here resolves."""
     return None if value is None else round(100 * value, 4)
 
 
 def _record(group: list[Result], accuracy: float, deviation: float | None) -> dict[str, Any]:
-    """The row of the long form."""
+    """Return the row of the long form."""
     first, s = group[0], group[0].setting
     one = first.score if len(group) == 1 else None
     videos = (one.interval95_videos if one else None) or (None, None)
@@ -179,13 +179,13 @@ def _record(group: list[Result], accuracy: float, deviation: float | None) -> di
     }
 
 
-def _column(setting: Setting) -> Column:
-    """Data set and shots. Lists that belong to no known data set are a column each: other videos, other task."""
+def _column(setting: TestedUnder) -> Column:
+    """Return data set and shots. Lists of no known data set are a column each: they are other videos, another task."""
     return (setting.list_id if setting.data_set == "custom" else setting.data_set), setting.shot
 
 
 def cells_of(results: Iterable[Result]) -> list[Cell]:
-    """One cell a setting, in the order of the results; several seeds of a setting are one cell."""
+    """Return one cell a setting, in the order of the results; several seeds of a setting are one cell."""
     found = []
     for group in _over_seeds(results):
         first = group[0]

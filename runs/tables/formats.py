@@ -1,4 +1,4 @@
-"""A Table as Markdown, LaTeX (booktabs) or CSV (long form: one row a cell)."""
+"""Writes a Table as Markdown, LaTeX (booktabs) or CSV (long form: one row a cell)."""
 
 from collections.abc import Callable
 
@@ -21,7 +21,7 @@ _LATEX = str.maketrans({c: f"\\{c}" for c in "&%$#_{}"} | {
 
 
 def _frame(table: Table, write: Callable[[Entry], str], escape: Callable[[str], str], empty: str) -> pd.DataFrame:
-    """The table as text, cell by cell."""
+    """Return the table as text, cell by cell."""
     rows = [[escape(label), *(write(row[column]) if column in row else empty for column in table.titles)]
             for label, row in table.rows]
     return pd.DataFrame(rows, columns=["Method", *map(escape, table.titles.values())])
@@ -35,7 +35,7 @@ def _markdown_cell(entry: Entry) -> str:
 
 
 def markdown(table: Table) -> str:
-    """A table of GitHub's Markdown, the notes below."""
+    """Write a table of GitHub's Markdown, the notes below."""
     frame = _frame(table, _markdown_cell, lambda text: text.translate(_MARKDOWN), "-")
     notes = [f"<sup>{mark}</sup> {text.translate(_MARKDOWN)}" if mark else text.translate(_MARKDOWN)
              for mark, text in table.notes]
@@ -55,7 +55,7 @@ def _latex_cell(entry: Entry) -> str:
 
 
 def latex(table: Table) -> str:
-    """A table environment with a booktabs tabular, the notes as a paragraph below."""
+    """Write a table environment with a booktabs tabular, the notes as a paragraph below."""
     frame = _frame(table, _latex_cell, _latex_text, "--")
     tabular = frame.to_latex(index=False, escape=False, column_format="l" + "c" * len(table.titles)).strip()
     notes = [(rf"\textsuperscript{{{mark}}}~" if mark else "") + _latex_text(text) for mark, text in table.notes]
@@ -65,7 +65,7 @@ def latex(table: Table) -> str:
 
 
 def long_form(table: Table) -> str:
-    """CSV, one row a cell, each fact in its own column."""
+    """Write CSV, one row a cell, each key in its own column."""
     rows = [{**entry.cell.record, "row": label, "column": table.titles[column], "best": entry.best}
             for label, row in table.rows for column, entry in row.items()]
     return pd.DataFrame(rows, columns=LONG, dtype=object).to_csv(index=False)  # object: counts stay whole numbers

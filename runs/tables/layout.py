@@ -1,4 +1,4 @@
-"""Cells side by side: columns, rows that never hold two settings under one name, footnotes, the best of a column."""
+"""Puts cells side by side: columns, rows that never hold two settings under one name, footnotes, the best of each."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ _ABSENT = object()
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A cell where it stands, with its footnote mark ("": none) and whether it is its column's best."""
+    """Holds a cell where it stands, with its footnote mark ("": none) and whether it is its column's best."""
 
     cell: Cell
     mark: str
@@ -25,7 +25,7 @@ class Entry:
 
     @property
     def mean(self) -> str:
-        """Percent, as printed."""
+        """The accuracy in percent, as printed."""
         return _printed(self.cell.accuracy)
 
     @property
@@ -41,7 +41,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table before it is written.
+    """Holds a table before it is written.
 
     Args:
         titles: column to its heading, in order.
@@ -59,7 +59,7 @@ def _printed(share: float) -> str:
 
 
 def _titles(cells: Iterable[Cell]) -> dict[Column, str]:
-    """Headings, the known data sets first, in the order papers have them."""
+    """Return the headings, the known data sets first, in the order that papers have them in."""
     known = list(DATA_SETS)
     columns = sorted({cell.column for cell in cells},
                      key=lambda c: (known.index(c[0]) if c[0] in known else len(known), c[0], c[1]))
@@ -67,7 +67,7 @@ def _titles(cells: Iterable[Cell]) -> dict[Column, str]:
 
 
 def _marks() -> Iterator[str]:
-    """a, b, ..., z, aa, ab, ..."""
+    """Yield a, b, ..., z, aa, ab, ..."""
     for length in range(1, 4):
         yield from map("".join, product(ascii_lowercase, repeat=length))
 
@@ -77,8 +77,10 @@ def _told(cell: Cell) -> dict[str, str]:
 
 
 def _common(cells: list[Cell]) -> dict[str, str]:
-    """What holds for every measured cell, said once. Selection on anything but val and averages over seeds are told
-    at each cell, so that no cell can be quoted without."""
+    """Return what holds for every measured cell and is said once.
+
+    Selection on anything but val, and averages over seeds, are told at each cell, so that none is quoted without.
+    """
     measured = [_told(cell) for cell in cells if cell.seeds]
     common = {name: text for name, text in (measured[0] if measured else {}).items()
               if all(told.get(name) == text for told in measured)}
@@ -90,7 +92,7 @@ def _common(cells: list[Cell]) -> dict[str, str]:
 
 
 def _footnotes(cells: list[Cell]) -> tuple[list[str], list[tuple[str, str]]]:
-    """The mark of each cell, and the notes: one mark for each distinct combination of what is told."""
+    """Return the mark of each cell, and the notes: one mark for each distinct combination of what is told."""
     common, marks, texts = _common(cells), _marks(), {}
     of_cells = []
     for cell in cells:
@@ -104,7 +106,7 @@ def _footnotes(cells: list[Cell]) -> tuple[list[str], list[tuple[str, str]]]:
 
 
 def _best(cells: list[Cell]) -> list[bool]:
-    """Whether each cell is the best, as printed, of two or more measured ones of its column that are comparable."""
+    """Tell of each cell whether it is the best, as printed, of two or more comparable ones of its column."""
     groups: dict[Any, list[float]] = {}
     for cell in cells:
         if cell.seeds:
@@ -117,12 +119,12 @@ def _best(cells: list[Cell]) -> list[bool]:
 
 
 def _differing(cells: list[Cell], keys: list[tuple], attributes: Callable[[Cell], dict]) -> list[str]:
-    """Names of the attributes that tell cells apart that would fall into one place of the table."""
-    places: dict[tuple, list[dict]] = {}
+    """Return which attributes differ between cells that would otherwise share a row and a column."""
+    shared: dict[tuple, list[dict]] = {}
     for cell, key in zip(cells, keys, strict=True):
-        places.setdefault((cell.column, key), []).append(attributes(cell))
+        shared.setdefault((cell.column, key), []).append(attributes(cell))
     names: dict[str, None] = {}
-    for there in places.values():
+    for there in shared.values():
         every = dict.fromkeys(name for one in there for name in one)
         names.update((name, None) for name in every
                      if any(one.get(name, _ABSENT) != there[0].get(name, _ABSENT) for one in there))
@@ -130,7 +132,7 @@ def _differing(cells: list[Cell], keys: list[tuple], attributes: Callable[[Cell]
 
 
 def _variants(cells: list[Cell]) -> list[str]:
-    """For cells of one label: what each row adds to it, so that no two cells share a place.
+    """Return what each cell of one label adds to it, so that no two cells share a row and a column.
 
     What the results say comes first, then settings of run.json, then the directory. Only what is needed is added.
     """
@@ -147,7 +149,7 @@ def _variants(cells: list[Cell]) -> list[str]:
 
 
 def lay_out(cells: list[Cell]) -> Table:
-    """The table of these cells; rows in the order in which their label appears first."""
+    """Return the table of these cells; rows in the order in which their label appears first."""
     marks, notes = _footnotes(cells)
     best = _best(cells)
     labels = list(dict.fromkeys(cell.label for cell in cells))

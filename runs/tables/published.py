@@ -1,4 +1,4 @@
-"""Published figures (configs/pool/published.yaml) as cells that say that they are quoted."""
+"""Reads published figures (configs/pool/published.yaml) as cells that say that they are quoted."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -16,37 +16,38 @@ AS_PUBLISHED = "as published"  # the source does not say how the figure was scor
 _TEXT, _COUNT, _NUMBER = (str,), (int,), (int, float)
 
 
-def _checked(place: str, values: Any, wanted: dict[str, tuple[type, ...]]) -> dict[str, Any]:
-    """A mapping with these keys of these types. Raises ResultsError naming the place and the key."""
+def _checked(where: str, values: Any, kinds_of: dict[str, tuple[type, ...]]) -> dict[str, Any]:
+    """Return a mapping that has these keys of these types. Raises ResultsError naming where, and the key."""
     if not isinstance(values, dict):
-        raise ResultsError(f"{place}: expected keys and values, found {shown(values)}")
-    for key, kinds in wanted.items():
+        raise ResultsError(f"{where}: expected keys and values, found {shown(values)}")
+    for key, kinds in kinds_of.items():
         if not isinstance(values.get(key), kinds):
             found = shown(values[key]) if key in values else "nothing"
             expected = " or ".join(kind.__name__ for kind in kinds)
-            raise ResultsError(f"{place}: {key}: expected {expected}, found {found}")
+            raise ResultsError(f"{where}: {key}: expected {expected}, found {found}")
     return values
 
 
 def _cell(source: dict[str, Any], figure: dict[str, Any], data_set: str) -> Cell:
-    """One quoted figure."""
+    """Return one quoted figure as a cell."""
     scoring, backbone = figure["scoring"], figure["backbone"]
-    facts = {"source": f"published: quoted from {source['source']}, not measured here",
-             "selected_on": f"checkpoint selected on the {source['selected_on']} list", "way": f"{source['way']}-way",
-             "interval": "no interval"}
+    conditions = {
+        "source": f"published: quoted from {source['source']}, not measured here",
+        "selected_on": f"checkpoint selected on the {source['selected_on']} list",
+        "way": f"{source['way']}-way", "interval": "no interval"}
     if scoring == AS_PUBLISHED:
         scoring = f"scoring {AS_PUBLISHED}"
-        facts["scoring"] = "the source's one figure, its scoring is not stated here"
+        conditions["scoring"] = "the source's one figure, its scoring is not stated here"
     accuracy = figure[data_set] / 100
     record = {"method": source["method"], "backbone": backbone, "scoring": scoring, "data_set": data_set,
               "shot": figure["shot"], "accuracy": percent(accuracy), "way": source["way"],
               "selected_on": source["selected_on"], "published": True, "source": source["source"]}
     return Cell(f"{row_label(source['method'], backbone, scoring)} (published)", (data_set, figure["shot"]), accuracy,
-                None, 0, facts, {}, {}, "", record)
+                None, 0, conditions, {}, {}, "", record)
 
 
 def published_cells(columns: Collection[Column], path: Path = PUBLISHED) -> list[Cell]:
-    """The published figures of these columns. Raises ResultsError when the file is not of the form it has here."""
+    """Return the published figures of these columns. Raises ResultsError where the file has another form than here."""
     try:
         content = parse_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -55,11 +56,11 @@ def published_cells(columns: Collection[Column], path: Path = PUBLISHED) -> list
         raise ResultsError(f"{path}: expected a list of papers, found {shown(content)}")
     found = []
     for number, paper in enumerate(content, start=1):
-        place = f"{path}: paper {number}"
-        source = _checked(place, paper, {"method": _TEXT, "source": _TEXT, "selected_on": _TEXT, "way": _COUNT,
+        in_paper = f"{path}: paper {number}"
+        source = _checked(in_paper, paper, {"method": _TEXT, "source": _TEXT, "selected_on": _TEXT, "way": _COUNT,
                                          "figures": (list,)})
         for line, figure in enumerate(source["figures"], start=1):
-            where = f"{place}: figure {line}"
+            where = f"{in_paper}: figure {line}"
             _checked(where, figure, {"backbone": _TEXT, "shot": _COUNT, "scoring": _TEXT})
             wanted = [key for key in figure if (key, figure["shot"]) in columns]
             _checked(where, figure, dict.fromkeys(wanted, _NUMBER))

@@ -1,6 +1,5 @@
-"""results.json files as Results: one accuracy each, with everything that decides what it may stand beside."""
+"""Reads results.json files as Results: one accuracy each, with everything that decides what it may stand beside."""
 
-import json
 import math
 import typing
 from collections.abc import Iterable, Iterator
@@ -12,11 +11,12 @@ from utils.config.effects import flat
 from utils.config.fields import Mismatch, coerce, describe
 from utils.config.reading import shown
 from utils.errors import ResultsError
+from utils.json_files import load_json
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
-    """The keys of a results.json that say what its accuracy means; each must be there."""
+class TestedUnder:
+    """Holds the keys of a results.json that say what its accuracy means; each must be there."""
 
     method: str
     backbone: str
@@ -41,7 +41,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """One way of scoring: its name in words, accuracies in 0..1; None for what the file does not give."""
+    """Holds one way of scoring: its name in words, accuracies in 0..1; None for what the file does not give."""
 
     title: str
     accuracy: float
@@ -52,7 +52,7 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One measured accuracy.
+    """Holds one measured accuracy.
 
     Args:
         file: the results.json.
@@ -62,26 +62,15 @@ class Result:
     """
 
     file: Path
-    setting: Setting
+    setting: TestedUnder
     scoring: str
     score: Score
     lists: dict[str, str]
     config: dict[str, Any] | None
 
 
-def _json(path: Path) -> dict[str, Any]:
-    """The mapping in a JSON file. Raises ResultsError naming the file."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or not JSON
-        raise ResultsError(f"{path}: cannot be read ({error}); the command that made the run writes it anew") from error
-    if not isinstance(content, dict):
-        raise ResultsError(f"{path}: expected keys and values, found {shown(content)}")
-    return content
-
-
 def _file(run: Path) -> Path:
-    """The results.json of a run directory, or the file itself."""
+    """Return the results.json of a run directory, or the file itself."""
     if run.is_file():
         return run
     if not run.is_dir():
@@ -92,9 +81,9 @@ def _file(run: Path) -> Path:
 
 
 def _files(run: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """The results of a run; of a run with several seeds those of each seed."""
+    """Yield the results of a run; of a run with several seeds those of each seed."""
     path = _file(run)
-    content = _json(path)
+    content = load_json(path)
     if "seeds" not in content or "runs" not in content:
         yield path, content
         return
@@ -103,11 +92,11 @@ def _files(run: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
         raise ResultsError(f"{path}: runs: expected the directories of the seeds, found {shown(names)}")
     for name in names:
         one = _file(path.parent / name)
-        yield one, _json(one)
+        yield one, load_json(one)
 
 
 def _present(path: Path, content: dict[str, Any], name: str, prefix: str) -> Any:
-    """The value of a key that must be there."""
+    """Return the value of a key that must be there."""
     if name not in content:
         raise ResultsError(f"{path}: {prefix}{name}: this key is missing (found {', '.join(content) or 'no keys'}); "
                            "test the checkpoint again with this version to have it written")
@@ -115,7 +104,7 @@ def _present(path: Path, content: dict[str, Any], name: str, prefix: str) -> Any
 
 
 def _value(path: Path, content: dict[str, Any], name: str, hint: Any, prefix: str = "") -> Any:
-    """One key with its type checked; where null is a value, NaN is read as null."""
+    """Return one key with its type checked; where null is a value, NaN is read as null."""
     value = _present(path, content, name, prefix)
     if type(None) in typing.get_args(hint) and isinstance(value, float) and math.isnan(value):
         return None
@@ -126,7 +115,7 @@ def _value(path: Path, content: dict[str, Any], name: str, hint: Any, prefix: st
 
 
 def _section(path: Path, content: dict[str, Any], name: str, prefix: str = "") -> dict[str, Any]:
-    """A nested mapping that is not empty."""
+    """Return a nested mapping that is not empty."""
     value = _present(path, content, name, prefix)
     if not isinstance(value, dict) or not value:
         raise ResultsError(f"{path}: {prefix}{name}: expected a section with keys, found {shown(value)}")
@@ -134,7 +123,7 @@ def _section(path: Path, content: dict[str, Any], name: str, prefix: str = "") -
 
 
 def _score(path: Path, scorings: dict[str, Any], name: str) -> Score:
-    """One entry of scorings."""
+    """Read one entry of scorings."""
     part, prefix = _section(path, scorings, name, "scorings."), f"scorings.{name}."
     left_out = {"title": name, "interval95_videos": None, "text_weight": None}  # by earlier versions, other scorings
     score = Score(**{key: _value(path, part if key in part or key not in left_out else left_out, key, hint, prefix)
@@ -148,23 +137,23 @@ def _score(path: Path, scorings: dict[str, Any], name: str) -> Score:
 
 
 def _wanted(path: Path, content: dict[str, Any], scorings: dict[str, Any], scoring: str | None) -> list[str]:
-    """The scorings to show of a file."""
+    """Return the scorings to show of a file."""
     return list(scorings) if scoring == "all" else [scoring or _value(path, content, "scoring", str)]
 
 
 def _config(path: Path, content: dict[str, Any]) -> dict[str, Any] | None:
-    """The configuration in the run.json beside a results.json with this content, flat.
+    """Return the flat configuration in the run.json beside a results.json with this content.
 
     In place of the directory of a frame cache stands what the results say of its pixels: it may lie anywhere.
     """
     if not path.with_name("run.json").is_file():
         return None
-    found = flat(_section(path.with_name("run.json"), _json(path.with_name("run.json")), "config"))
+    found = flat(_section(path.with_name("run.json"), load_json(path.with_name("run.json")), "config"))
     return found | ({"DATA.FRAME_CACHE": content["frame_cache"]} if "frame_cache" in content else {})
 
 
 def read_results(runs: Iterable[str | Path], scoring: str | None = None) -> list[Result]:
-    """The results of run directories or results.json files, in this order, each file once.
+    """Return the results of run directories or results.json files, in this order, each file once.
 
     Args:
         scoring: its name in the files; all: every scoring a file has; None: the one its first numbers are.
@@ -178,8 +167,8 @@ def read_results(runs: Iterable[str | Path], scoring: str | None = None) -> list
         if path.resolve() in seen:
             continue
         seen.add(path.resolve())
-        hints = typing.get_type_hints(Setting)
-        setting = Setting(**{name: _value(path, content, name, hint) for name, hint in hints.items()})
+        hints = typing.get_type_hints(TestedUnder)
+        setting = TestedUnder(**{name: _value(path, content, name, hint) for name, hint in hints.items()})
         lists = _section(path, content, "lists")
         lists = {split: _value(path, lists, split, str, "lists.") for split in lists}
         scorings, config = _section(path, content, "scorings"), _config(path, content)

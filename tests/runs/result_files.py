@@ -1,9 +1,15 @@
-"""A results.json as a run writes it, for the tests of what reads it."""
+"""A results.json as a run writes it, for the tests of what reads it, and the tables made of such files."""
 
 import copy
+import csv
+import io
 import json
+import re
 from pathlib import Path
 from typing import Any
+
+from runs.tables.formats import FORMATS
+from runs.tables.table import build_table
 
 RESULT: dict[str, Any] = {
     "method": "CLIP-FSAR", "data_set": "ssv2_full", "accuracy": 0.61, "interval95": 0.009,
@@ -37,3 +43,27 @@ def write_result(directory: Path, accuracy: float | None = None, config: dict | 
     if config is not None:
         (directory / "run.json").write_text(json.dumps({"config": config}))
     return directory
+
+
+def markdown(*runs, **options) -> str:
+    """The table of these runs as Markdown."""
+    return FORMATS["markdown"](build_table(runs, **options))
+
+
+def rows_of(text: str) -> dict[str, list[str]]:
+    """Label to cells of the Markdown table; each label once."""
+    lines = [[part.strip() for part in line.strip("|").split(" | ")] for line in text.splitlines() if line[:1] == "|"]
+    labels = [line[0] for line in lines]
+    assert len(set(labels)) == len(labels)
+    return {line[0]: line[1:] for line in lines if not line[0].startswith(":--")}
+
+
+def long_form(*runs, **options) -> list[dict[str, str]]:
+    """Its rows as CSV."""
+    return list(csv.DictReader(io.StringIO(FORMATS["csv"](build_table(runs, **options)))))
+
+
+def mark_of(cell: str) -> str:
+    """The footnote mark of a cell of Markdown; empty: none."""
+    found = re.search(r"<sup>(\w+)</sup>$", cell)
+    return found.group(1) if found else ""

@@ -1,7 +1,5 @@
 """Paper tables: what stands in a cell, what may not stand together, what is quoted, three formats."""
 
-import csv
-import io
 import json
 import re
 import shutil
@@ -15,55 +13,34 @@ from runs.tables.formats import FORMATS
 from runs.tables.published import published_cells
 from runs.tables.table import build_table
 from tests.conftest import REPOSITORY, called
-from tests.runs.result_files import RESULT, result, write_result
+from tests.runs.result_files import RESULT, long_form, mark_of, markdown, result, rows_of, write_result
 from utils.errors import ResultsError
 
 main = called("table")
 
 
-def _markdown(*runs, **options) -> str:
-    return FORMATS["markdown"](build_table(runs, **options))
-
-
-def _rows(text: str) -> dict[str, list[str]]:
-    """Label to cells of the Markdown table; each label once."""
-    lines = [[part.strip() for part in line.strip("|").split(" | ")] for line in text.splitlines() if line[:1] == "|"]
-    labels = [line[0] for line in lines]
-    assert len(set(labels)) == len(labels)
-    return {line[0]: line[1:] for line in lines if not line[0].startswith(":--")}
-
-
-def _long(*runs, **options) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(FORMATS["csv"](build_table(runs, **options)))))
-
-
-def _mark(cell: str) -> str:
-    found = re.search(r"<sup>(\w+)</sup>$", cell)
-    return found.group(1) if found else ""
-
-
 def test_cell_column_and_label(tmp_path):
     tower = write_result(tmp_path / "b", 0.5, backbone="configs/projects/demo/demo_clip.json", shot=5, data_set="demo")
-    rows = _rows(_markdown(tower, write_result(tmp_path / "a")))
+    rows = rows_of(markdown(tower, write_result(tmp_path / "a")))
     assert rows["Method"] == ["SSv2-Full 1-shot", "Demo 5-shot"]
     assert [re.sub(" <sup>.*", "", cell) for cell in rows["CLIP-FSAR RN50, prototypes"]] == ["61.0 +- 0.9", "-"]
     assert [re.sub(" <sup>.*", "", cell) for cell in rows["CLIP-FSAR demo_clip, prototypes"]] == ["-", "50.0 +- 0.9"]
     one = write_result(tmp_path / "c", scorings={"prototypes": {"accuracy": 0.97, "interval95": None}})
-    text = _markdown(one)
-    assert _rows(text)["CLIP-FSAR RN50, prototypes"] == ["97.0"] and "; no interval." in text
+    text = markdown(one)
+    assert rows_of(text)["CLIP-FSAR RN50, prototypes"] == ["97.0"] and "; no interval." in text
 
 
 def test_scorings_are_never_in_one_row(tmp_path):
     run = write_result(tmp_path / "a")
     fused = write_result(tmp_path / "b", scoring="fused", shot=5)
-    assert list(_rows(_markdown(run, fused)))[1:] == ["CLIP-FSAR RN50, prototypes", "CLIP-FSAR RN50, fused with text"]
-    text = _markdown(run, scoring="all")
-    rows = _rows(text)
+    assert list(rows_of(markdown(run, fused)))[1:] == ["CLIP-FSAR RN50, prototypes", "CLIP-FSAR RN50, fused with text"]
+    text = markdown(run, scoring="all")
+    rows = rows_of(text)
     assert rows["CLIP-FSAR RN50, prototypes"] == ["61.0 +- 0.9"] and rows["CLIP-FSAR RN50, text only"] == [
         "40.0 +- 1.0"]
     assert rows["CLIP-FSAR RN50, fused with text"] == ["**63.0** +- 0.8 <sup>a</sup>"]
     assert "<sup>a</sup> text weight 0.9." in text
-    assert list(_rows(_markdown(run, fused, scoring="text")))[1:] == ["CLIP-FSAR RN50, text only"]
+    assert list(rows_of(markdown(run, fused, scoring="text")))[1:] == ["CLIP-FSAR RN50, text only"]
 
 
 @pytest.mark.parametrize("change, words", [
@@ -85,18 +62,18 @@ def test_what_differs_gets_a_footnote_and_no_bold(tmp_path, change, words):
     first = write_result(tmp_path / "a", 0.6)
     for backbone in ("ViT-B/16", "RN50"):
         other = write_result(tmp_path / f"b{backbone[0]}", 0.7, backbone=backbone, seed=1, **change)
-        text = _markdown(first, other)
-        (label_a, [one]), (label_b, [two]) = list(_rows(text).items())[1:]
-        assert _mark(one) and _mark(two) and _mark(one) != _mark(two)
+        text = markdown(first, other)
+        (label_a, [one]), (label_b, [two]) = list(rows_of(text).items())[1:]
+        assert mark_of(one) and mark_of(two) and mark_of(one) != mark_of(two)
         for cell, told in zip((one, two), words, strict=True):
-            assert re.search(rf"^<sup>{_mark(cell)}</sup> .*{told}", text, re.MULTILINE)
+            assert re.search(rf"^<sup>{mark_of(cell)}</sup> .*{told}", text, re.MULTILINE)
         assert "**" not in text
     assert words[0] in label_a and words[1] in label_b
 
 
 def test_selection_on_test_shows_even_where_all_share_it(tmp_path):
-    text = _markdown(write_result(tmp_path / "a", selected_on="test"))
-    assert _mark(_rows(text)["CLIP-FSAR RN50, prototypes"][0]) == "a"
+    text = markdown(write_result(tmp_path / "a", selected_on="test"))
+    assert mark_of(rows_of(text)["CLIP-FSAR RN50, prototypes"][0]) == "a"
     assert "<sup>a</sup> checkpoint selected on test." in text and "All measured cells: protocol upstream; test" in text
 
 
@@ -104,87 +81,43 @@ def test_best_of_a_column(tmp_path):
     runs = [write_result(tmp_path / name, accuracy, backbone=name, shot=shot) for name, accuracy, shot in (
         ("A", 0.7041, 1), ("B", 0.7039, 1), ("C", 0.69, 1))]
     alone = write_result(tmp_path / "D", 0.9, shot=5)
-    rows = _rows(_markdown(*runs, alone, published=True))
+    rows = rows_of(markdown(*runs, alone, published=True))
     bold = {label for label, cells in rows.items() for cell in cells if cell.startswith("**")}
     assert bold == {"CLIP-FSAR A, prototypes", "CLIP-FSAR B, prototypes"}, "70.4 as printed, twice"
 
 
-def test_seeds_are_one_cell_with_their_spread(tmp_path):
-    runs = [write_result(tmp_path / f"s{seed}", 0.6 + seed / 100, seed=seed, iteration=seed) for seed in range(3)]
-    text = _markdown(*runs, runs[0])
-    assert _rows(text)["CLIP-FSAR RN50, prototypes"] == ["61.0 +- 1.0 (3 seeds) <sup>a</sup>"]
-    assert ("<sup>a</sup> mean over 3 seeds (0, 1, 2), +- is the sample standard deviation over these seeds, all on "
-            "the same test episodes.") in text
-    [row] = _long(*runs)
-    assert (row["accuracy"], row["seed_deviation"], row["seeds"], row["seed"], row["interval95"]) == (
-        "61.0", "1.0", "3", "0 1 2", "")
-    own = [write_result(tmp_path / f"o{seed}", seed=seed, episode_seed=seed, episodes_sha256=str(seed))
-           for seed in range(2)]
-    assert "each on its own test episodes" in _markdown(*own)
-
-
-def test_a_directory_of_several_seeds_stands_for_its_runs(tmp_path):
-    for seed in range(2):
-        write_result(tmp_path / "all" / f"seed_{seed}", 0.5 + seed / 10, seed=seed)
-    (tmp_path / "all" / "results.json").write_text(json.dumps(
-        {"seeds": [0, 1], "accuracy": 0.55, "spread": 0.07, "runs": ["seed_0", "seed_1"]}))
-    assert _rows(_markdown(tmp_path / "all"))["CLIP-FSAR RN50, prototypes"][0].startswith("55.0 +- 7.1 (2 seeds)")
-    (tmp_path / "all" / "seed_1" / "results.json").unlink()
-    with pytest.raises(ResultsError, match=r"all/seed_1: no results.json in this directory; expected the directory"):
-        build_table([tmp_path / "all"])
-
-
-def test_other_settings_are_no_seeds(tmp_path):
-    """run.json tells settings apart that results.json does not have; without it, a seed that occurs twice does."""
-    def config(lr: float, seed: int) -> dict:
-        return {"SOLVER": {"BASE_LR": lr}, "RANDOM_SEED": seed, "OUTPUT_DIR": f"out{lr}{seed}"}
-
-    runs = [write_result(tmp_path / f"{lr}_{seed}_{shot}", 0.6 + lr, seed=seed, config=config(lr, seed), shot=shot)
-            for lr, shot in ((0.1, 1), (0.01, 1), (0.01, 5)) for seed in (0, 1) if shot == 1 or seed == 0]
-    rows = _rows(_markdown(*runs))
-    cells = {label.split("; ")[-1]: [re.sub(" <sup>.*", "", cell) for cell in cells] for label, cells in rows.items()}
-    assert cells["SOLVER.BASE_LR 0.1"] == ["**70.0** +- 0.0 (2 seeds)", "-"]
-    assert cells["SOLVER.BASE_LR 0.01"] == ["61.0 +- 0.0 (2 seeds)", "61.0 +- 0.9"]
-    again = [write_result(tmp_path / name, seed=seed) for name, seed in (("x", 3), ("y", 3), ("z", 4))]
-    for some in (again[:2], again):
-        assert [label.rsplit("; ", 1)[1] for label in list(_rows(_markdown(*some)))[1:]] == list(map(str, some))
-
-
 def test_lists_of_no_known_data_set_are_columns_of_their_own(tmp_path):
     runs = [write_result(tmp_path / name, data_set="custom", list_id=f"custom-{name}") for name in "ab"]
-    assert _rows(_markdown(*runs))["Method"] == ["custom-a 1-shot", "custom-b 1-shot"]
+    assert rows_of(markdown(*runs))["Method"] == ["custom-a 1-shot", "custom-b 1-shot"]
 
 
 def test_published_rows_are_marked_and_fill_measured_columns_only(tmp_path):
     runs = [write_result(tmp_path / "a", 0.3), write_result(tmp_path / "b", 0.3, data_set="ucf101", shot=5)]
-    assert "published" not in _markdown(*runs)
-    text = _markdown(*runs, published=True)
-    rows = _rows(text)
+    assert "published" not in markdown(*runs)
+    text = markdown(*runs, published=True)
+    rows = rows_of(text)
     assert rows["Method"] == ["SSv2-Full 1-shot", "UCF101 5-shot"] and "**" not in text
     cells = {label: [re.sub(" <sup>.*", "", c) for c in cells] for label, cells in rows.items() if "(pub" in label}
     assert cells == {"CLIP-FSAR ViT-B/16, prototypes (published)": ["61.9", "-"],
                      "CLIP-FSAR ViT-B/16, prototypes fused with text (published)": ["62.1", "-"],
                      "CLIP-FSAR ViT-B/16, scoring as published (published)": ["-", "99.0"],
                      "CLIP-FSAR RN50, prototypes (published)": ["58.1", "97.0"]}
-    mark = _mark(rows["CLIP-FSAR RN50, prototypes (published)"][0])
+    mark = mark_of(rows["CLIP-FSAR RN50, prototypes (published)"][0])
     assert (f"<sup>{mark}</sup> published: quoted from Wang et al., IJCV 2023, not measured here; checkpoint selected "
             "on the test list; 5-way; no interval.") in text
-    quoted = [row for row in _long(*runs, published=True) if row["published"] == "True"]
+    quoted = [row for row in long_form(*runs, published=True) if row["published"] == "True"]
     assert len(quoted) == 5 and {(r["source"], r["selected_on"], r["interval95"], r["seeds"]) for r in quoted} == {
         ("Wang et al., IJCV 2023", "test", "", "")}
 
 
 def test_published_figures_are_the_readme_s():
-    lines = [line for line in (REPOSITORY / "README.md").read_text().splitlines() if re.match(r"\| \d-shot ", line)]
-    sets = ("ssv2_full", "ssv2_small", "kinetics100", "ucf101", "hmdb51")
-    expected = set()
-    for line in lines:
-        head, *figures = [part.strip() for part in line.strip("|").split("|")]
-        for data_set, figure in zip(sets, figures, strict=True):
-            shot, backbone = head.split("-shot ")
-            expected |= {(backbone, data_set, int(shot), float(one)) for one in figure.split("/")}
-    found = published_cells({(data_set, shot) for data_set in sets for shot in (1, 5)})
-    assert len(lines) == 4 and len(found) == 25
+    text = (REPOSITORY / "README.md").read_text()
+    rows = re.findall(r"^\| `\w+` \| `(\w+)` \| (\d) \| ([\d. /]+) \| ([\d. /]+) \|$", text, re.MULTILINE)
+    expected = {(backbone, data_set, int(shot), float(one)) for data_set, shot, *figures in rows
+                for backbone, figure in zip(("RN50", "ViT-B/16"), figures, strict=True) for one in figure.split("/")}
+    columns = {(data_set, int(shot)) for data_set, shot, *_ in rows}
+    found = published_cells(columns)
+    assert len(rows) == len(columns) == 10 and len(found) == 25
     assert {(c.record["backbone"], *c.column, c.record["accuracy"]) for c in found} == expected
 
 
@@ -219,7 +152,7 @@ def test_latex_compiles(tmp_path):
 
 def test_csv_has_one_row_a_cell_and_each_fact_in_a_column(tmp_path):
     run = write_result(tmp_path / "a", temporal_draws=4, bad_videos=2, lists={**RESULT["lists"], "train": "other"})
-    rows = _long(run, write_result(tmp_path / "b", shot=5), scoring="all")
+    rows = long_form(run, write_result(tmp_path / "b", shot=5), scoring="all")
     assert [(row["scoring"], row["shot"]) for row in rows] == [
         (scoring, shot) for scoring in ("prototypes", "fused with text", "text only") for shot in ("1", "5")]
     expected = {"method": "CLIP-FSAR", "backbone": "RN50", "data_set": "ssv2_full", "accuracy": "63.0",

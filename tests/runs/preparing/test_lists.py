@@ -176,7 +176,7 @@ def test_refused_arguments(arguments, text, tmp_path, capfd, monkeypatch):
                           for row in rows],
      "val_few_shot.txt, line 1: expected class index 0 for folder 'cartwheel', as the class file has it, found 1 "),
     (lambda split, rows: [*rows[:2], "oops", *rows[2:]] if split == "val" else rows,
-     "val_few_shot.txt, line 3: expected a line such as 'val0//videos/run/x.avi' (list format HMDB_few_shot), found "
+     "val_few_shot.txt, line 3: expected a line such as 'val0//videos/run/x.avi' (list format paths), found "
      "'oops'"),
     (lambda split, rows: [], "train_few_shot.txt: expected at least one video, found an empty list"),
 ])
