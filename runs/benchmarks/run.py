@@ -26,8 +26,6 @@ COMMANDS = {
     "evaluation": ("stored features against episode by episode",
                    "python runs/benchmarks/run.py evaluation --classes 24 --clips 100 --episodes 10000"),
     "ranks": ("episodes a second by number of ranks", "python runs/benchmarks/run.py ranks --turns 2"),
-    "container": ("where the frames of a cache should lie; not part of the suite",
-                  "python runs/benchmarks/run.py container"),
     "check": ("cores and memory of `prepare.py check`; not part of the suite",
               "python runs/benchmarks/run.py check --decoder pyav"),
 }

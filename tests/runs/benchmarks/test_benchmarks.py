@@ -10,7 +10,6 @@ import torch
 from runs.benchmarks import (
     bench_alignment,
     bench_check,
-    bench_container,
     bench_decode,
     bench_evaluation,
     bench_loader,
@@ -185,19 +184,8 @@ def test_every_part_takes_its_own_settings():
         given = {*module.settings(True), "done", *(["data"] if benchmark_.folders else [])}
         taken = module.measure.__code__
         names = taken.co_varnames[:taken.co_argcount + taken.co_kwonlyargcount]
-        options = {"step": StepOptions.__slots__, "container": bench_container.Size.__slots__}.get(name, ())
+        options = {"step": StepOptions.__slots__}.get(name, ())
         assert given == {*names, *options}, name
-
-
-def test_containers(tmp_path):
-    """Each gives the frames that were stored, and its three rows."""
-    size = bench_container.Size(videos=2, frames=10, bytes=50)
-    stored = list(bench_container.videos(size))
-    for name in ("one file, positional", "one file, mapped"):
-        read = bench_container.CONTAINERS[name][1](tmp_path, size)
-        assert read(1, [0, 3, 9]) == [stored[1][i] for i in (0, 3, 9)], name
-    rows = named(bench_container.measure(tmp_path / "data", clips=2, videos=2, frames=10, bytes=50))
-    assert len(rows["reading, one file, mapped"].values) == 2 and not list((tmp_path / "data").iterdir())
 
 
 def test_check(tmp_path):
