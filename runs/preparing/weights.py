@@ -1,4 +1,4 @@
-"""prepare.py weights: published weights in their cache, fetched or taken from a file; their SHA-256 is checked."""
+"""Put published weights into their cache, fetched or taken from a file; their SHA-256 is checked."""
 
 import argparse
 import difflib
@@ -13,7 +13,7 @@ NAMES = (*OPENAI, *IMAGENET)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's arguments."""
+    """Add the command's arguments."""
     parser.add_argument("name", nargs="?", metavar="NAME", help=f"backbone: {', '.join(NAMES)}".replace("%", "%%"))
     parser.add_argument("--list", action="store_true", help="show every backbone: its file, address and SHA-256, or "
                         "as many digits of it as are known")
@@ -45,7 +45,7 @@ def _row(name: str, directory: str | None) -> str:
 
 
 def _resolve(name: str | None) -> str:
-    """The backbone meant by `name`; also by its file's name, without regard to case."""
+    """Return the backbone meant by `name`; also by its file's name, without regard to case."""
     if name is None:
         raise WeightsError(f"NAME: expected one of {', '.join(NAMES)}, or --list, found neither")
     spellings = {known.casefold(): known for known in NAMES}
