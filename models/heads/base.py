@@ -36,13 +36,13 @@ class Scoring:
     Args:
         name: its key in results.json. title: its name in words.
         kind: "distance" (scores are minus a distance), "logits", or "probabilities" (up to a factor).
-        facts: what else belongs beside its numbers, such as the weight of the text.
+        extra: what else belongs beside its numbers, such as the weight of the text.
     """
 
     name: str
     title: str
     kind: Kind
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
