@@ -9,12 +9,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from datasets.few_shot import FewShotDataset
-from utils.episode import EpisodeSpec
+from utils.episode import EpisodeSpec, OfTensors
 from utils.errors import VideoDecodeError
 
 
 @dataclass(frozen=True, slots=True)
-class Clips:
+class Clips(OfTensors):
     """Hold one decoded video.
 
     Args:
@@ -28,14 +28,6 @@ class Clips:
     draws: tuple[int, ...]
     pixels: Tensor
     error: VideoDecodeError | None = None
-
-    def to(self, device: torch.device | str) -> "Clips":
-        """Return a copy with its pixels on `device`."""
-        return replace(self, pixels=self.pixels.to(device, non_blocking=True))
-
-    def pin_memory(self) -> "Clips":
-        """Return a copy with its pixels in page-locked memory (called by the loader)."""
-        return self if self.error else replace(self, pixels=self.pixels.pin_memory())
 
 
 def clips_of(dataset: FewShotDataset, specs: Iterable[EpisodeSpec]) -> dict[int, tuple[int, ...]]:

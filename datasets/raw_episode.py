@@ -1,18 +1,18 @@
 """Hand an episode's frames, as they were decoded, from a worker to the training process that transforms them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import prod
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from utils.episode import BadVideo, EpisodeSpec
+from utils.episode import BadVideo, EpisodeSpec, OfTensors
 
 
 @dataclass(frozen=True, slots=True)
-class RawEpisode:
+class RawEpisode(OfTensors):
     """Hold an episode that is decoded and not yet transformed.
 
     The clips lie in one tensor: each tensor that leaves a worker takes a file descriptor, and each copy to a device a
@@ -42,11 +42,3 @@ class RawEpisode:
         """Return (uint8 [T,H,W,3], seed) of each clip; the frames are views of `pixels`."""
         parts = torch.split(self.pixels, [prod(shape) for shape in self.shapes])
         return [(part.view(shape), seed) for part, shape, seed in zip(parts, self.shapes, self.seeds, strict=True)]
-
-    def to(self, device: torch.device | str) -> "RawEpisode":
-        """Return a copy with its pixels on `device`."""
-        return replace(self, pixels=self.pixels.to(device, non_blocking=True))
-
-    def pin_memory(self) -> "RawEpisode":
-        """Return a copy with its pixels in page-locked memory (called by the loader)."""
-        return replace(self, pixels=self.pixels.pin_memory())

@@ -1,4 +1,4 @@
-"""Config -> model: the one place under models/ that knows the configuration."""
+"""Build the model of a configuration; nothing else under models/ knows the configuration."""
 
 import logging
 from collections.abc import Mapping
@@ -85,7 +85,7 @@ def build_encoder(cfg: Config, reads_text: bool, output: Output = "vector") -> E
 
 
 class FewShotModel(nn.Module):
-    """A head, under whose name `head.` everything lies in a checkpoint, and the text features of each split's classes.
+    """Joins a head, under whose name `head.` all weights lie in a checkpoint, and the texts of each split's classes.
 
     Args:
         head: the method. text_features: split name to [G, D]; empty where the head reads no text.
@@ -100,7 +100,7 @@ class FewShotModel(nn.Module):
             self.register_buffer(f"text_{split}", features.detach().clone().float(), persistent=False)
 
     def text(self, split: str) -> Tensor | None:
-        """[G, D] text features of a split's classes; None for a head that reads no text.
+        """Return the text features [G, D] of a split's classes; None for a head that reads no text.
 
         Raises EpisodeError for a split without class names.
         """
@@ -112,12 +112,12 @@ class FewShotModel(nn.Module):
         return self.get_buffer(f"text_{split}")
 
     def forward(self, episode: Episode, text_GD: Tensor | None) -> EpisodeOutput:
-        """The head's output of one episode."""
+        """Return the head's output of one episode."""
         return self.head(episode, text_GD)
 
 
 def build_model(cfg: Config) -> FewShotModel:
-    """The model of a configuration on the CPU, with its tower's weights loaded."""
+    """Build the model of a configuration on the CPU, with its tower's weights loaded."""
     kind = HEADS[cfg.VIDEO.HEAD.NAME]
     encoder = build_encoder(cfg, kind.reads_text, kind.tower_output)
     names = names_by_split(cfg)
@@ -138,7 +138,7 @@ def _make_efficient(model: FewShotModel, cfg: Config) -> None:
         _LOGGER.warning("TRAIN.EPISODES_PER_STEP %d: %s has batch statistics, so every clip set passes it alone, and "
                         "nothing is gained", train.EPISODES_PER_STEP, cfg.VIDEO.HEAD.BACKBONE_NAME)
     if train.CHANNELS_LAST:
-        tower.to(memory_format=torch.channels_last)  # convolutions hand the format on, whatever the pictures have
+        tower.to(memory_format=torch.channels_last)  # convolutions pass the format on, whatever the pictures have
     if train.GRAD_CHECKPOINT:
         checkpoint_blocks(tower)
     if train.COMPILE:

@@ -1,25 +1,26 @@
-"""The nouns that travel between data, models and runs: VideoRecord -> EpisodeSpec -> Episode -> EpisodeOutput.
+"""Define the nouns that travel between data, models and runs: VideoRecord -> EpisodeSpec -> Episode -> EpisodeOutput.
 
 Shape letters: N = way*shot supports, M queries, K ways, S shots, T frames, D features, G all classes of a split,
 C/H/W image. Labels 0..K-1 are positions in the episode; classes 0..G-1 are indices in the split's CLASS_NAME.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
 
 from utils.errors import EpisodeError
 
+Item = TypeVar("Item", bound="OfTensors")
 Role = Literal["support", "query", "unlabelled"]  # what a clip is in its episode
 
 
 @dataclass(frozen=True, slots=True)
 class VideoRecord:
-    """One line of a split list: `path` under DATA_ROOT_DIR (as the list has it), class index, line number (from 1)."""
+    """Holds a line of a split list: `path` under DATA_ROOT_DIR (as the list has it), class index, line (from 1)."""
 
     path: str
     class_index: int
@@ -32,7 +33,7 @@ class VideoRecord:
 
 @dataclass(frozen=True, slots=True)
 class EpisodeSpec:
-    """Which videos make an episode: indices of records, before anything is decoded.
+    """Says which videos make an episode: indices of records, before anything is decoded.
 
     Args:
         split: train, val or test.
@@ -57,13 +58,13 @@ class EpisodeSpec:
             raise EpisodeError(f"episode {self.split} {self.index}: a video occurs twice")
 
     def line(self) -> str:
-        """The episode as one line of text, for hashing."""
+        """Return the episode as one line of text, for hashing."""
         parts = (self.classes_K, self.support_N, self.support_labels_N, self.query_M, self.query_labels_M)
         return f"{self.split}:{self.index}:" + ";".join(",".join(map(str, part)) for part in parts)
 
 
 def episodes_hash(specs: Iterable[EpisodeSpec]) -> str:
-    """SHA-256 (hex) of a list of episodes, in order."""
+    """Return the SHA-256 (hex) of a list of episodes, in order."""
     digest = hashlib.sha256()
     for spec in specs:
         digest.update(spec.line().encode() + b"\n")
@@ -72,7 +73,7 @@ def episodes_hash(specs: Iterable[EpisodeSpec]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class BadVideo:
-    """A clip that could not be read, and the one that stood in for it (DATA.ON_BAD_VIDEO: replace)."""
+    """Names a clip that could not be read, and the one that stood in for it (DATA.ON_BAD_VIDEO: replace)."""
 
     path: str
     reason: str
@@ -81,9 +82,27 @@ class BadVideo:
     episode: int
 
 
+class OfTensors:
+    """Moves a dataclass that has tensors among its fields, and changes nothing else of it."""
+
+    __slots__ = ()
+
+    def to(self: Item, device: torch.device | str) -> Item:
+        """Return a copy with its tensors on `device`."""
+        return self._with(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self: Item) -> Item:
+        """Return a copy with its tensors in page-locked memory (called by the loader)."""
+        return self._with(Tensor.pin_memory)
+
+    def _with(self: Item, change: Callable[[Tensor], Tensor]) -> Item:
+        return replace(self, **{one.name: change(value) for one in fields(self)  # type: ignore[type-var, arg-type]
+                                if isinstance(value := getattr(self, one.name), Tensor)})
+
+
 @dataclass(frozen=True, slots=True)
-class Episode:
-    """An episode ready for a model.
+class Episode(OfTensors):
+    """Holds an episode ready for a model.
 
     Args:
         support_NTCHW, query_MTCHW: normalised frames, float32.
@@ -123,16 +142,16 @@ class Episode:
 
     @property
     def way(self) -> int:
-        """K, the number of classes."""
+        """Gives K, the number of classes."""
         return len(self.classes_K)
 
     @property
     def clips(self) -> dict[Role, Tensor]:
-        """The clips by their role, supports first."""
+        """Gives the clips by their role, supports first."""
         return {"support": self.support_NTCHW, "query": self.query_MTCHW}
 
     def support_rows(self) -> tuple[Tensor, Tensor | None]:
-        """(number of the support that is shot s of label k, int64 [K, S]; which of them are there, bool [K, S]).
+        """Return (number of the support that is shot s of label k, int64 [K, S]; which of them are there, bool [K, S]).
 
         Where classes have different numbers of supports, rows are filled up with their last one; else the second
         part is None.
@@ -146,22 +165,10 @@ class Episode:
         rows_KS = (first_K1 + shot_1S.minimum(shots_K1 - 1)).to(device)
         return order_N[rows_KS], (shot_1S < shots_K1).to(device)
 
-    def to(self, device: torch.device | str) -> "Episode":
-        """The same episode with its tensors on `device`."""
-        moved = {name: getattr(self, name).to(device, non_blocking=True)
-                 for name in self.__slots__ if isinstance(getattr(self, name), Tensor)}
-        return replace(self, **moved)
-
-    def pin_memory(self) -> "Episode":
-        """The same episode in page-locked memory (called by the loader)."""
-        pinned = {name: getattr(self, name).pin_memory()
-                  for name in self.__slots__ if isinstance(getattr(self, name), Tensor)}
-        return replace(self, **pinned)
-
 
 @dataclass(frozen=True, slots=True)
 class EpisodeOutput:
-    """What a head says of an episode.
+    """Holds what a head says of an episode.
 
     Args:
         logits_MK: score of each query for each episode label.

@@ -1,4 +1,4 @@
-"""Few-shot heads, one file a method: `HEADS["CNN_OTAM_CLIPFSAR"]`."""
+"""Fill the registry of few-shot heads, one file a method: `HEADS["CNN_OTAM_CLIPFSAR"]`."""
 
 from models.heads.clip_fsar import ClipFsar
 from models.heads.mean_pool import MeanPool

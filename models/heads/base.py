@@ -1,4 +1,4 @@
-"""The contract of a head: everything that runs/ may ask of a few-shot method stands in this file.
+"""Define the contract of a head: everything that runs/ may ask of a few-shot method stands in this file.
 
 A method is a subclass of `Head` in a file of its own, registered in HEADS (models/README.md: add a method). What it
 must say is how queries meet supports (`match`); all else has a default.
@@ -31,23 +31,23 @@ Features = dict[str, Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Scoring:
-    """One way in which a head scores queries; scores are higher where a class is nearer, whatever the kind.
+    """Names one way in which a head scores queries; scores are higher where a class is nearer, whatever the kind.
 
     Args:
         name: its key in results.json. title: its name in words.
         kind: "distance" (scores are minus a distance), "logits", or "probabilities" (up to a factor).
-        facts: what else belongs beside its numbers, such as the weight of the text.
+        extra: what else belongs beside its numbers, such as the weight of the text.
     """
 
     name: str
     title: str
     kind: Kind
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What a head may know of the data and the training.
+    """Holds what a head may know of the data and the training.
 
     Args:
         frames: T of a clip. train_classes: G of the train list (0: no training). loss_divisor: TRAIN.BATCH_SIZE.
@@ -60,7 +60,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Parameters that the optimizer treats alike: `lr_scale` times the learning rate, and their own weight decay."""
+    """Holds parameters that train alike: with `lr_scale` times the learning rate, and a weight decay of their own."""
 
     name: str
     parameters: Sequence[nn.Parameter]
@@ -70,7 +70,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class FeatureBatch:
-    """B episodes of one size as features, supports in the order of the episode labels.
+    """Holds B episodes of one size as features, supports in the order of the episode labels.
 
     Args:
         support: name to [B, K, S, ...]. query: name to [B, M, ...].
@@ -95,7 +95,7 @@ class FeatureBatch:
                             f"{shapes}")
 
     def prototypes(self, name: str) -> Tensor:
-        """The mean over the shots of a feature. [B, K, ...]"""
+        """Return the mean of a feature over the shots, [B, K, ...]."""
         values = self.support[name]
         if self.given_BKS is None:
             return values.mean(dim=2)
@@ -105,7 +105,7 @@ class FeatureBatch:
 
 @dataclass(frozen=True, slots=True)
 class Alignment:
-    """How the frames of one query meet those of each class.
+    """Says how the frames of one query meet those of each class.
 
     Args:
         costs_KTT: cost of each query frame (row) against each prototype frame (column).
@@ -117,7 +117,7 @@ class Alignment:
 
 
 def needed(text: Tensor | None) -> Tensor:
-    """The text features of a head that reads text. Raises HeadError where it was given none."""
+    """Return the text features of a head that reads text. Raises HeadError where it was given none."""
     if text is None:
         raise HeadError("expected text features of the classes, as the head reads text, found none")
     return text
@@ -125,11 +125,11 @@ def needed(text: Tensor | None) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class NoOptions:
-    """The options of a head that has none."""
+    """Stands for the options of a head that has none."""
 
 
 class Head(nn.Module, ABC):
-    """A few-shot method with its visual tower, `backbone`.
+    """Is what every few-shot method derives from: it has a visual tower, `backbone`.
 
     Args:
         encoder: the tower and its width. setting: see Setting. options: an instance of the class's `Options`.
@@ -153,20 +153,20 @@ class Head(nn.Module, ABC):
 
     @property
     def headline(self) -> str:
-        """Name of the scoring that the options ask for in a test."""
+        """Names the scoring that the options ask for in a test."""
         return self.scorings[0].name
 
     def encode(self, clips_PTCHW: Tensor) -> Features:
-        """The tower's features, by name, each [P, ...]."""
+        """Return the tower's features, by name, each [P, ...]."""
         with phase("encoder"):
             return {"frames": encode_clips(self.part("encoder"), clips_PTCHW)}
 
     def clip_features(self, encoded: Features) -> Features:
-        """What a feature store keeps of each clip, each [P, ...]: any names, any trailing shape."""
+        """Return what a feature store keeps of each clip, each [P, ...]: any names, any trailing shape."""
         return encoded
 
     def in_role(self, features: Features, text_PD: Tensor | None, role: Role) -> Features:
-        """The features of clips as supports, queries or unlabelled clips.
+        """Return the features of clips as supports, queries or unlabelled clips.
 
         Args:
             features: from `clip_features`. text_PD: each support's class text; None for other roles, or without text.
@@ -175,12 +175,12 @@ class Head(nn.Module, ABC):
 
     @abstractmethod
     def match(self, batch: FeatureBatch) -> dict[str, Tensor]:
-        """Scores of every query for every way, by scoring, [B, M, K] each; in training the first scoring is enough."""
+        """Score every query for every way: [B, M, K] by scoring; in training the first scoring is enough."""
 
     @final
     def batch(self, episode: Episode, text_GD: Tensor | None, encoded: Mapping[Role, Features] | None = None
               ) -> FeatureBatch:
-        """An episode as a FeatureBatch of one, from what `encode` gave for each role, or from its clips."""
+        """Return an episode as a FeatureBatch of one, from what `encode` gave for each role, or from its clips."""
         if encoded is None:
             encoded = {role: self.encode(clips) for role, clips in episode.clips.items()}
         own_text = None if text_GD is None else text_GD[episode.support_classes_N]
@@ -194,7 +194,7 @@ class Head(nn.Module, ABC):
             given_BKS=None if given_KS is None else given_KS.unsqueeze(0))
 
     def output(self, episode: Episode, encoded: Mapping[Role, Features], text_GD: Tensor | None) -> EpisodeOutput:
-        """The scores of one episode from its encoded clips. A head overrides it for what only training needs.
+        """Return the output of one episode from its encoded clips. A head overrides it for what only training needs.
 
         Args:
             encoded: role to what `encode` gave. text_GD: text features of the split's classes.
@@ -204,7 +204,7 @@ class Head(nn.Module, ABC):
 
     @final
     def outputs(self, episodes: Sequence[Episode], text_GD: Tensor | None) -> Iterator[EpisodeOutput]:
-        """The outputs of several episodes, one after the other; their clips pass the tower together.
+        """Yield the outputs of several episodes, one after the other; their clips pass the tower together.
 
         Where the tower has batch statistics, which the roles of an episode do not share, each role passes alone.
         """
@@ -220,7 +220,7 @@ class Head(nn.Module, ABC):
             yield self.output(episode, {role: next(remaining) for role in episode.clips}, text_GD)
 
     def forward(self, episode: Episode, text_GD: Tensor | None) -> EpisodeOutput:
-        """The output of one episode. Raises HeadError where an evaluation's scorings are not those declared."""
+        """Return the output of one episode. Raises HeadError where an evaluation's scorings are not those declared."""
         output = next(self.outputs([episode], text_GD))
         if not self.training:
             self.check_scorings(output.scores)
@@ -235,29 +235,29 @@ class Head(nn.Module, ABC):
                             f"found {', '.join(scores) or 'none'}")
 
     def losses(self, output: EpisodeOutput, episode: Episode) -> dict[str, Tensor]:
-        """The weighted losses of an episode, scalars by name; training minimises their sum."""
+        """Return the weighted losses of an episode, scalars by name; training minimises their sum."""
         return {"few_shot": self.weighted(F.cross_entropy(output.logits_MK, episode.query_labels_M))}
 
     @final
     def weighted(self, loss: Tensor, weight: float = 1.0) -> Tensor:
-        """A loss times its weight, divided by TRAIN.BATCH_SIZE as published."""
+        """Return a loss times its weight, divided by TRAIN.BATCH_SIZE as published."""
         return loss * (weight / self.setting.loss_divisor)
 
     def untrained(self) -> set[str]:
-        """Names of parameters that get no gradient under these options."""
+        """Name the parameters that get no gradient under these options."""
         return set()
 
     def parameter_groups(self) -> list[Group] | None:
-        """The optimizer's groups; None: the published four (utils/optim.py)."""
+        """Return the optimizer's groups; None: the published four (utils/optim.py)."""
         return None
 
     def parts(self) -> dict[str, nn.Module]:
-        """Modules by the name of their phase: they are timed, counted and compiled under it."""
+        """Return modules by the name of their phase: they are timed, counted and compiled under it."""
         return {"encoder": self.backbone}
 
     @final
     def part(self, name: str) -> nn.Module:
-        """A part as it is to be called: its compiled code in training, where there is one."""
+        """Return a part as it is to be called: its compiled code in training, where there is one."""
         return self._compiled[name] if self.training and name in self._compiled else self.parts()[name]
 
     @final
@@ -268,16 +268,16 @@ class Head(nn.Module, ABC):
                           for name, part in self.parts().items()}
 
     def explain(self, batch: FeatureBatch) -> Alignment | None:
-        """How one query of one episode meets its ways (B = M = 1), for the report; None: there is nothing to draw."""
+        """Say for the report how one query of one episode meets its ways (B = M = 1); None: nothing can be drawn."""
         return None
 
     def feature_modules(self) -> Sequence[nn.Module]:
-        """The modules whose weights stored features depend on. Override it where `clip_features` uses few of them."""
+        """Return the modules whose weights stored features depend on; a head may override it to name fewer."""
         of_tower = type(self).encode is Head.encode and type(self).clip_features is Head.clip_features
         return [self.backbone if of_tower else self]
 
     def feature_facts(self) -> dict[str, Any]:
-        """What stored features depend on beside weights and pixels, such as an option that mixes them."""
+        """Return what stored features depend on beside weights and pixels, such as an option that mixes them."""
         return {}
 
     def calibrate(self, batches: Sequence[tuple[FeatureBatch, Tensor]]) -> dict[str, float]:

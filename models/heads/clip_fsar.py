@@ -1,4 +1,4 @@
-"""CLIP-FSAR: CLIP-guided prototype modulating (Wang et al., IJCV 2023).
+"""Implement CLIP-FSAR: CLIP-guided prototype modulating (Wang et al., IJCV 2023).
 
 A visual tower g gives frame features; the text features of the class names do two things:
  - video-text contrast (section 3.2): class_logits = scale * cos(mean over frames of g, text of each training class);
@@ -37,7 +37,7 @@ DEFAULT_TEXT_WEIGHT = 0.9
 
 @dataclass(frozen=True, slots=True)
 class ClipFsarOptions:
-    """The switches of the method, VIDEO.HEAD.OPTIONS."""
+    """Holds the switches of the method, VIDEO.HEAD.OPTIONS."""
 
     MERGE_BEFORE: bool = key("average the supports of a class before modulating, not after", default=False,
                              affects=NUMBERS)
@@ -63,11 +63,11 @@ class ClipFsarOptions:
 
     @property
     def text_weight(self) -> float:
-        """The weight a that COMBINE uses."""
+        """Gives the weight a that COMBINE uses."""
         return self.TEXT_COFF or DEFAULT_TEXT_WEIGHT
 
     def without_effect(self) -> dict[str, str]:
-        """Options that the others switch off, and why."""
+        """Return the options that others switch off, and why."""
         off = {}
         if self.EVAL_TEXT and self.COMBINE:
             off["COMBINE"] = "EVAL_TEXT is on, and wins"
@@ -80,7 +80,7 @@ class ClipFsarOptions:
 
 @HEADS.register("CNN_OTAM_CLIPFSAR")
 class ClipFsar(Head):
-    """CLIP-FSAR's head. State names are the published ones: `scale`, `backbone.*`, `context2.*`."""
+    """Scores queries as CLIP-FSAR does. State names are the published ones: `scale`, `backbone.*`, `context2.*`."""
 
     title, Options, reads_text = "CLIP-FSAR", ClipFsarOptions, True
     options: ClipFsarOptions
@@ -98,24 +98,24 @@ class ClipFsar(Head):
 
     @property
     def headline(self) -> str:
-        """EVAL_TEXT asks for text, COMBINE for fused."""
+        """Names the scoring of a test: EVAL_TEXT asks for text, COMBINE for fused."""
         return "text" if self.options.EVAL_TEXT else "fused" if self.options.COMBINE else "prototypes"
 
     def parts(self) -> dict[str, nn.Module]:
-        """Tower and modulator."""
+        """Return tower and modulator."""
         return {"encoder": self.backbone, "modulator": self.context2}
 
     def modulate(self, tokens_PLD: Tensor) -> Tensor:
-        """The modulator h. The same shape."""
+        """Pass tokens through the modulator h; the shape stays."""
         with phase("modulator"):
             return self.part("modulator")(tokens_PLD)
 
     def modulate_support(self, support_NTD: Tensor, text_ND: Tensor) -> Tensor:
-        """Frames modulated by their class text: the first T outputs of h([frames ; text]). [N, T, D]"""
+        """Modulate frames by their class text: the first T outputs of h([frames ; text]). [N, T, D]"""
         return self.modulate(torch.cat([support_NTD, text_ND.unsqueeze(1)], dim=1))[:, :-1]
 
     def in_role(self, features: Features, text_PD: Tensor | None, role: Role) -> Features:
-        """Modulated frames; supports that are merged before modulation stay as they are. Queries: their mean, too."""
+        """Modulate the frames, but for supports that are merged first; of queries the plain mean is kept, too."""
         frames_PTD = features["frames"]
         if role == "support" and self.options.MERGE_BEFORE:
             return features
@@ -124,7 +124,7 @@ class ClipFsar(Head):
         return {"frames": self.modulate(frames_PTD), "pooled": full_precision(frames_PTD).mean(dim=1)}
 
     def prototypes(self, batch: FeatureBatch) -> Tensor:
-        """Modulated prototypes. [B, K, T, D]"""
+        """Return modulated prototypes. [B, K, T, D]"""
         means_BKTD = batch.prototypes("frames")
         if not self.options.MERGE_BEFORE:
             return means_BKTD
@@ -132,30 +132,30 @@ class ClipFsar(Head):
         return modulated.unflatten(0, means_BKTD.shape[:2])
 
     def costs(self, query_BMTD: Tensor, prototypes_BKTD: Tensor) -> Tensor:
-        """1 - cos of every frame of a query with every frame of a prototype. [B, M, K, T, T]"""
+        """Return 1 - cos of every frame of a query with every frame of a prototype. [B, M, K, T, T]"""
         frames = (rearrange(full_precision(x), "b clips t d -> b (clips t) d") for x in (query_BMTD, prototypes_BKTD))
         return 1 - rearrange(cos_similarity(*frames), "b (m t) (k s) -> b m k t s", m=query_BMTD.shape[1],
                              k=prototypes_BKTD.shape[1])
 
     def distances(self, batch: FeatureBatch) -> Tensor:
-        """Alignment distances of modulated queries and prototypes, in float32. [B, M, K]"""
+        """Return alignment distances of modulated queries and prototypes, in float32. [B, M, K]"""
         prototypes_BKTD, query_BMTD = self.prototypes(batch), batch.query["frames"]
         with torch.autocast(device_type=query_BMTD.device.type, enabled=False), phase("alignment"):
             return self.distance(self.costs(query_BMTD, prototypes_BKTD))
 
     def text_probabilities(self, pooled_BMD: Tensor, text_BKD: Tensor) -> Tensor:
-        """softmax over the ways of scale * cosine(mean frame, class text); plain cosine. [B, M, K]"""
+        """Return the softmax over the ways of scale * cosine(mean frame, class text). [B, M, K]"""
         cosines = F.cosine_similarity(pooled_BMD.unsqueeze(-2), text_BKD.unsqueeze(-3), dim=-1)
         return (self.scale * cosines).softmax(dim=-1)
 
     def fuse(self, distances_BMK: Tensor, text_BMK: Tensor, frames: int) -> Tensor:
-        """COMBINE: p_text^a * p_vis^(1-a). [B, M, K]"""
+        """Return what COMBINE scores: p_text^a * p_vis^(1-a). [B, M, K]"""
         offset, weight = self.options.COMBINE_FRAMES or frames, self.options.text_weight
         visual_BMK = ((offset - distances_BMK) / offset).softmax(dim=-1)
         return text_BMK.pow(weight) * visual_BMK.pow(1 - weight)
 
     def match(self, batch: FeatureBatch) -> dict[str, Tensor]:
-        """The three scorings; in training the first alone."""
+        """Return the three scorings; in training the first alone."""
         distances_BMK = self.distances(batch)
         if self.training:
             return {"prototypes": -distances_BMK}
@@ -164,7 +164,7 @@ class ClipFsar(Head):
         return {"prototypes": -distances_BMK, "fused": fused_BMK, "text": text_BMK}
 
     def output(self, episode: Episode, encoded: Mapping[Role, Features], text_GD: Tensor | None) -> EpisodeOutput:
-        """As Head.output; training adds class_logits [N + M, G], supports first: the video-text contrast."""
+        """Add class_logits [N + M, G] in training, supports first: the video-text contrast."""
         output = super().output(episode, encoded, text_GD)
         if not self.training:
             return output
@@ -173,7 +173,7 @@ class ClipFsar(Head):
             "class_logits": self.scale * cos_similarity(full_precision(frames_PTD).mean(dim=1), needed(text_GD))})
 
     def losses(self, output: EpisodeOutput, episode: Episode) -> dict[str, Tensor]:
-        """(CE(logits) + weight * CE(class_logits)) / divisor, or one of the two terms alone."""
+        """Return (CE(logits) + weight * CE(class_logits)) / divisor as two terms, or one of the two alone."""
         options, losses = self.options, {}
         if not (options.USE_CLASSIFICATION and options.USE_CLASSIFICATION_ONLY):
             losses = super().losses(output, episode)
@@ -184,7 +184,7 @@ class ClipFsar(Head):
         return losses
 
     def untrained(self) -> set[str]:
-        """The scale without the contrast; the modulator where the contrast is the whole loss."""
+        """Name the scale without the contrast; the modulator where the contrast is the whole loss."""
         if not self.options.USE_CLASSIFICATION:
             return {"scale"}
         if self.options.USE_CLASSIFICATION_ONLY:
@@ -192,6 +192,6 @@ class ClipFsar(Head):
         return set()
 
     def explain(self, batch: FeatureBatch) -> Alignment:
-        """The costs of section 3.4, and how probably an alignment of query to support visits each cell."""
+        """Return the costs of section 3.4, and how probably an alignment of query to support visits each cell."""
         costs_KTT = self.costs(batch.query["frames"], self.prototypes(batch))[0, 0]
         return Alignment(costs_KTT, visiting_probabilities(costs_KTT, self.distance))

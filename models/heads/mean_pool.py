@@ -1,4 +1,4 @@
-"""TSN for few shots: a clip is the mean of its frames, a class the mean of its clips, compared by their cosine.
+"""Adapt TSN to few shots: a clip is the mean of its frames, a class the mean of its clips; cosines compare them.
 
 Temporal segment networks average the frames of a clip (Wang et al., ECCV 2016); prototypes are class means, as in
 prototypical networks (Snell et al., NeurIPS 2017). P clips, T frames, D features, B episodes, M queries, K ways.
@@ -16,7 +16,7 @@ from utils.config.fields import NUMBERS, key
 
 @dataclass(frozen=True, slots=True)
 class MeanPoolOptions:
-    """What can be set, VIDEO.HEAD.OPTIONS."""
+    """Holds what can be set, VIDEO.HEAD.OPTIONS."""
 
     TEMPERATURE: float = key("the cosine is divided by it", default=0.1, above=0.0, affects=NUMBERS)
 
@@ -29,10 +29,10 @@ class MeanPool(Head):
     scorings = (Scoring("cosine", "cosine", "logits"),)
 
     def in_role(self, features: Features, text_PD: Tensor | None, role: Role) -> Features:
-        """The mean over frames. [P, D]"""
+        """Return the mean over frames. [P, D]"""
         return {"clip": features["frames"].mean(dim=1)}
 
     def match(self, batch: FeatureBatch) -> dict[str, Tensor]:
-        """Cosines over the temperature. [B, M, K]"""
+        """Return cosines over the temperature. [B, M, K]"""
         cosines = F.cosine_similarity(batch.query["clip"].unsqueeze(2), batch.prototypes("clip").unsqueeze(1), dim=-1)
         return {"cosine": cosines / self.options.TEMPERATURE}

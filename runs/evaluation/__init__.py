@@ -1,1 +1,1 @@
-"""From weights to numbers: fixed episodes, stored features, results."""
+"""Turn weights into numbers: fixed episodes, stored features, results."""

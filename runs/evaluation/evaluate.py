@@ -1,4 +1,4 @@
-"""Evaluation of fixed episodes: from features of distinct clips, or one episode after the other.
+"""Evaluate fixed episodes: from features of distinct clips, or one episode after the other.
 
 E episodes, M queries, N supports, K ways, S shots.
 """
@@ -25,14 +25,14 @@ from utils.episode import BadVideo, EpisodeSpec, episodes_hash
 from utils.errors import NonFiniteLossError
 from utils.metrics import mean_interval, probabilities
 
-EPISODES_A_PASS = 32  # at most
+EPISODES_A_PASS = 32
 BYTES_A_PASS = 256 << 20  # of the features of a pass: fewer episodes share one where they are larger
 _LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation found.
+    """Holds what a model scored on fixed episodes.
 
     Args:
         scores: scoring name to float32 [E, M, K].
@@ -55,53 +55,53 @@ class Evaluation:
     encoded: int | None = None
 
     def correct(self, scoring: str | None = None) -> np.ndarray:
-        """Whether each query was right; one with a score that is no number is wrong. bool [E, M]"""
+        """Return whether each query was right, bool [E, M]; one with a score that is no number is wrong."""
         scores = self.scores[scoring or self.scoring]
         return (scores.argmax(axis=-1) == self.labels_EM) & np.isfinite(scores).all(axis=-1)
 
     @cached_property
     def nonfinite(self) -> int:
-        """Queries with a score that is NaN or infinite."""
+        """Counts the queries with a score that is NaN or infinite."""
         return int((~np.isfinite(self.scores[self.scoring]).all(axis=-1)).sum())
 
     def predicted(self, scoring: str | None = None) -> np.ndarray:
-        """Class index that each query was taken for. [E, M]"""
+        """Return the class index that each query was taken for. [E, M]"""
         return np.take_along_axis(self.classes_EK, self.scores[scoring or self.scoring].argmax(axis=-1), axis=1)
 
     def probabilities(self, scoring: str | None = None) -> np.ndarray:
-        """The scores of each query as probabilities of its ways. float64 [E, M, K]"""
+        """Return the scores of each query as probabilities of its ways. float64 [E, M, K]"""
         name = scoring or self.scoring
         return probabilities(self.scores[name], self.scorings[name].kind)
 
     @cached_property
     def true_EM(self) -> np.ndarray:
-        """Class index of each query."""
+        """Gives the class index of each query."""
         return np.take_along_axis(self.classes_EK, self.labels_EM, axis=1)
 
     @cached_property
     def episode_accuracy(self) -> list[float]:
-        """Share of correct queries of each episode."""
+        """Gives the share of correct queries of each episode."""
         return self.correct().mean(axis=1).tolist()
 
     @property
     def accuracy(self) -> float:
-        """Mean accuracy over episodes, 0..1."""
+        """Gives the mean accuracy over episodes, 0..1."""
         return mean_interval(self.episode_accuracy)[0]
 
     @property
     def interval(self) -> float:
-        """Half width of its 95 % interval over episodes."""
+        """Gives the half width of its 95 % interval over episodes."""
         return mean_interval(self.episode_accuracy)[1]
 
 
 def _stacked(parts: Sequence[dict[str, np.ndarray]], join: Callable[[list[np.ndarray]], np.ndarray]
              ) -> dict[str, np.ndarray]:
-    """The scores of all episodes, by scoring."""
+    """Return the scores of all episodes, by scoring."""
     return {name: join([part[name] for part in parts]) for name in parts[0]}
 
 
 class Evaluator:
-    """The fixed episodes of a validation or test split; scores any number of models on them.
+    """Scores any number of models on the fixed episodes of a validation or test split.
 
     Several ranks share the work; each of them gets what one rank would find, bit by bit.
     """
@@ -125,23 +125,34 @@ class Evaluator:
             store = build_store(model, self.cfg, self.split, self.specs, self.device, title, store_dir, self.ranks)
             episodes = self.stored(model, store)
             scores = score_stored(model, episodes, title, self.ranks)
-            found = self._evaluation(model, scores, episodes.rows.bad_videos, store.encoded)
+            evaluation = self._evaluation(model, scores, episodes.bad_videos, store.encoded)
         else:
-            found = self._one_by_one(model, title)
-        if found.nonfinite:
-            text = (f"{title}: {found.nonfinite} of {found.labels_EM.size} queries have scores that are no numbers: "
-                    "the weights are damaged, or training has diverged (a lower SOLVER.BASE_LR, TRAIN.CLIP_GRAD_NORM)")
+            evaluation = self._one_by_one(model, title)
+        if evaluation.nonfinite:
+            text = (f"{title}: {evaluation.nonfinite} of {evaluation.labels_EM.size} queries have scores that are no "
+                    "numbers: the weights are damaged, or training has diverged (a lower SOLVER.BASE_LR, "
+                    "TRAIN.CLIP_GRAD_NORM)")
             if self.cfg.TRAIN.ON_NONFINITE == "stop":
                 raise NonFiniteLossError(text)
             _LOGGER.warning("%s. They count as wrong.", text)
-        return found
+        return evaluation
 
     def stored(self, model: FewShotModel, store: FeatureStore) -> "StoredEpisodes":
-        """The episodes as features, from a store of their clips."""
-        support, query = (features_in_role(model, store, self.split, role, self.device, Path(self.cfg.OUTPUT_DIR))
-                          for role in ("support", "query"))
-        return StoredEpisodes(support, query, EpisodeRows.of(self.split, self.specs, store),
-                              model.text(self.split.name), self.device)
+        """Return the episodes as features, from a store of their clips."""
+        of_support, of_query = (features_in_role(model, store, self.split, role, self.device, Path(self.cfg.OUTPUT_DIR))
+                                for role in ("support", "query"))
+        sampler, dataset = self.split.sampler, self.split.dataset
+        support, query, bad = [], [], []
+        for spec in self.specs:
+            rows, replaced = dataset.read_clips(spec, partial(store.row_of, dataset, spec))
+            count = len(spec.support_N)
+            order = np.argsort(spec.support_labels_N, kind="stable")
+            support.append(np.asarray(rows[:count])[order].reshape(sampler.way, sampler.shot))
+            query.append(rows[count:])
+            bad += replaced
+        return StoredEpisodes(of_support, of_query, torch.from_numpy(np.stack(support)), torch.tensor(query),
+                              torch.tensor([spec.classes_K for spec in self.specs]), bad, model.text(self.split.name),
+                              self.device)
 
     def calibrate(self, model: FewShotModel) -> dict[str, float]:
         """Have a head that calibrates choose its strengths on these episodes; returns them."""
@@ -153,16 +164,16 @@ class Evaluator:
 
     @torch.inference_mode()
     def _one_by_one(self, model: FewShotModel, title: str) -> Evaluation:
-        found: list[tuple[dict[str, np.ndarray], tuple[BadVideo, ...]]] = []
+        scored: list[tuple[dict[str, np.ndarray], tuple[BadVideo, ...]]] = []
         ranks = self.ranks
         loader = build_loader(self.cfg, self.split, rank=ranks.rank, world=ranks.world)
         for episode in tqdm(on_device(loader, self.device), total=len(ranks.part(self.specs)), desc=title,
                             unit="episode", disable=ranks.bar_off, leave=False):
             scores = model(episode, model.text(self.split.name)).scores
-            found.append(({name: logits.float().cpu().numpy() for name, logits in scores.items()}, episode.bad_videos))
-        found = ranks.joined(ranks.gather(found))
-        return self._evaluation(model, _stacked([scores for scores, _ in found], np.stack),
-                                [video for _, bad in found for video in bad], None)
+            scored.append(({name: logits.float().cpu().numpy() for name, logits in scores.items()}, episode.bad_videos))
+        scored = ranks.joined(ranks.gather(scored))
+        return self._evaluation(model, _stacked([scores for scores, _ in scored], np.stack),
+                                [video for _, bad in scored for video in bad], None)
 
     def _evaluation(self, model: FewShotModel, scores: dict[str, np.ndarray], bad: list[BadVideo],
                     encoded: int | None) -> Evaluation:
@@ -175,65 +186,47 @@ class Evaluator:
 
 
 @dataclass(frozen=True, slots=True)
-class EpisodeRows:
-    """The rows of a feature store that make up each episode, supports in the order of their episode labels."""
-
-    support_EKS: torch.Tensor
-    query_EM: torch.Tensor
-    classes_EK: torch.Tensor
-    bad_videos: list[BadVideo]
-
-    @classmethod
-    def of(cls, split: SplitData, specs: Sequence[EpisodeSpec], store: FeatureStore) -> "EpisodeRows":
-        """Rows of every episode; bad videos are replaced as they are when an episode is decoded."""
-        support, query, bad = [], [], []
-        for spec in specs:
-            rows, replaced = split.dataset.read_clips(spec, partial(store.row_of, split.dataset, spec))
-            count = len(spec.support_N)
-            order = np.argsort(spec.support_labels_N, kind="stable")
-            support.append(np.asarray(rows[:count])[order].reshape(split.sampler.way, split.sampler.shot))
-            query.append(rows[count:])
-            bad += replaced
-        classes = torch.tensor([spec.classes_K for spec in specs])
-        return cls(torch.from_numpy(np.stack(support)), torch.tensor(query), classes, bad)
-
-
-@dataclass(frozen=True, slots=True)
 class StoredEpisodes:
-    """Episodes as features, which are matched many at a time.
+    """Episodes as rows of a feature store, which are matched many at a time.
 
     Args:
-        support, query: what the head's `in_role` gave for every row of a store. rows: those of each episode.
+        support, query: what the head's `in_role` gave for every row of the store.
+        support_EKS, query_EM: rows of each episode, supports in the order of their episode labels.
+        classes_EK: class index of each label.
+        bad_videos: clips that others stand in for, as when an episode is decoded.
         text_GD: text features of the split's classes. device: the one that computes.
     """
 
     support: Features
     query: Features
-    rows: EpisodeRows
+    support_EKS: Tensor
+    query_EM: Tensor
+    classes_EK: Tensor
+    bad_videos: list[BadVideo]
     text_GD: Tensor | None
     device: torch.device
 
     def passes(self) -> list[slice]:
-        """The episodes of each pass: as many as their features leave room for."""
+        """Divide the episodes into passes: each has as many as BYTES_A_PASS of features leave room for."""
         of_support, of_query = (sum(value[:1].nbytes for value in one.values()) for one in (self.support, self.query))
-        of_episode = of_support * self.rows.support_EKS[0].numel() + of_query * self.rows.query_EM.shape[1]
+        of_episode = of_support * self.support_EKS[0].numel() + of_query * self.query_EM.shape[1]
         size = max(1, min(EPISODES_A_PASS, BYTES_A_PASS // of_episode))
-        total = len(self.rows.query_EM)
+        total = len(self.query_EM)
         return [slice(first, min(first + size, total)) for first in range(0, total, size)]
 
     def batch(self, part: slice) -> FeatureBatch:
-        """The episodes of a pass, on the device."""
-        roles = ((self.support, self.rows.support_EKS), (self.query, self.rows.query_EM))
+        """Return the episodes of a pass, on the device."""
+        roles = ((self.support, self.support_EKS), (self.query, self.query_EM))
         support, query = ({name: value[index[part]].to(self.device) for name, value in features.items()}
                           for features, index in roles)
-        classes_BK = self.rows.classes_EK[part].to(self.device)
+        classes_BK = self.classes_EK[part].to(self.device)
         return FeatureBatch(support, query, None if self.text_GD is None else self.text_GD[classes_BK])
 
 
 @torch.inference_mode()
 def score_stored(model: FewShotModel, episodes: StoredEpisodes, title: str, ranks: Ranks = ALONE
                  ) -> dict[str, np.ndarray]:
-    """Scores of all episodes by scoring, float32 [E, M, K], many episodes at a time; each rank scores some of them."""
+    """Score all episodes, many at a time; each rank scores some of them. Returns scoring name to float32 [E, M, K]."""
     model.eval()
     own = ranks.part(episodes.passes())
     parts: list[dict[str, np.ndarray]] = []

@@ -1,4 +1,4 @@
-"""The report of a test: its examples are the first right and the first wrong queries, one a class."""
+"""Choose a test's examples by a rule, explain them, and write its report."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,7 +11,7 @@ import torch
 from models.builder import FewShotModel
 from runs.evaluation.evaluate import Evaluation, Evaluator
 from runs.evaluation.summary import confusion_of
-from runs.reporting.examples import Example, QueryPictures, make_example, pixels
+from runs.reporting.examples import MEASURES, Example, make_ways, pixels
 from runs.reporting.report import write_report
 from utils.episode import Episode
 from utils.json_files import read_json
@@ -21,8 +21,8 @@ MOST = 3  # right queries shown, and wrong ones
 
 
 def choose(evaluation: Evaluation, most: int = MOST) -> list[tuple[int, int]]:
-    """(episode, query) of the first right, then the first wrong queries in the order of the episodes, no true class
-    twice among either: a rule, so that nobody picks the pictures."""
+    """Return (episode, query) of the first right, then the first wrong queries in the order of the episodes, no true
+    class twice among either: a rule, so that nobody picks the pictures."""
     correct, finite = evaluation.correct(), np.isfinite(evaluation.scores[evaluation.scoring]).all(axis=-1)
     chosen: list[tuple[int, int]] = []
     for wanted in (True, False):
@@ -37,40 +37,39 @@ def choose(evaluation: Evaluation, most: int = MOST) -> list[tuple[int, int]]:
 
 @torch.inference_mode()
 def explain(model: FewShotModel, evaluator: Evaluator, evaluation: Evaluation) -> list[Example]:
-    """The chosen queries with their frames, and how the head says they meet; decodes their episodes anew, each once."""
+    """Return the chosen queries with their frames, and how the head says they meet the ways; decodes their episodes
+    anew."""
     model.eval()
-    decoded: dict[int, Episode] = {}
-    found = []
+    examples = []
+    episodes: dict[int, Episode] = {}  # of the one episode under way: consecutive examples may share it
     for number, query in choose(evaluation):
-        if number not in decoded:
-            decoded = {number: evaluator.split.dataset.part()[number].to(evaluator.device)}
-        found.append(_example(model, evaluator, evaluation, (number, query), decoded[number]))
-    return found
+        if number not in episodes:
+            episodes = {number: evaluator.split.dataset.part()[number].to(evaluator.device)}
+        examples.append(_example(model, evaluator, evaluation, episodes[number], number, query))
+    return examples
 
 
-def _example(model: FewShotModel, evaluator: Evaluator, evaluation: Evaluation, chosen: tuple[int, int],
-             episode: Episode) -> Example:
-    """One query of a decoded episode; `chosen` is (episode, query)."""
-    (number, query), split = chosen, evaluator.split
-    clip, spec = episode.query_MTCHW[query], evaluator.specs[number]
+def _example(model: FewShotModel, evaluator: Evaluator, evaluation: Evaluation, episode: Episode, number: int,
+             query: int) -> Example:
+    """Return one query of a decoded episode as an example."""
+    split, scoring, own = evaluator.split, evaluation.scoring, slice(query, query + 1)
     of_query, of_supports = (pixels(clips, split.pixels["mean"], split.pixels["std"])
-                             for clips in (clip, episode.support_NTCHW))
-    pictures = QueryPictures(of_query, of_supports, episode.support_labels_N.cpu().numpy(), number,
-                             split.records[spec.query_M[query]].path)
-    own = slice(query, query + 1)
+                             for clips in (episode.query_MTCHW[query], episode.support_NTCHW))
     alone = replace(episode, query_MTCHW=episode.query_MTCHW[own], query_labels_M=episode.query_labels_M[own],
                     query_classes_M=episode.query_classes_M[own])
-    scoring, alignment = evaluation.scoring, model.head.explain(model.head.batch(alone, model.text(split.name)))
-    return make_example(
-        pictures, [split.class_names[index] for index in episode.classes_K.tolist()],
-        int(episode.query_labels_M[query]), evaluation.scores[scoring][number, query],
-        evaluation.scorings[scoring].kind, alignment)
+    labels_N = episode.support_labels_N.cpu().numpy()
+    ways = make_ways([split.class_names[index] for index in episode.classes_K.tolist()],
+                     [of_supports[labels_N == label] for label in range(episode.way)],
+                     evaluation.scores[scoring][number, query], evaluation.scorings[scoring].kind,
+                     model.head.explain(model.head.batch(alone, model.text(split.name))))
+    return Example(number, split.records[evaluator.specs[number].query_M[query]].path, of_query,
+                   int(episode.query_labels_M[query]), ways, MEASURES[evaluation.scorings[scoring].kind])
 
 
 def report(model: FewShotModel, evaluator: Evaluator, evaluation: Evaluation, summary: Mapping[str, Any],
-           output_dir: Path) -> Path:
-    """Write OUTPUT_DIR/report.html."""
-    split, path = evaluator.split, output_dir / "report.html"
-    write_report(path, summary, read_records(output_dir / "log.jsonl"), confusion_of(evaluation, split),
-                 split.class_names, explain(model, evaluator, evaluation), run=read_json(output_dir / "run.json"))
-    return path
+           output_dir: Path) -> None:
+    """Write OUTPUT_DIR/report.html from the results, and from log.jsonl and run.json beside it."""
+    split = evaluator.split
+    write_report(output_dir / "report.html", summary, read_records(output_dir / "log.jsonl"),
+                 confusion_of(evaluation, split), split.class_names, explain(model, evaluator, evaluation),
+                 read_json(output_dir / "run.json") or {})

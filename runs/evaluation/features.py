@@ -1,4 +1,4 @@
-"""Features of the distinct clips of an evaluation: decoded and encoded once, whatever the number of episodes.
+"""Decode and encode the distinct clips of an evaluation, each once, whatever the number of episodes.
 
 In evaluation a clip's features do not depend on its episode, so 10,000 episodes of 2,400 videos need 2,400 clips, not
 100,000 (1-shot) or 300,000 (5-shot). Rows are (video, draw) pairs: one draw where frames are fixed, else
@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +44,7 @@ _LOGGER = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class FeatureStore:
-    """What a head keeps of clips.
+    """Holds what a head keeps of clips.
 
     Args:
         rows: (video, draw) to row.
@@ -57,19 +58,15 @@ class FeatureStore:
     errors: dict[int, VideoDecodeError]
     encoded: int
 
-    def row(self, video: int, draw: int) -> int:
-        """Row of a clip. Raises the VideoDecodeError of a video that could not be read."""
+    def row_of(self, dataset: FewShotDataset, spec: EpisodeSpec, position: int, video: int) -> int:
+        """Return the row of the clip at a position of an episode. Raises the VideoDecodeError of an unread video."""
         if video in self.errors:
             raise self.errors[video]
-        return self.rows[video, draw]
-
-    def row_of(self, dataset: FewShotDataset, spec: EpisodeSpec, position: int, video: int) -> int:
-        """Row of the clip at a position of an episode. Raises as `row`."""
-        return self.row(video, dataset.draw(spec, position))
+        return self.rows[video, dataset.draw(spec, position)]
 
 
 def weights_hash(modules: Sequence[nn.Module]) -> str:
-    """SHA-256 (hex) of the modules' names, shapes, parameters and buffers."""
+    """Return the SHA-256 (hex) of the modules' names, shapes, parameters and buffers."""
     digest = hashlib.sha256()
     for name, value in (item for module in modules for item in module.state_dict().items()):
         digest.update(f"{name}{list(value.shape)}{value.dtype}".encode())
@@ -78,7 +75,7 @@ def weights_hash(modules: Sequence[nn.Module]) -> str:
 
 
 def _files_hash(split: SplitData) -> str:
-    """SHA-256 (hex) of the size and time of every listed file: another file of the same name is another clip."""
+    """Return the SHA-256 (hex) of size and time of every listed file: another file of a name is another clip."""
     digest = hashlib.sha256()
     for video, record in enumerate(split.records):
         try:
@@ -89,8 +86,8 @@ def _files_hash(split: SplitData) -> str:
     return digest.hexdigest()
 
 
-def store_facts(head: Head, split: SplitData) -> dict:
-    """All that the stored features of a split depend on; its hash is the file's name."""
+def store_facts(head: Head, split: SplitData) -> dict[str, Any]:
+    """Return all that the stored features of a split depend on; its hash is the file's name."""
     return {"format": FORMAT, "split": split.name, "weights": weights_hash(head.feature_modules()),
             "head": head.feature_facts(), "list": split.list_hash, "files": _files_hash(split),
             "pixels": split.pixels, "on_bad_video": split.dataset.on_bad_video}
@@ -104,33 +101,37 @@ def build_store(model: FewShotModel, cfg: Config, split: SplitData, specs: Seque
 
     Raises VideoDecodeError (DATA.ON_BAD_VIDEO: stop), FeatureStoreError.
     """
-    wanted = clips_of(split.dataset, specs)
+    draws = clips_of(split.dataset, specs)
     if directory or split.dataset.on_bad_video == "replace":  # any clip may be asked for: later, or as a stand-in
-        wanted = dict.fromkeys(range(len(split.records)), tuple(range(split.dataset.draws or 1)))
-    job = _Job(cfg, split, wanted, device, title, ranks)
+        draws = dict.fromkeys(range(len(split.records)), tuple(range(split.dataset.draws or 1)))
+    plan = EncodingPlan(cfg, split, draws, device, title, ranks)
     if directory is not None:
-        return _stored(model, job, directory)
-    return FeatureStore(job.rows, *_encode(model, job, job.scratch), len(wanted))
+        return _kept_store(model, plan, directory)
+    return FeatureStore(plan.rows, *_encode(model, plan, plan.scratch), len(draws))
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
-    """Which clips are encoded, and how."""
+class EncodingPlan:
+    """Which clips are encoded, in which passes, and the row that each one gets.
+
+    Args:
+        draws: record index of each video to its draws, in the order of the rows.
+    """
 
     cfg: Config
     split: SplitData
-    wanted: Mapping[int, tuple[int, ...]]
+    draws: Mapping[int, tuple[int, ...]]
     device: torch.device
     title: str
     ranks: Ranks
     rows: dict[tuple[int, int], int] = field(default_factory=dict)
 
     def __post_init__(self):
-        keys = ((video, draw) for video, draws in self.wanted.items() for draw in draws)
+        keys = ((video, draw) for video, draws in self.draws.items() for draw in draws)
         self.rows.update((key, row) for row, key in enumerate(keys))
 
     def scratch(self, shapes: Shapes) -> Features:
-        """Memory of this rank alone."""
+        """Return memory of this rank alone."""
         return {name: scratch(shape, Path(self.cfg.OUTPUT_DIR)) for name, shape in shapes.items()}
 
     def passes(self) -> list[list[int]]:
@@ -138,10 +139,11 @@ class _Job:
 
         The grouping does not depend on the number of ranks, so features are bit-identical for any number of them.
         """
-        size = self.cfg.TEST.ENCODE_BATCH or _clips_a_pass(self)
+        pixels = self.cfg.DATA.NUM_INPUT_FRAMES * self.cfg.DATA.TEST_CROP_SIZE**2
+        size = self.cfg.TEST.ENCODE_BATCH or max(1, round(PIXELS_A_PASS[self.device.type] / pixels))
         groups: list[list[int]] = []
         clips = size
-        for video, draws in self.wanted.items():
+        for video, draws in self.draws.items():
             if clips >= size:
                 groups.append([])
                 clips = 0
@@ -149,63 +151,53 @@ class _Job:
             clips += len(draws)
         return groups
 
-    def slice(self, videos: Sequence[int]) -> slice:
-        """The rows of a pass."""
+    def rows_of(self, videos: Sequence[int]) -> slice:
+        """Return the rows of a pass."""
         first, last = videos[0], videos[-1]
-        return slice(self.rows[first, self.wanted[first][0]], self.rows[last, self.wanted[last][-1]] + 1)
+        return slice(self.rows[first, self.draws[first][0]], self.rows[last, self.draws[last][-1]] + 1)
 
 
-def _stored(model: FewShotModel, job: _Job, directory: Path) -> FeatureStore:
-    """The features of all clips of a list from `directory`, put there first where they are missing."""
-    ranks, facts = job.ranks, store_facts(model.head, job.split)
+def _kept_store(model: FewShotModel, plan: EncodingPlan, directory: Path) -> FeatureStore:
+    """Return the features of all clips of a list from `directory`, put there first where they are missing."""
+    ranks, facts = plan.ranks, store_facts(model.head, plan.split)
     name = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-    path = directory / f"{job.split.name}-{name[:32]}.safetensors"
-    encoded = ranks.broadcast(0 if path.is_file() else len(job.wanted))
-    if not ranks.main:
-        return FeatureStore(job.rows, *(_encode(model, job, job.scratch) if encoded else _received(job)), encoded)
-    if encoded:
+    path = directory / f"{plan.split.name}-{name[:32]}.safetensors"
+    encoded = ranks.broadcast(0 if path.is_file() else len(plan.draws))
+    features: Features = {}
+    errors: dict[int, VideoDecodeError] = {}
+    if encoded and not ranks.main:
+        features, errors = _encode(model, plan, plan.scratch)
+    elif encoded:
         with FeatureFile(path, facts, spare=BYTES_A_BAD_VIDEO * encoded) as file:
-            _, errors = _encode(model, job, file.allocate)
+            _, errors = _encode(model, plan, file.allocate)
             file.commit({"bad_videos": {str(video): [error.path, error.reason] for video, error in errors.items()}})
-    features, found = read_feature_file(path)
-    _LOGGER.info("features of %d clips of the %s list %s %s", len(job.rows), job.split.name,
-                 "kept in" if encoded else "read from", path)
-    errors = {int(video): VideoDecodeError(*error) for video, error in found["bad_videos"].items()}
+    if ranks.main:
+        features, kept = read_feature_file(path)
+        _LOGGER.info("features of %d clips of the %s list %s %s", len(plan.rows), plan.split.name,
+                     "kept in" if encoded else "read from", path)
+        errors = {int(video): VideoDecodeError(*error) for video, error in kept["bad_videos"].items()}
     if not encoded:
-        _received(job, (features, errors))
-    return FeatureStore(job.rows, features, errors, encoded)
+        shapes, errors = ranks.broadcast((_shapes(features), errors))
+        features = features or plan.scratch(shapes)
+        for part in (part for value in features.values() for part in value.split(CHUNK)):
+            ranks.share(part, 0)
+    return FeatureStore(plan.rows, features, errors, encoded)
 
 
 def _shapes(features: Features) -> Shapes:
     return {name: tuple(value.shape) for name, value in features.items()}
 
 
-def _received(job: _Job, read: tuple[Features, dict[int, VideoDecodeError]] = ({}, {})
-              ) -> tuple[Features, dict[int, VideoDecodeError]]:
-    """What rank 0 has read, on every rank; rank 0 gives it."""
-    shapes, errors = job.ranks.broadcast((_shapes(read[0]), read[1]))
-    features = read[0] or job.scratch(shapes)
-    for value in features.values():
-        for part in value.split(CHUNK):
-            job.ranks.share(part, 0)
-    return features, errors
-
-
-def _clips_a_pass(job: _Job) -> int:
-    pixels = job.cfg.DATA.NUM_INPUT_FRAMES * job.cfg.DATA.TEST_CROP_SIZE**2
-    return max(1, round(PIXELS_A_PASS[job.device.type] / pixels))
-
-
-def _encode(model: FewShotModel, job: _Job, allocate: Callable[[Shapes], Features]
+def _encode(model: FewShotModel, plan: EncodingPlan, allocate: Callable[[Shapes], Features]
             ) -> tuple[Features, dict[int, VideoDecodeError]]:
-    """(features by name, errors by video) on every rank. `allocate` makes the arrays once their shapes are known."""
+    """Return (features by name, errors by video) on every rank. `allocate` makes the arrays once shapes are known."""
     model.eval()
     features: Features = {}
     errors: dict[int, VideoDecodeError] = {}
-    own = job.ranks.part(job.passes())
-    videos = {video: job.wanted[video] for group in own for video in group}
-    items = iter(on_device(build_clip_loader(job.cfg, job.split, videos), job.device))
-    with tqdm(total=len(videos), desc=f"{job.title}: encoding", unit="video", disable=job.ranks.bar_off,
+    own = plan.ranks.part(plan.passes())
+    videos = {video: plan.draws[video] for group in own for video in group}
+    items = iter(on_device(build_clip_loader(plan.cfg, plan.split, videos), plan.device))
+    with tqdm(total=len(videos), desc=f"{plan.title}: encoding", unit="video", disable=plan.ranks.bar_off,
               leave=False) as bar:
         for group in (list(islice(items, len(group))) for group in own):
             bar.update(len(group))
@@ -213,27 +205,28 @@ def _encode(model: FewShotModel, job: _Job, allocate: Callable[[Shapes], Feature
             group = [clips for clips in group if clips.error is None]
             if not group:
                 continue
-            found = _features(model.head, torch.cat([clips.pixels for clips in group]))
-            features = features or allocate({name: (len(job.rows), *value.shape[1:]) for name, value in found.items()})
-            rows = [job.rows[clips.video, draw] for clips in group for draw in clips.draws]
-            for name, value in found.items():
+            of_group = _features(model.head, torch.cat([clips.pixels for clips in group]))
+            features = features or allocate({name: (len(plan.rows), *value.shape[1:])
+                                             for name, value in of_group.items()})
+            rows = [plan.rows[clips.video, draw] for clips in group for draw in clips.draws]
+            for name, value in of_group.items():
                 features[name][rows] = value
-    return _all_rows(job, features, errors, allocate)
+    return _exchanged(plan, features, errors, allocate)
 
 
-def _all_rows(job: _Job, features: Features, errors: dict[int, VideoDecodeError],
-              allocate: Callable[[Shapes], Features]) -> tuple[Features, dict[int, VideoDecodeError]]:
-    """What `_encode` returns, from what each rank has found."""
-    found = job.ranks.gather((_shapes(features), errors))
-    shapes = next((shapes for shapes, _ in found if shapes), None)
-    bad = {video: error for _, own in found for video, error in own.items()}
-    errors = {video: bad[video] for video in job.wanted if video in bad}
-    if shapes is None:  # not one clip could be read
+def _exchanged(plan: EncodingPlan, features: Features, errors: dict[int, VideoDecodeError],
+               allocate: Callable[[Shapes], Features]) -> tuple[Features, dict[int, VideoDecodeError]]:
+    """Return what all ranks have encoded, from what each of them has. Raises the first error if no clip was read."""
+    of_ranks = plan.ranks.gather((_shapes(features), errors))
+    bad = {video: error for _, own in of_ranks for video, error in own.items()}
+    errors = {video: bad[video] for video in plan.draws if video in bad}
+    shapes = next((shapes for shapes, _ in of_ranks if shapes), None)
+    if shapes is None:
         raise next(iter(errors.values()))
     features = features or allocate(shapes)
-    for number, videos in enumerate(job.passes() if job.ranks.world > 1 else ()):
+    for number, videos in enumerate(plan.passes() if plan.ranks.world > 1 else ()):
         for value in features.values():
-            job.ranks.share(value[job.slice(videos)], number % job.ranks.world)
+            plan.ranks.share(value[plan.rows_of(videos)], number % plan.ranks.world)
     return features, errors
 
 
@@ -245,10 +238,8 @@ def _features(head: Head, clips_PTCHW: Tensor) -> Features:
 @torch.inference_mode()
 def features_in_role(model: FewShotModel, store: FeatureStore, split: SplitData, role: Role,
                      device: torch.device, directory: Path) -> Features:
-    """What the head's `in_role` gives for every row of a store, on the CPU; perhaps memory-mapped from `directory`.
-
-    What it hands back unchanged is the store's own tensor, not a copy.
-    """
+    """Return what the head's `in_role` gives for every row of a store, on the CPU; perhaps memory-mapped from
+    `directory`. What the head hands back unchanged is the store's own tensor, not a copy."""
     text_GD, total = model.text(split.name), len(store.rows)
     classes = torch.tensor([split.records[video].class_index for video, _ in store.rows], device=device)
     made: Features = {}

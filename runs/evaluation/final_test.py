@@ -1,4 +1,4 @@
-"""The final test: one checkpoint, the fixed episodes of the test list, results.json and predictions.parquet."""
+"""Test one checkpoint on the fixed test episodes; write results.json, predictions.parquet and the report."""
 
 import hashlib
 import json
@@ -28,7 +28,7 @@ UNKNOWN = "not recorded in the checkpoint"
 
 
 def origin(state: dict[str, Any]) -> dict[str, Any]:
-    """What a checkpoint says of itself: iteration, list it was selected on, its validation accuracy, seed, lists."""
+    """Return what a checkpoint says of itself: iteration, list it was selected on, validation accuracy, seed."""
     resume = state.get("resume") or {}
     return {
         "iteration": resume.get("iteration", UNKNOWN), "selected_on": resume.get("selected_on", UNKNOWN),
@@ -37,7 +37,7 @@ def origin(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def meaning(cfg: Config, head: Head, evaluator: Evaluator, state: dict[str, Any]) -> dict[str, Any]:
-    """What must stand beside every number: method, protocol, episode, lists, hashes."""
+    """Return what must stand beside every number: method, protocol, episode, lists, hashes."""
     split = evaluator.split
     lists = dict((state.get("resume") or {}).get("lists", {}))
     lists[split.name] = list_name(split.name, split.list_hash)
@@ -53,7 +53,7 @@ def meaning(cfg: Config, head: Head, evaluator: Evaluator, state: dict[str, Any]
 
 
 def warn_of_other_text(state: dict[str, Any], cfg: Config, path: Path) -> None:
-    """A checkpoint holds no text tower: say so when it was trained with another one."""
+    """Warn if a checkpoint, which holds no text tower, was trained with another one than the test uses."""
     trained_with = json.loads(state["cfg"]) if isinstance(state.get("cfg"), str) else {}
     weights = trained_with.get("VIDEO", {}).get("HEAD", {}).get("BACKBONE_WEIGHTS")
     if weights and weights != cfg.VIDEO.HEAD.BACKBONE_WEIGHTS:
@@ -66,19 +66,20 @@ def identity_of_test(cfg: Config, evaluator: Evaluator, path: Path) -> str:
 
     Every setting counts, but for those whose effect a checkpoint holds (TRAINING), and SPEED and PLACE.
     """
-    place, run = path.absolute(), Path(cfg.OUTPUT_DIR).absolute()
+    checkpoint_path, run = path.absolute(), Path(cfg.OUTPUT_DIR).absolute()
     more = option_keys(HEADS[cfg.VIDEO.HEAD.NAME].Options)
     depends_on = settings(to_dict(cfg), TRAINING, SPEED, PLACE, more=more) | {
-        # These two are paths: what was found there stands in their place.
-        "TEST.CHECKPOINT_FILE_PATH": str(place.relative_to(run) if place.is_relative_to(run) else place),
+        # These two are paths: what they lead to counts instead, and a checkpoint's name within its run.
+        "TEST.CHECKPOINT_FILE_PATH": str(checkpoint_path.relative_to(run) if checkpoint_path.is_relative_to(run)
+                                         else checkpoint_path),
         "DATA.FRAME_CACHE": evaluator.split.pixels.get("frame_cache"),
     }
-    facts = [depends_on, evaluator.episodes_hash, evaluator.split.list_hash]
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+    everything = [depends_on, evaluator.episodes_hash, evaluator.split.list_hash]
+    return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def results_dir(output_dir: Path, own_id: str, name: str) -> Path:
-    """Where a test that was not trained just now writes: OUTPUT_DIR, or, where OUTPUT_DIR holds the results of another
+    """Return where a test without training before it writes: OUTPUT_DIR, or, where that holds the results of another
     test, a directory of its own in OUTPUT_DIR/tests. Nothing is overwritten but the same test."""
     earlier = read_json(output_dir / "results.json")
     if earlier is None or earlier.get("test_id") == own_id:
@@ -87,19 +88,19 @@ def results_dir(output_dir: Path, own_id: str, name: str) -> Path:
 
 
 def replaced_hash(evaluation: Evaluation) -> str:
-    """SHA-256 (hex) of which clips stand in for which, empty when none does: two tests that differ here saw other
-    clips in the same episodes."""
+    """Return the SHA-256 (hex) of which clips stand in for which, empty when none does: two tests that differ here saw
+    other clips in the same episodes."""
     lines = [f"{bad.episode}:{bad.path}:{bad.replaced_by}" for bad in evaluation.bad_videos]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest() if lines else ""
 
 
 def score_checkpoint(cfg: Config, model: FewShotModel, path: Path, evaluator: Evaluator, output_dir: Path,
-                     facts: dict[str, Any], calibration: Evaluator | None = None) -> dict[str, Any]:
-    """Load a checkpoint strictly, score the test episodes, write what was found; returns results.json's content.
+                     entries: dict[str, Any], calibration: Evaluator | None = None) -> dict[str, Any]:
+    """Load a checkpoint strictly, score the test episodes, write the results; returns results.json's content.
     Ranks other than 0 get the weights, score their share of the episodes, and return nothing.
 
     Args:
-        facts: go into results.json: trained_to (iterations of the training that this test ends, if it ends one), ...
+        entries: more of results.json, such as trained_to (iterations of the training that this test ends).
         calibration: the validation episodes of a head that calibrates.
     """
     ranks, split = evaluator.ranks, evaluator.split
@@ -108,7 +109,7 @@ def score_checkpoint(cfg: Config, model: FewShotModel, path: Path, evaluator: Ev
         warn_of_other_text(state, cfg, path)
     ranks.copy_weights(model)
     if calibration is not None:
-        facts = {**facts, "calibration": calibration.calibrate(model)}
+        entries = {**entries, "calibration": calibration.calibrate(model)}
     directory = Path(cfg.TEST.FEATURE_STORE_DIR) if cfg.TEST.FEATURE_STORE_DIR else None
     evaluation = evaluator.run(model, "test", directory)
     if not ranks.main:
@@ -117,7 +118,7 @@ def score_checkpoint(cfg: Config, model: FewShotModel, path: Path, evaluator: Ev
         _LOGGER.info("%d videos decoded and encoded for %d episodes, which show %d clips", evaluation.encoded,
                      len(evaluator.specs), evaluation.query_EM.size + evaluation.support_EN.size)
     summary = summarise(evaluation, split, {
-        **meaning(cfg, model.head, evaluator, state), "checkpoint": str(path), **origin(state), **facts,
+        **meaning(cfg, model.head, evaluator, state), "checkpoint": str(path), **origin(state), **entries,
         "feature_store": cfg.TEST.FEATURE_STORE, "test_id": identity_of_test(cfg, evaluator, path)})
     write_bad_videos(output_dir / "bad_videos.csv", evaluation.bad_videos)
     write_confusion(output_dir / "confusion.csv", confusion_of(evaluation, split), split.class_names)

@@ -1,4 +1,4 @@
-"""What a number is a number of: names of split lists and data sets."""
+"""Name what a number was measured on: split lists and data sets."""
 
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -10,18 +10,18 @@ from utils.config.schema import Config
 
 @cache
 def _known_lists() -> dict[tuple[str, str], str]:
-    """(split, hash) to the list's name."""
+    """Return the names of the published lists by (split, hash)."""
     values = read_layer(POOL / "lists.yaml").values
     return {(split, digest): name for name, splits in values.items() for split, digest in splits.items()}
 
 
 def list_name(split: str, digest: str) -> str:
-    """Name of a split list by its hash (annotations.list_hash): a published one's, else custom-<first 8 digits>."""
+    """Name a split list by its hash (annotations.list_hash): a published one, else custom-<first 8 digits>."""
     return _known_lists().get((split, digest), f"custom-{digest[:8]}")
 
 
 def foreign_names(split: str, digest: str, names: Sequence[str]) -> str | None:
-    """What is wrong where a published list of one data set meets the class names of another; None: nothing.
+    """Say what is wrong if a published list of one data set meets the class names of another; None: nothing.
 
     Lists hold class indices only, and SSv2-Full and SSv2-Small have equally many classes: nothing else would tell.
     """
@@ -35,13 +35,13 @@ def foreign_names(split: str, digest: str, names: Sequence[str]) -> str | None:
 
 
 def data_set_name(cfg: Config) -> str:
-    """The class file of the pool whose test classes these are; else custom."""
+    """Name the class file of the pool whose test classes these are; else custom."""
     candidates = [cfg.DATA.CLASSES] if cfg.DATA.CLASSES in pool_names() else pool_names()
     return _data_set_with("test", names_by_split(cfg).get("test"), candidates) or "custom"
 
 
 def _data_set_with(split: str, names: Sequence[str] | None, candidates: Iterable[str]) -> str | None:
-    """The first of the pool's class files with these classes in a split."""
+    """Return the first of the pool's class files with these classes in a split."""
     wanted = names and tuple(names)
     return next((name for name in candidates
                  if read_class_names(CLASSES / f"{name}.yaml").splits.get(split) == wanted), None)

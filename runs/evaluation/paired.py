@@ -1,4 +1,4 @@
-"""Two tests of the same episodes, compared query by query."""
+"""Compare two tests of the same episodes, query by query."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,14 +61,14 @@ def compare(run_a: Path, run_b: Path, scoring: str | None = None) -> Comparison:
     Raises:
         ResultsError: predictions that are missing or damaged, a scoring that a run has not, or other episodes.
     """
-    (path_a, a, facts_a), (path_b, b, facts_b) = _load(run_a), _load(run_b)
+    (path_a, a, origin_a), (path_b, b, origin_b) = _load(run_a), _load(run_b)
     for name, what in (("list_sha256", "test lists"), ("episodes_sha256", "episodes"),
                        ("replaced", "clips in place of unreadable ones (bad_videos.csv)")):
-        if facts_a.get(name) != facts_b.get(name):
-            raise ResultsError(f"expected two tests of the same {what}, found {facts_a.get(name, 'none')} in "
-                               f"{path_a} and {facts_b.get(name, 'none')} in {path_b}; the same list, way, shot, "
+        if origin_a.get(name) != origin_b.get(name):
+            raise ResultsError(f"expected two tests of the same {what}, found {origin_a.get(name, 'none')} in "
+                               f"{path_a} and {origin_b.get(name, 'none')} in {path_b}; the same list, way, shot, "
                                "queries, number of episodes and TEST.EPISODE_SEED give the same episodes")
-    names = scoring or facts_a["scoring"], scoring or facts_b["scoring"]
+    names = scoring or origin_a["scoring"], scoring or origin_b["scoring"]
     right_a, right_b = _correct(a, names[0], path_a), _correct(b, names[1], path_b)
     change = pd.Series(right_b.astype(float) - right_a).groupby(a["episode"].to_numpy()).mean()
     difference, interval = mean_interval(change.tolist())
@@ -80,20 +80,20 @@ def compare(run_a: Path, run_b: Path, scoring: str | None = None) -> Comparison:
                       only_a, only_b, exact_mcnemar(only_a, only_b), moved)
 
 
-def in_words(found: Comparison, run_a: Path, run_b: Path) -> str:
+def in_words(comparison: Comparison, run_a: Path, run_b: Path) -> str:
     """Return a comparison as text for the screen."""
-    sure = "differ" if found.p < 0.05 else "do not differ"
+    sure = "differ" if comparison.p < 0.05 else "do not differ"
     lines = [
-        f"A: {run_a} ({found.scoring[0]}) {found.accuracy_a:.2%}",
-        f"B: {run_b} ({found.scoring[1]}) {found.accuracy_b:.2%}",
-        f"B - A: {100 * found.difference:+.2f} points +- {100 * found.interval:.2f} (95 % interval over "
-        f"{found.episodes:,} paired episodes, {found.queries:,} queries)",
-        f"McNemar's exact test: only A right {found.only_a:,}, only B right {found.only_b:,}, p = {found.p:.3g}: "
-        f"the two {sure} at the 5 % level, taking queries as independent",
+        f"A: {run_a} ({comparison.scoring[0]}) {comparison.accuracy_a:.2%}",
+        f"B: {run_b} ({comparison.scoring[1]}) {comparison.accuracy_b:.2%}",
+        f"B - A: {100 * comparison.difference:+.2f} points +- {100 * comparison.interval:.2f} (95 % interval over "
+        f"{comparison.episodes:,} paired episodes, {comparison.queries:,} queries)",
+        f"McNemar's exact test: only A right {comparison.only_a:,}, only B right {comparison.only_b:,}, "
+        f"p = {comparison.p:.3g}: the two {sure} at the 5 % level, taking queries as independent",
         "Classes that moved most (A, B, change in points):",
     ]
-    if not found.moved["change"].any():
+    if not comparison.moved["change"].any():
         lines[-1] = "No class moved."
     lines += [f"  {name}: {row['A']:.1%}, {row['B']:.1%}, {100 * row['change']:+.1f}"
-              for name, row in found.moved.iterrows() if row["change"]]
+              for name, row in comparison.moved.iterrows() if row["change"]]
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""predictions.parquet: every query of a test with its scores, one row each."""
+"""Write and read predictions.parquet: every query of a test with its scores, one row each."""
 
 from pathlib import Path
 
@@ -18,9 +18,9 @@ PREFIXES: dict[Kind, str] = {"distance": "distance", "logits": "logits", "probab
 
 
 def predictions_table(evaluation: Evaluation, split: SplitData) -> pd.DataFrame:
-    """One row a query.
+    """Return a table with one row a query.
 
-    Columns: episode, query (its place), query_video, true_class, predicted_class (by the configured scoring), classes
+    Columns: episode, query (its number), query_video, true_class, predicted_class (by the configured scoring), classes
     (of the episode, in the order of the scores), and what every scoring gave them, by its kind: distance_<scoring>
     (lower is nearer), logits_<scoring>, share_<scoring> (probabilities up to a factor).
     """
@@ -40,16 +40,16 @@ def predictions_table(evaluation: Evaluation, split: SplitData) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def write_predictions(path: Path, evaluation: Evaluation, split: SplitData, facts: dict[str, str]) -> None:
-    """Write the table; `facts` (hashes) go into the file's metadata. The file is never half there."""
+def write_predictions(path: Path, evaluation: Evaluation, split: SplitData, origin: dict[str, str]) -> None:
+    """Write the table, and in the file's metadata what it is of (hashes). The file is never half there."""
     table = pa.Table.from_pandas(predictions_table(evaluation, split), preserve_index=False)
-    table = table.replace_schema_metadata({**(table.schema.metadata or {}), **facts})
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), **origin})
     with whole_file(path) as part:
         pq.write_table(table, part)
 
 
 def scores_of(table: pd.DataFrame, scoring: str) -> np.ndarray | None:
-    """The scores of a scoring, higher is nearer, [rows, K]; None where the table has none.
+    """Return the scores of a scoring, higher is nearer, [rows, K]; None where the table has none.
 
     Older files call every scoring's column logits_<scoring> and hold scores in it.
     """
@@ -61,13 +61,13 @@ def scores_of(table: pd.DataFrame, scoring: str) -> np.ndarray | None:
 
 
 def scorings_of(table: pd.DataFrame) -> list[str]:
-    """The names of the scorings that a table has scores of."""
+    """Return the names of the scorings that a table has scores of."""
     columns = (str(name).partition("_") for name in table)
     return [scoring for prefix, _, scoring in columns if prefix in PREFIXES.values() and scoring]
 
 
 def read_predictions(path: Path) -> tuple[pd.DataFrame, dict[str, str]]:
-    """(table, facts). Raises ResultsError naming a file that is missing or damaged."""
+    """Return (table, what it is of). Raises ResultsError naming a file that is missing or damaged."""
     if not path.is_file():
         raise ResultsError(f"{path}: no such file; a test writes it (python runs/run.py ...)")
     try:
@@ -75,5 +75,5 @@ def read_predictions(path: Path) -> tuple[pd.DataFrame, dict[str, str]]:
     except (pa.ArrowException, OSError) as error:
         raise ResultsError(f"{path}: expected the predictions of a test, found a file that cannot be read "
                            f"({error})") from error
-    facts = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items() if key != b"pandas"}
-    return table.to_pandas(), facts
+    origin = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items() if key != b"pandas"}
+    return table.to_pandas(), origin

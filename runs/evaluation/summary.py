@@ -1,4 +1,4 @@
-"""Evaluation -> results.json: accuracy with its intervals, every scoring, per class, and the result in words."""
+"""Sum up an evaluation: the content of results.json, the confusions, and the result in words."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,29 +20,29 @@ CAUTIONS = {
 
 
 def _scoring(evaluation: Evaluation, name: str, class_V: np.ndarray) -> dict[str, Any]:
-    """One scoring: accuracy in 0..1, half width of its interval over episodes, interval over videos, calibration."""
+    """Return a scoring's accuracy in 0..1, its intervals over episodes (half width) and videos, its calibration."""
     correct, scoring = evaluation.correct(name), evaluation.scorings[name]
     mean, half = mean_interval(correct.mean(axis=1).tolist())
     low, high = shared_videos_interval(correct, evaluation.query_EM, evaluation.support_EN, class_V)
     return {"accuracy": mean, "interval95": half, "interval95_videos": [low, high],
-            "ece": calibration_error(evaluation.probabilities(name), correct), **scoring.facts,
+            "ece": calibration_error(evaluation.probabilities(name), correct), **scoring.extra,
             "title": scoring.title, "kind": scoring.kind}
 
 
 def per_class(evaluation: Evaluation, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Accuracy of each class that was asked for, with its Wilson interval."""
-    found, true = {}, evaluation.true_EM.ravel()
+    """Return the accuracy of each class that has queries, with its Wilson interval."""
+    classes, true = {}, evaluation.true_EM.ravel()
     totals = np.bincount(true, minlength=len(names)).tolist()
     rights = np.bincount(true, evaluation.correct().ravel(), len(names)).astype(int).tolist()
     for name, right, total in zip(names, rights, totals, strict=True):
         if total:
-            found[name] = {"accuracy": right / total, "correct": right, "queries": total,
-                           "wilson95": list(wilson(right, total))}
-    return found
+            classes[name] = {"accuracy": right / total, "correct": right, "queries": total,
+                             "wilson95": list(wilson(right, total))}
+    return classes
 
 
 def top_confusions(evaluation: Evaluation, counts_GG: np.ndarray, names: Sequence[str], most: int = 10) -> list[dict]:
-    """The pairs confused most often, by the share of the queries of a class whose episode held the other class."""
+    """Return the pairs confused most, by the share of a class's queries whose episode held the other class."""
     met = np.zeros_like(counts_GG)
     true = np.repeat(evaluation.true_EM[:, :, None], evaluation.classes_EK.shape[1], axis=2)
     np.add.at(met, (true, np.broadcast_to(evaluation.classes_EK[:, None], true.shape)), 1)
@@ -54,10 +54,10 @@ def top_confusions(evaluation: Evaluation, counts_GG: np.ndarray, names: Sequenc
             for a, b in pairs if counts_GG[a, b] and a != b]
 
 
-def summarise(evaluation: Evaluation, split: SplitData, facts: dict[str, Any]) -> dict[str, Any]:
-    """results.json: accuracy in 0..1 with its 95 % intervals, every scoring, per class, and what the number means.
+def summarise(evaluation: Evaluation, split: SplitData, meaning: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of results.json: accuracies in 0..1 with their 95 % intervals, by scoring and by class.
 
-    The first figures are those of the scoring that the configuration asks for.
+    The first figures are those of the scoring that the configuration asks for, followed by `meaning`: what they are of.
     """
     names = list(split.class_names)
     class_V = np.array([record.class_index for record in split.records])
@@ -65,7 +65,7 @@ def summarise(evaluation: Evaluation, split: SplitData, facts: dict[str, Any]) -
     counts = confusion_of(evaluation, split)
     return {
         **{key: scorings[evaluation.scoring][key] for key in ("accuracy", "interval95", "interval95_videos")},
-        "episodes": len(evaluation.labels_EM), "scoring": evaluation.scoring, **facts, "scorings": scorings,
+        "episodes": len(evaluation.labels_EM), "scoring": evaluation.scoring, **meaning, "scorings": scorings,
         "bad_videos": len(evaluation.bad_videos), "nonfinite_queries": evaluation.nonfinite,
         "top_confusions": top_confusions(evaluation, counts, names),
         "per_class": per_class(evaluation, names),
@@ -73,26 +73,26 @@ def summarise(evaluation: Evaluation, split: SplitData, facts: dict[str, Any]) -
 
 
 def confusion_of(evaluation: Evaluation, split: SplitData) -> np.ndarray:
-    """How often class row was taken for class column. int64 [G, G]"""
+    """Count how often class row was taken for class column. int64 [G, G]"""
     return confusion(evaluation.true_EM, evaluation.predicted(), len(split.class_names))
 
 
 def write_confusion(path: Path, counts_GG: np.ndarray, names: Sequence[str]) -> None:
-    """confusion.csv: rows true classes, columns predicted ones."""
+    """Write confusion.csv: rows are true classes, columns predicted ones."""
     table = pd.DataFrame(counts_GG, index=pd.Index(names, name="true \\ predicted"), columns=list(names))
     with whole_file(path) as part:
         table.to_csv(part)
 
 
 def _origin(results: dict[str, Any]) -> str:
-    """Where the checkpoint comes from, as far as it says."""
+    """Say where the checkpoint comes from, as far as it says."""
     if not isinstance(results["iteration"], int):
         return f"checkpoint {results['checkpoint']} (it does not say how it was selected)"
     return f"checkpoint of iteration {results['iteration']} selected on {results['selected_on']}"
 
 
 def in_words(results: dict[str, Any]) -> str:
-    """The result as the last lines of the screen."""
+    """Return the result as the last lines of the screen."""
     low = min(results["per_class"].items(), key=lambda item: item[1]["accuracy"])
     high = max(results["per_class"].items(), key=lambda item: item[1]["accuracy"])
     mark = " (selected on test)" if results["selected_on"] == "test" else ""

@@ -1,1 +1,1 @@
-"""From numbers to a page: report.html and its parts."""
+"""Make a page of numbers: report.html and its parts."""

@@ -1,4 +1,4 @@
-"""What a run writes down about itself: run.json, and the clips that it replaced."""
+"""Write down what a run is (run.json), and which clips it replaced (bad_videos.csv)."""
 
 import csv
 import platform
@@ -20,7 +20,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def git_commit() -> str | None:
-    """Commit of this checkout, with +changes when the tree differs; None outside a repository."""
+    """Return the commit of this checkout, with +changes when the tree differs; None outside a repository."""
     try:
         head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True, timeout=10)
         dirty = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=REPOSITORY, capture_output=True,
@@ -31,7 +31,7 @@ def git_commit() -> str | None:
 
 
 def versions() -> dict[str, str]:
-    """Python, platform and the packages that numbers depend on."""
+    """Return the versions of Python, the platform and the packages that numbers depend on."""
     found = {"python": platform.python_version(), "platform": platform.platform()}
     for name in PACKAGES:
         try:
@@ -41,24 +41,24 @@ def versions() -> dict[str, str]:
     return found
 
 
-def write_run(output_dir: Path, resolved: Resolved, facts: dict[str, Any]) -> None:
-    """run.json: resolved configuration, where each key came from, commit, versions, hashes."""
+def write_run(output_dir: Path, resolved: Resolved, entries: dict[str, Any]) -> None:
+    """Write run.json: the resolved configuration, where each key came from, commit, versions, and more entries."""
     write_json(output_dir / "run.json", {
         "command": sys.argv, "project": str(resolved.path), "protocol": resolved.config.PROTOCOL,
-        "git_commit": git_commit(), "versions": versions(), **facts,
+        "git_commit": git_commit(), "versions": versions(), **entries,
         "ignored_keys": list(resolved.ignored), "notes": list(resolved.notes),
         "config": to_dict(resolved.config), "sources": dict(resolved.sources),
     })
 
 
-def write_bad_videos(path: Path, found: Iterable[BadVideo]) -> int:
+def write_bad_videos(path: Path, more: Iterable[BadVideo]) -> int:
     """Add replaced clips to bad_videos.csv, each once; returns how many the file lists."""
     rows: dict[tuple[str, ...], None] = {}
     header = ("path", "reason", "replaced_by", "split", "episode")
     if path.is_file():
         with path.open(newline="", encoding="utf-8") as file:
             rows = {tuple(row): None for row in list(csv.reader(file))[1:]}
-    for bad in found:
+    for bad in more:
         rows[(bad.path, bad.reason, bad.replaced_by, bad.split, str(bad.episode))] = None
     if rows:
         with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:

@@ -1,1 +1,1 @@
-"""What every part of a run shares: launch, seeds, early checks, identity."""
+"""Set a run up and lead it to its result: launch, seeds, early checks, profile."""

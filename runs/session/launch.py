@@ -1,4 +1,4 @@
-"""Where a run takes place: in this process, as one rank of a launcher, or in ranks that this process starts."""
+"""Choose where a run takes place: in this process, as one rank of a launcher, or in ranks that it starts."""
 
 import sys
 from collections.abc import Sequence

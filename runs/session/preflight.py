@@ -1,4 +1,4 @@
-"""What can fail before a model is built or a weight downloaded: names, lists, videos. All of it is looked at first."""
+"""Find what is wrong before a model is built or a weight downloaded: names, lists, videos."""
 
 import logging
 import posixpath
@@ -10,7 +10,6 @@ from pathlib import Path
 
 from datasets.annotations import LIST_FORMATS, missing_videos
 from datasets.builder import SplitData, build_split
-from datasets.cache.store import FrameCache
 from datasets.decoding import AUTO, DECODERS
 from datasets.few_shot import DATASETS
 from models.builder import encoder_problems, with_encoder
@@ -49,8 +48,7 @@ def check_names(resolved: Resolved) -> Resolved:
         resolved, wrong = with_options(resolved, kind.Options)
         problems += wrong
         if kind.reads_text:
-            problems += [f"{sources[finding.keys[0]]}: {finding.keys[0]}: {finding.text}"
-                         for finding in missing_classes(cfg)]
+            problems += [f"{sources[lack.keys[0]]}: {lack.keys[0]}: {lack.text}" for lack in missing_classes(cfg)]
     if problems:
         raise ConfigError(problems)
     video = replace(resolved.config.VIDEO, HEAD=with_encoder(resolved.config.VIDEO.HEAD))
@@ -70,7 +68,7 @@ def check_store(cfg: Config) -> None:
 
 
 def read_splits(cfg: Config) -> dict[str, SplitData]:
-    """Every split the run needs, read and checked; their videos are looked for, not opened.
+    """Read and check every split that the run needs; the videos are looked for, not opened.
 
     Raises:
         ConfigError: no DATA_ROOT_DIR. AnnotationError, EpisodeError: a list is wrong.
@@ -95,48 +93,44 @@ def read_splits(cfg: Config) -> dict[str, SplitData]:
 
 
 def _check_videos(cfg: Config, split: SplitData) -> None:
-    if split.dataset.videos.cache is not None:
-        _check_cached(cfg, split, split.dataset.videos.cache)
-        return
-    missing = missing_videos(Path(cfg.DATA.DATA_ROOT_DIR), split.records, cfg.TRAIN.DATASET_FEW)
-    if not missing:
-        return
-    first = ", ".join(record.path for record in missing[:SHOWN]) + (", ..." if len(missing) > SHOWN else "")
-    text = f"{len(missing)} of {len(split.records)} videos of {split.list_path} are not there: {first}"
-    if cfg.DATA.ON_BAD_VIDEO == "replace":
-        _LOGGER.warning("%s; others of their class are taken where they would be seen", text)
-        return
-    raise VideoDecodeError(
-        Path(cfg.DATA.DATA_ROOT_DIR) / missing[0].path,
-        f"no such video (line {missing[0].line} of the list); {text}. DATA.ON_BAD_VIDEO: replace goes on without them")
+    """Raise VideoDecodeError if videos of a list are bad, or warn (DATA.ON_BAD_VIDEO: replace).
 
-
-def _check_cached(cfg: Config, split: SplitData, cache: FrameCache) -> None:
-    """The same for a frame cache, which knows what could not be decoded, and needs no files."""
-    bad = [record for record in split.records if cache.entries[record.path].error is not None]
+    Without a frame cache these are the missing files. A cache needs no files, and knows what could not be decoded.
+    """
+    cache = split.dataset.videos.cache
+    if cache is not None:
+        bad = [record for record in split.records if cache.entries[record.path].error is not None]
+        what = f"could not be decoded for {cache.directory}"
+    else:
+        bad = missing_videos(Path(cfg.DATA.DATA_ROOT_DIR), split.records, cfg.TRAIN.DATASET_FEW)
+        first = ", ".join(record.path for record in bad[:SHOWN]) + (", ..." if len(bad) > SHOWN else "")
+        what = f"are not there: {first}"
     if not bad:
         return
-    text = f"{len(bad)} of {len(split.records)} videos of {split.list_path} could not be decoded for {cache.directory}"
+    text = f"{len(bad)} of {len(split.records)} videos of {split.list_path} {what}"
     if cfg.DATA.ON_BAD_VIDEO == "replace":
         _LOGGER.warning("%s; others of their class are taken where they would be seen", text)
         return
-    raise VideoDecodeError(bad[0].path, f"{cache.entries[bad[0].path].error} (line {bad[0].line} of the list); {text}. "
-                                        "DATA.ON_BAD_VIDEO: replace goes on without them")
+    path, line = bad[0].path, bad[0].line
+    reason = "no such video" if cache is None else cache.entries[path].error
+    raise VideoDecodeError(Path(cfg.DATA.DATA_ROOT_DIR) / path if cache is None else path,
+                           f"{reason} (line {line} of the list); {text}. DATA.ON_BAD_VIDEO: replace goes on without "
+                           "them")
 
 
 def shared_videos(splits: Mapping[str, SplitData]) -> int:
-    """How many videos stand in more than one list of a run; each pair of lists is named in a warning.
+    """Count the videos that stand in more than one list of a run; each pair of lists is named in a warning.
 
     What was trained or selected on must not be tested on: published lists share none.
     """
     lines = {name: {posixpath.normpath(record.path): record.line for record in split.records}
              for name, split in splits.items()}
-    found: set[str] = set()
+    shared: set[str] = set()
     for one, other in combinations(lines, 2):
         both = lines[one].keys() & lines[other].keys()
-        found |= both
+        shared |= both
         if both:
             path = min(both)
             _LOGGER.warning("%d videos stand in the %s and in the %s list, such as %s (lines %d and %d): the result "
                             "will say so", len(both), one, other, path, lines[one][path], lines[other][path])
-    return len(found)
+    return len(shared)

@@ -1,10 +1,8 @@
-"""Where the time of training steps goes: python runs/run.py --cfg X.yaml --profile N"""
+"""Measure where the time of training steps goes: python runs/run.py --cfg X.yaml --profile N"""
 
 import os
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -35,12 +33,11 @@ OPERATORS = 10  # rows of the table of operators
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What was found.
+    """Holds where the time of some steps went.
 
     Args:
-        steps, iterations: that were timed. seconds: they took, in all.
+        steps, iterations: how many were timed. seconds: what they took in all. device: where they ran.
         phases: seconds of each phase, and of what lies in none.
-        device: they ran on.
     """
 
     steps: int
@@ -50,49 +47,13 @@ class Profile:
     device: str
 
     def in_words(self) -> str:
-        """A table."""
+        """Return the profile as a table for the screen."""
         each = self.seconds / self.iterations
         lines = [f"steps {self.steps}, iterations {self.iterations}, in one process on {self.device}: {each:.3f} s an "
                  "iteration"]
         lines += [f"  {name:<10} {seconds / self.seconds:7.1%}  {seconds / self.iterations:.4f} s"
                   for name, seconds in self.phases.items()]
         return "\n".join(lines)
-
-
-class Stages:
-    """Hooks of the loop: after a step to warm up, N steps are timed, then N steps are traced."""
-
-    def __init__(self, steps: int, a_step: int, device: torch.device, directory: Path):
-        self._steps, self._a_step, self._device, self._directory = steps, a_step, device, directory
-        self._recorder, self._open, self._start = Recorder(device), ExitStack(), 0.0
-        self.found: Profile | None = None
-        self.operators = ""
-
-    def after_pass(self, progress: Progress) -> None:
-        """Called after every pass."""
-        if progress.iteration == self._a_step:
-            self._open.enter_context(recording(self._recorder))
-            self._start = time.perf_counter()
-        elif progress.iteration == (1 + self._steps) * self._a_step:
-            seconds = time.perf_counter() - self._start
-            phases = dict(self._recorder.seconds)
-            self.found = Profile(self._steps, self._steps * self._a_step, seconds,
-                                 {**phases, REST: seconds - sum(phases.values())}, str(self._device))
-            self._open.enter_context(self._traced())
-
-    def close(self, *_: object) -> None:
-        """Called at the end."""
-        self._open.close()
-
-    @contextmanager
-    def _traced(self) -> Iterator[None]:
-        os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # else the tracer reports on itself on the terminal
-        kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if self._device.type == "cuda" else [])]
-        with torch.profiler.profile(activities=kinds) as tracer:
-            yield
-        tracer.export_chrome_trace(str(self._directory / "trace.json.gz"))
-        order = f"self_{'cuda' if self._device.type == 'cuda' else 'cpu'}_time_total"
-        self.operators = tracer.key_averages().table(sort_by=order, row_limit=OPERATORS, max_name_column_width=40)
 
 
 def profile(resolved: Resolved, steps: int) -> Profile:
@@ -118,33 +79,49 @@ def profile(resolved: Resolved, steps: int) -> Profile:
     split = read_splits(cfg)["train"]
     seed_everything(cfg.RANDOM_SEED)
     model = build_model(cfg).to(device)
-    options = replace(loop_options(cfg), iterations=total, validate_every=total)
-    learner = Learner(model, optimizer_of(cfg, model), options, lambda _: "  (profile)", device)
-    stages = Stages(steps, a_step, device, directory)
-    train(learner, on_device(build_loader(cfg, split, stop=total), device), schedule_of(cfg),
-          Hooks(validate=stages.close, after_pass=stages.after_pass, record=lambda _: None), Progress())
-    if stages.found is None:
-        raise LaunchError(f"--profile: expected {total} iterations to look at, found fewer episodes")
-    _write(stages.found, stages.operators, directory)
-    return stages.found
+    optimizer, progress, recorder = optimizer_of(cfg, model), Progress(), Recorder(device)
+    episodes, schedule = iter(on_device(build_loader(cfg, split, stop=total), device)), schedule_of(cfg)
+
+    quiet = Hooks(validate=lambda _: None, after_pass=lambda _: None, record=lambda _: None)
+
+    def train_until(iteration: int) -> None:
+        options = replace(loop_options(cfg), iterations=iteration, validate_every=total)
+        learner = Learner(model, optimizer, options, lambda _: "  (profile)", device)
+        train(learner, episodes, schedule, quiet, progress)
+
+    train_until(a_step)
+    start = time.perf_counter()
+    with recording(recorder):
+        train_until((1 + steps) * a_step)
+    seconds = time.perf_counter() - start
+    phases = {**recorder.seconds, REST: seconds - sum(recorder.seconds.values())}
+    measured = Profile(steps, steps * a_step, seconds, phases, str(device))
+    os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # else the tracer reports on itself on the terminal
+    kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.type == "cuda" else [])]
+    with recording(Recorder(device)), torch.profiler.profile(activities=kinds) as tracer:
+        train_until(total)
+    _write(measured, tracer, directory)
+    return measured
 
 
-def _write(found: Profile, operators: str, directory: Path) -> None:
-    """The table on the screen and as JSON, the picture."""
-    write_json(directory / "profile.json", asdict(found))
-    plot_phases(found, directory / "profile.png")
-    sys.stdout.write(f"\n{operators}\n{found.in_words()}\nWritten to {directory}: profile.png, profile.json, "
-                     f"and trace.json.gz, of {found.steps} more steps, for chrome://tracing or ui.perfetto.dev\n")
+def _write(measured: Profile, tracer: torch.profiler.profile, directory: Path) -> None:
+    """Write the table on the screen and as JSON, the picture, and the trace."""
+    tracer.export_chrome_trace(str(directory / "trace.json.gz"))
+    order = f"self_{torch.device(measured.device).type}_time_total"
+    operators = tracer.key_averages().table(sort_by=order, row_limit=OPERATORS, max_name_column_width=40)
+    write_json(directory / "profile.json", asdict(measured))
+    plot_phases(measured, directory / "profile.png")
+    sys.stdout.write(f"\n{operators}\n{measured.in_words()}\nWritten to {directory}: profile.png, profile.json, "
+                     f"and trace.json.gz, of {measured.steps} more steps, for chrome://tracing or ui.perfetto.dev\n")
 
 
-def plot_phases(found: Profile, path: Path) -> None:
-    """Milliseconds an iteration by phase, as a PNG."""
+def plot_phases(measured: Profile, path: Path) -> None:
+    """Draw the milliseconds that each phase takes of an iteration, as a PNG."""
     figure = Figure(figsize=(8, 3), layout="constrained")
     axes = figure.subplots()
-    values = [1000 * seconds / found.iterations for seconds in found.phases.values()]
-    bars = axes.barh(list(found.phases), values, color="tab:blue")
-    axes.bar_label(bars, [f"{seconds / found.seconds:.1%}" for seconds in found.phases.values()], padding=3)
+    bars = axes.barh(list(measured.phases), [1000 * s / measured.iterations for s in measured.phases.values()])
+    axes.bar_label(bars, [f"{s / measured.seconds:.1%}" for s in measured.phases.values()], padding=3)
     axes.margins(x=0.12)
     axes.invert_yaxis()
-    axes.set(xlabel="milliseconds an iteration", title=f"{found.iterations} iterations on {found.device}")
+    axes.set(xlabel="milliseconds an iteration", title=f"{measured.iterations} iterations on {measured.device}")
     figure.savefig(path, dpi=110)

@@ -1,4 +1,4 @@
-"""RANDOM_SEEDS: the same setting with several seeds, one run each, and what they say together."""
+"""Run the same setting with every seed of RANDOM_SEEDS, one run each, and join their results."""
 
 import statistics
 import sys
@@ -28,15 +28,15 @@ def run_seeds(resolved: Resolved, overrides: Sequence[str], ranks: Ranks = ALONE
 
 def _run_seeds(resolved: Resolved, overrides: Sequence[str], ranks: Ranks) -> dict[str, Any]:
     seeds, directory = resolved.config.RANDOM_SEEDS or (), Path(resolved.config.OUTPUT_DIR)
-    found = []
+    results = []
     for number, seed in enumerate(seeds, start=1):
         if ranks.main:
             sys.stdout.write(f"\nSeed {seed} ({number} of {len(seeds)})\n")
         own = ["RANDOM_SEEDS", "null", "RANDOM_SEED", str(seed), "OUTPUT_DIR", str(directory / f"seed_{seed}")]
-        found.append(run(resolve_config(resolved.path, [*overrides, *own]), ranks))
+        results.append(run(resolve_config(resolved.path, [*overrides, *own]), ranks))
     if not ranks.main:
         return {}
-    joint = join(seeds, found)
+    joint = join(seeds, results)
     write_json(directory / "results.json", joint)
     sys.stdout.write("\n" + in_words(joint) + f"\nWritten to {directory}/results.json\n")
     return joint
@@ -46,23 +46,23 @@ def _over_seeds(values: Sequence[float]) -> dict[str, Any]:
     return {"accuracy": statistics.mean(values), "spread": statistics.stdev(values), "per_seed": list(values)}
 
 
-def join(seeds: Sequence[int], found: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Mean and spread (sample standard deviation) over seeds; each seed's interval over episodes stands apart."""
+def join(seeds: Sequence[int], results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return mean and spread (sample standard deviation) over seeds, and what the seeds' results have in common."""
     apart = ("accuracy", "scorings", "per_class", "interval95", "interval95_videos")
-    same = {key: value for key, value in found[0].items()
-            if key not in apart and all(other.get(key) == value for other in found)}
+    same = {key: value for key, value in results[0].items()
+            if key not in apart and all(other.get(key) == value for other in results)}
     return {
-        **_over_seeds([one["accuracy"] for one in found]), "seeds": list(seeds),
-        "interval95_per_seed": [one["interval95"] for one in found],
-        "scorings": {name: _over_seeds([one["scorings"][name]["accuracy"] for one in found])
-                     for name in found[0]["scorings"]},
+        **_over_seeds([one["accuracy"] for one in results]), "seeds": list(seeds),
+        "interval95_per_seed": [one["interval95"] for one in results],
+        "scorings": {name: _over_seeds([one["scorings"][name]["accuracy"] for one in results])
+                     for name in results[0]["scorings"]},
         "runs": [f"seed_{seed}" for seed in seeds],
         **same,
     }
 
 
 def in_words(joint: dict[str, Any]) -> str:
-    """The joint result as the last lines of the screen."""
+    """Return the joint result as the last lines of the screen."""
     each = ", ".join(f"{seed}: {value:.2%} +- {half:.2%}" for seed, value, half in zip(
         joint["seeds"], joint["per_seed"], joint["interval95_per_seed"], strict=True))
     return (f"Test accuracy {joint['accuracy']:.2%}, spread {joint['spread']:.2%} (sample standard deviation over "

@@ -1,4 +1,4 @@
-"""One run from a resolved configuration: set up, train, test the best, write results."""
+"""Carry out one run of a resolved configuration: set up, train, test the best, write results."""
 
 import logging
 import shutil
@@ -44,7 +44,7 @@ _LOGGER = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What every part of a run shares."""
+    """Holds what every part of a run shares."""
 
     resolved: Resolved
     cfg: Config
@@ -68,8 +68,7 @@ def prepare_output(cfg: Config, store: checkpoint.CheckpointStore) -> None:
         _LOGGER.info("TRAIN.AUTO_RESUME is off: earlier checkpoints moved to %s", aside)
         return
     for path, state in store.readable():
-        differences = training_differences(state, cfg)
-        if differences:
+        if differences := training_differences(state, cfg):
             raise ConfigError([f"OUTPUT_DIR: {cfg.OUTPUT_DIR} holds a run with other settings ({path.name}): "
                                + "; ".join(differences) + ". Choose another OUTPUT_DIR, or start over with "
                                "TRAIN.AUTO_RESUME false"])
@@ -77,7 +76,7 @@ def prepare_output(cfg: Config, store: checkpoint.CheckpointStore) -> None:
 
 
 def open_session(resolved: Resolved, ranks: Ranks = ALONE) -> Session:
-    """Device, log, split lists: everything that can fail early fails here."""
+    """Return the session of a configuration: device, log, split lists. Everything that can fail early fails here."""
     resolved = check_names(resolved)
     cfg = resolved.config
     check_store(cfg)
@@ -85,8 +84,7 @@ def open_session(resolved: Resolved, ranks: Ranks = ALONE) -> Session:
     set_tf32(False)
     output_dir = Path(cfg.OUTPUT_DIR)
     setup_logging(output_dir, cfg.TRAIN.LOG_FILE if cfg.TRAIN.ENABLE else cfg.TEST.LOG_FILE, ranks.rank)
-    notes = describe_notes(resolved).strip()
-    if notes:
+    if notes := describe_notes(resolved).strip():
         _LOGGER.info("%s", notes)
     store = checkpoints_of(cfg)
     if ranks.main:
@@ -97,7 +95,7 @@ def open_session(resolved: Resolved, ranks: Ranks = ALONE) -> Session:
 
 
 def write_run(session: Session, directory: Path, model: FewShotModel, splits: Iterable[SplitData]) -> None:
-    """run.json, before anything is trained."""
+    """Write run.json, before anything is trained."""
     lists = {split.name: {"path": str(split.list_path), "sha256": split.list_hash, "videos": len(split.records),
                           "name": list_name(split.name, split.list_hash), "classes": len(split.class_names),
                           "frame_cache": split.pixels.get("frame_cache")}
@@ -110,7 +108,7 @@ def write_run(session: Session, directory: Path, model: FewShotModel, splits: It
 
 
 def finished(session: Session) -> int | None:
-    """Iterations of a training in OUTPUT_DIR that has ended with its test and is not to go on; else None."""
+    """Return the iterations of a training in OUTPUT_DIR that has ended with its test and is not to go on, or None."""
     earlier = read_json(session.output_dir / "results.json") or {}
     if not session.cfg.TRAIN.AUTO_RESUME or earlier.get("trained_to") is None:
         return None
@@ -122,12 +120,12 @@ def finished(session: Session) -> int | None:
 
 
 def checkpoints_of(cfg: Config) -> checkpoint.CheckpointStore:
-    """The checkpoints in OUTPUT_DIR."""
+    """Return the store of the checkpoints in OUTPUT_DIR."""
     return checkpoint.CheckpointStore(Path(cfg.OUTPUT_DIR) / "checkpoints", cfg.TRAIN.KEEP_CHECKPOINTS)
 
 
 def going_on(cfg: Config) -> str:
-    """What the same command does after an interruption."""
+    """Say what the same command does after an interruption."""
     if cfg.RANDOM_SEEDS:
         return "the same command goes on with the seed that was under way"
     if not cfg.TRAIN.ENABLE:
@@ -169,7 +167,7 @@ def train_and_select(session: Session, model: FewShotModel) -> int:
 
 
 def directory_of_test(session: Session, model: FewShotModel, path: Path) -> Path:
-    """Directory of a test without training before it, with its run.json."""
+    """Return the directory of a test without training before it, and write its run.json there."""
     sampler = session.test.split.sampler
     directory = results_dir(session.output_dir, identity_of_test(session.cfg, session.test, path),
                             f"{sampler.way}way_{sampler.shot}shot_{path.stem}")
@@ -182,7 +180,7 @@ def directory_of_test(session: Session, model: FewShotModel, path: Path) -> Path
 
 
 def train_and_test(session: Session) -> dict:
-    """What `run` does once OUTPUT_DIR is its own."""
+    """Do what `run` does, once OUTPUT_DIR is locked."""
     cfg, directory, path, ranks = session.cfg, session.output_dir, session.store.best, session.ranks
     seed_everything(cfg.RANDOM_SEED)
     model = build_model(cfg).to(session.device)
@@ -200,12 +198,12 @@ def train_and_test(session: Session) -> dict:
     if path == session.store.best and ranks.main:
         find_best(session.store)
     _LOGGER.info("testing %s on %d episodes of %s", path, len(session.test.specs), session.test.split.name)
-    facts = {"trained_to": trained_to, "shared_videos": shared_videos(session.splits)}
+    entries = {"trained_to": trained_to, "shared_videos": shared_videos(session.splits)}
     calibration = None
     if model.head.calibrates:
         calibration = Evaluator(cfg, session.splits.get("val") or build_split(cfg, "val"), session.device, ranks)
-    found = score_checkpoint(cfg, model, path, session.test, directory, facts, calibration)
+    results = score_checkpoint(cfg, model, path, session.test, directory, entries, calibration)
     if ranks.main:
-        sys.stdout.write("\n" + in_words(found) + f"\nWritten to {directory}/results.json; look at "
+        sys.stdout.write("\n" + in_words(results) + f"\nWritten to {directory}/results.json; look at "
                          f"{directory}/report.html\n")
-    return found
+    return results

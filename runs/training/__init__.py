@@ -1,1 +1,1 @@
-"""From episodes to weights: the loop, a step, its state and records."""
+"""Turn episodes into weights: the loop, a step, its state and records."""

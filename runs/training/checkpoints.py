@@ -1,4 +1,4 @@
-"""The checkpoints of a training run: where it starts from, and what it saves. Only rank 0 touches files."""
+"""Start a training run from a checkpoint, and save its states. Only rank 0 touches files."""
 
 import logging
 from pathlib import Path
@@ -36,7 +36,7 @@ class Checkpoints:
         return progress
 
     def _read(self) -> tuple[Path | None, dict[str, Any], bool]:
-        """(file to start from, its content, whether it is a state of this run)"""
+        """Return (file to start from, its content, whether it is a state of this run)."""
         for path, content in self.store.readable():
             if "resume" not in content:
                 raise CheckpointError(f"{path}: holds no training state of this code base (a published checkpoint?): "
@@ -73,9 +73,7 @@ class Checkpoints:
             _LOGGER.warning("%s", missing)
 
     def save_between(self, progress: Progress) -> None:
-        """Save the state in checkpoint_last.pyth, unless the latest one is this. An exchange: all ranks call it."""
-        if self.saved == progress.iteration:
-            return
+        """Save the state in checkpoint_last.pyth. An exchange: all ranks call it."""
         content = state.pack(self.parts, progress)
         if self.ranks.main:
             self.store.save_between(content)

@@ -1,4 +1,4 @@
-"""Parameter and FLOP counts, by fvcore."""
+"""Count parameters, and FLOPs by fvcore."""
 
 import logging
 import math
@@ -14,7 +14,7 @@ from models.heads.base import Role
 
 
 def _attention_flops(inputs: Sequence[Any], outputs: Sequence[Any]) -> int:
-    """Multiply-adds of softmax(Q K^T) V: fvcore does not know torch's attention. Q [..., L, E], K [..., S, E]"""
+    """Count the multiply-adds of softmax(Q K^T) V, which fvcore does not know. Q [..., L, E], K [..., S, E]"""
     query, key = (one.type().sizes() for one in inputs[:2])
     return 2 * math.prod(query) * key[-2]
 
@@ -30,8 +30,8 @@ def module_flops(module: nn.Module, *example: Tensor) -> int:
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = FlopCountAnalysis(module, example).unsupported_ops_warnings(False)
-            return int(found.set_op_handle("aten::scaled_dot_product_attention", _attention_flops).total())
+            analysis = FlopCountAnalysis(module, example).unsupported_ops_warnings(False)
+            return int(analysis.set_op_handle("aten::scaled_dot_product_attention", _attention_flops).total())
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
 
@@ -48,7 +48,7 @@ def clip_flops(model: FewShotModel, frames: int, size: int, role: Role = "suppor
     hooks = [part.register_forward_pre_hook(lambda _, given, name=name: calls.append((name, given)))
              for name, part in head.parts().items()]
     model.eval()
-    # Frames pass a tower alone, unless it takes clips: then one of them is enough.
+    # A tower that takes single frames does the same for each: one of them is traced, and counts T times.
     alone = 1 if getattr(head.backbone, "takes_clips", False) else frames
     encoded = head.encode(torch.zeros(1, frames // alone, 3, size, size, device=device))
     of_frames = len(calls)
@@ -65,7 +65,7 @@ def clip_flops(model: FewShotModel, frames: int, size: int, role: Role = "suppor
 
 
 def complexity_line(model: FewShotModel, frames: int, size: int) -> str:
-    """Parameters and FLOPs in one line."""
+    """Say in one line how many parameters a model has and how many FLOPs a clip takes."""
     total = sum(p.numel() for p in model.parameters())
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     flops = ", ".join(f"{count / 1e9:.3f} in the {name}" for name, count in clip_flops(model, frames, size).items())

@@ -1,4 +1,4 @@
-"""A training run from start to end: where it starts, the loop, validations, signals."""
+"""Lead a training run from start to end: where it starts, the loop, validations, signals."""
 
 import logging
 from functools import partial
@@ -12,7 +12,7 @@ from runs.training.checkpoints import Checkpoints
 from runs.training.loop import Hooks, Progress, train
 from runs.training.records import Records
 from runs.training.state import TrainingParts
-from runs.training.step import Learner, LoopOptions
+from runs.training.step import Learner
 from runs.training.validation import Validator
 from utils import checkpoint, signals
 from utils.episode import Episode
@@ -23,7 +23,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 def videos_of(split: SplitData, episode: Episode) -> str:
-    """Paths of an episode's videos, one a line, supports and queries apart."""
+    """Return the paths of an episode's videos, one a line, supports and queries apart."""
     if episode.spec is None:
         return "  unknown"
     parts = (("support", episode.spec.support_N), ("query", episode.spec.query_M))
@@ -31,7 +31,7 @@ def videos_of(split: SplitData, episode: Episode) -> str:
 
 
 class Trainer:
-    """A training run that can be killed at any moment and started again.
+    """Runs a training that can be killed at any moment and started again.
 
     The state is saved before and after each validation, and when SIGINT or SIGTERM asks the run to stop; what follows
     it is a function of that state, so a restart repeats it bit for bit on the CPU.
@@ -44,7 +44,6 @@ class Trainer:
     def __init__(self, parts: TrainingParts, learner: Learner, schedule: Schedule, store: checkpoint.CheckpointStore,
                  evaluator: Evaluator):
         self.parts, self.learner, self.schedule = parts, learner, schedule
-        self.options: LoopOptions = learner.options
         self.checkpoints, self.interruption = Checkpoints(store, parts), signals.Interruption()
         self.validator = Validator(evaluator, self.interruption)
 
@@ -54,7 +53,7 @@ class Trainer:
         Raises Stopped after the running iteration, with its state saved, when SIGINT or SIGTERM came.
         """
         progress = self.checkpoints.start()
-        due, trained = self._validation_due(progress), progress.iteration >= self.options.iterations
+        due, trained = self._validation_due(progress), progress.iteration >= self.learner.options.iterations
         if trained and not due:
             _LOGGER.info("training is complete (iteration %d)", progress.iteration)
             return progress
@@ -71,7 +70,7 @@ class Trainer:
         return progress
 
     def _train(self, progress: Progress, records: Records) -> None:
-        ranks, left = self.parts.ranks, self.options.iterations - progress.iteration
+        ranks, left = self.parts.ranks, self.learner.options.iterations - progress.iteration
         loader = build_loader(self.parts.cfg, self.parts.train_split, start=progress.episodes, rank=ranks.rank,
                               world=ranks.world, stop=progress.episodes + left * ranks.world, shield=True)
         hooks = Hooks(validate=partial(self.validate, records=records),
@@ -84,14 +83,14 @@ class Trainer:
             raise
 
     def _validation_due(self, progress: Progress) -> bool:
-        """Whether a state was saved just before a validation, or ends without a best."""
-        ended = progress.iteration >= self.options.iterations
-        at_validation = progress.iteration % self.options.validate_every == 0 or ended
+        """Return whether a validation is next: the state is from just before one, or ends without a best."""
+        ended = progress.iteration >= self.learner.options.iterations
+        at_validation = progress.iteration % self.learner.options.validate_every == 0 or ended
         return (progress.validated < progress.iteration and at_validation) or (ended and not progress.best_iteration)
 
     @staticmethod
     def _stays(record: dict[str, Any], iteration: int, due: bool) -> bool:
-        """Whether a record was made before the state that the run goes on from."""
+        """Return whether a record was made before the state that the run goes on from."""
         again = due and record.get("kind") == "validation"
         return record.get("iteration", 0) < iteration + (not again)
 
@@ -109,9 +108,9 @@ class Trainer:
     def validate(self, progress: Progress, records: Records) -> None:
         """Score the validation episodes, redraw the curves, keep the best weights, save the state."""
         self._save_between(progress, records)  # a run killed in a validation repeats the validation, not the training
-        found, is_best = self.validator.run(self.parts.model, progress)
-        records.write(self.validator.record(found, progress))
-        records.list_bad_videos(progress, found.bad_videos)
+        evaluation, is_best = self.validator.run(self.parts.model, progress)
+        records.write(self.validator.record(evaluation, progress))
+        records.list_bad_videos(progress, evaluation.bad_videos)
         records.draw()
         self.checkpoints.save_validated(progress, is_best)
 

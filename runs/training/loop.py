@@ -1,4 +1,4 @@
-"""The training loop: episodes in, gradients out, validation now and then. It knows no method."""
+"""Train: take episodes, make gradients of them, validate now and then. The loop knows no method."""
 
 import logging
 import time
@@ -22,7 +22,7 @@ _LOGGER = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Progress:
-    """Where a training run stands.
+    """Says where a training run stands.
 
     Args:
         iteration: iterations done. skipped: episodes left out (ON_NONFINITE: skip), of all ranks.
@@ -46,8 +46,8 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """What the loop calls: `validate(progress)` every validate_every iterations and at the end; `after_pass(progress)`
-    after every pass, which raises when the run is to stop there; `record(dict)`."""
+    """Holds what the loop calls: `validate(progress)` every validate_every iterations and at the end,
+    `after_pass(progress)` after every pass (it raises if the run is to stop there), and `record(dict)`."""
 
     validate: Callable[[Progress], None]
     after_pass: Callable[[Progress], None]
@@ -56,7 +56,7 @@ class Hooks:
 
 def passes(episodes: Iterable[Episode], options: LoopOptions, progress: Progress,
            waited: Callable[[float], None]) -> Iterator[list[Episode]]:
-    """The episodes of each forward and backward pass; `waited` is told the seconds that each list took to come."""
+    """Yield the episodes of each forward and backward pass; `waited` gets the seconds that each list took to come."""
     source = iter(episodes)
     while progress.iteration < options.iterations:
         start = time.perf_counter()
@@ -66,12 +66,12 @@ def passes(episodes: Iterable[Episode], options: LoopOptions, progress: Progress
         if not group:
             return
         yield group
-        del group  # not beside those that come next
+        del group  # its memory must be free before the next episodes come
 
 
 def train(learner: Learner, episodes: Iterable[Episode], schedule: Schedule, hooks: Hooks, progress: Progress) -> None:
-    """Train from progress.iteration to options.iterations; `episodes` are this rank's, on its device, from the same
-    place on.
+    """Train from progress.iteration to options.iterations; `episodes` are this rank's, on its device, from
+    progress.episodes on.
 
     Gradients of `iterations_a_step` iterations add up to one optimizer step. Raises as Learner.learn.
     """
@@ -108,8 +108,8 @@ def train(learner: Learner, episodes: Iterable[Episode], schedule: Schedule, hoo
 
 def report(meter: Meter, progress: Progress, lr: float, losses: dict[str, float], hooks: Hooks,
            device: torch.device) -> None:
-    """One line on the screen and one record: loss and accuracy are means over the last episodes
-    (utils.meters.WINDOW), each loss_<name> is of the latest pass."""
+    """Log one line and write one record: loss and accuracy are means over the last episodes (utils.meters.WINDOW), each
+    loss_<name> is of the latest pass."""
     _LOGGER.info("iteration %d/%d: loss %.4f, accuracy %.1f %%, lr %.3g, %.3f s/it (%.0f %% waiting for data), eta %s, "
                  "%s", progress.iteration, meter.total, meter.mean("loss"), 100 * meter.mean("accuracy"), lr,
                  meter.seconds, 100 * meter.waiting, meter.eta, memory_line(device))

@@ -1,4 +1,4 @@
-"""What a training run tells while it goes on: log.jsonl, TensorBoard, curves.png and bad_videos.csv.
+"""Record a training run while it goes on: log.jsonl, TensorBoard, curves.png and bad_videos.csv.
 
 Of several ranks only rank 0 writes; the others call the same methods, which then do nothing but exchange.
 """
@@ -23,7 +23,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class Records:
-    """The records of a training run; as a context manager it closes its files.
+    """Writes the records of a training run; as a context manager it closes its files.
 
     Args:
         directory: OUTPUT_DIR. ranks: that train together.
@@ -42,7 +42,7 @@ class Records:
     def __exit__(self, *_: object) -> None:
         if self._log and self._board:
             self._log.close()
-            with suppress(OSError):  # a full disk, which is told of elsewhere; log.jsonl has the same figures
+            with suppress(OSError):  # a full disk stops the run elsewhere; log.jsonl has the same figures
                 self._board.close()
 
     def write(self, values: dict[str, Any]) -> None:

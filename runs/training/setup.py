@@ -1,4 +1,4 @@
-"""Config -> what a training is run with: learning rates, optimizer, numbers of the loop."""
+"""Build what a training needs from the configuration: learning rates, optimizer, numbers of the loop."""
 
 import torch
 
@@ -10,14 +10,14 @@ from utils.schedule import Schedule
 
 
 def schedule_of(cfg: Config) -> Schedule:
-    """SOLVER's learning rates."""
+    """Return the learning rates of SOLVER."""
     s = cfg.SOLVER
     return Schedule(s.BASE_LR, s.STEPS_ITER, s.STEPS, s.LRS, s.WARMUP_EPOCHS, s.WARMUP_START_LR, s.LR_POLICY,
                     s.MAX_EPOCH, s.PROGRESS == "double")
 
 
 def optimizer_of(cfg: Config, model: FewShotModel) -> torch.optim.Optimizer:
-    """The optimizer of OPTIMIZER over the published groups; SOLVER.WEIGHT_DECAY_FROM says whose decay holds."""
+    """Build OPTIMIZER's optimizer over the head's groups; SOLVER.WEIGHT_DECAY_FROM says whose decay holds."""
     o = cfg.OPTIMIZER
     groups = model.head.parameter_groups()
     own = None if groups is None else [{"params": list(group.parameters), "weight_decay": group.weight_decay,
@@ -29,11 +29,10 @@ def optimizer_of(cfg: Config, model: FewShotModel) -> torch.optim.Optimizer:
 
 
 def loop_options(cfg: Config) -> LoopOptions:
-    """Numbers of the training loop."""
+    """Return the numbers of the training loop."""
     t = cfg.TRAIN
     return LoopOptions(iterations=t.NUM_TRAIN_TASKS, validate_every=t.VAL_FRE_ITER,
                        iterations_a_step=t.BATCH_SIZE_PER_TASK, log_every=cfg.LOG_PERIOD,
-                       together=t.EPISODES_PER_STEP,
-                       clip_grad_norm=t.CLIP_GRAD_NORM, precision=t.PRECISION,
+                       together=t.EPISODES_PER_STEP, clip_grad_norm=t.CLIP_GRAD_NORM, precision=t.PRECISION,
                        skip_nonfinite=t.ON_NONFINITE == "skip", seed=cfg.RANDOM_SEED,
                        mean_over_ranks=t.RANK_GRADIENTS == "mean", batch_over_ranks=cfg.BN.SYNC)

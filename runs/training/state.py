@@ -1,4 +1,4 @@
-"""Training state <-> checkpoint: everything that an exact restart needs."""
+"""Pack a training's state into a checkpoint and unpack it: everything that an exact restart needs."""
 
 import json
 import logging
@@ -42,19 +42,19 @@ def training_differences(state: dict[str, Any], cfg: Config) -> list[str]:
 
 
 def training_finished(state: dict[str, Any], cfg: Config) -> bool:
-    """Whether a state is that of a training that is done and validated."""
+    """Return whether a state is that of a training that is done and validated."""
     resume = state.get("resume", {"iteration": 0})
     return resume["iteration"] >= cfg.TRAIN.NUM_TRAIN_TASKS and _validated(resume) == resume["iteration"]
 
 
 def _validated(resume: dict[str, Any]) -> int:
-    """The iteration of the last validation; where a file does not say so, it was saved after one."""
+    """Return the iteration of the last validation; a file that does not give it was saved after one."""
     return resume.get("validated", resume["iteration"])
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingParts:
-    """What a training state is made of, beside its progress.
+    """Holds what a training state is made of, beside its progress.
 
     Args:
         train_split, selection_split: the lists that are trained on, and that the checkpoint is selected on.
@@ -70,7 +70,7 @@ class TrainingParts:
 
 
 def pack(parts: TrainingParts, progress: Progress) -> dict[str, Any]:
-    """Everything a restart needs, in the published layout. An exchange: all ranks call it."""
+    """Return everything a restart needs, in the published layout. An exchange: all ranks call it."""
     model, ranks = parts.model, parts.ranks
     gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
     if ranks.world > 1:
@@ -106,7 +106,7 @@ def unpack(state: dict[str, Any], path: Path, parts: TrainingParts) -> Progress:
 
 
 def _own_gradients(resume: Mapping[str, Any], ranks: Ranks, mean: bool) -> dict[str, Tensor]:
-    """The accumulated gradients for this rank.
+    """Return the accumulated gradients for this rank.
 
     If the number of ranks changed, rank 0 takes the sum of all (rescaled under RANK_GRADIENTS mean), and the others
     start from zero.
@@ -125,7 +125,7 @@ def _own_gradients(resume: Mapping[str, Any], ranks: Ranks, mean: bool) -> dict[
 
 
 def _iteration(path: Path) -> int | None:
-    """The iteration of a checkpoint of ours; None where it is missing or cannot be read."""
+    """Return the iteration of a checkpoint of ours; None where it is missing or cannot be read."""
     if not path.is_file():
         return None
     try:
@@ -136,8 +136,8 @@ def _iteration(path: Path) -> int | None:
 
 
 def keep_best(store: checkpoint.CheckpointStore, iteration: int) -> bool:
-    """See to it that checkpoint_best.pyth is that of `iteration`: if it is not, put the numbered checkpoint of that
-    iteration in its place. Returns whether it is."""
+    """Restore checkpoint_best.pyth from the numbered checkpoint of `iteration` if it is lost or of another one; return
+    whether it is that of `iteration` now."""
     if _iteration(store.best) == iteration:
         return True
     source = next((path for path in store.numbered() if _iteration(path) == iteration), None)
@@ -150,7 +150,7 @@ def keep_best(store: checkpoint.CheckpointStore, iteration: int) -> bool:
 
 
 def find_best(store: checkpoint.CheckpointStore) -> None:
-    """Before a test of a run's best checkpoint: restore it if it is lost. Raises CheckpointError saying what to do."""
+    """Restore a run's best checkpoint before a test if it is lost. Raises CheckpointError that says what to do."""
     if store.best.is_file():
         return
     for _, state in store.readable():

@@ -1,4 +1,4 @@
-"""From episodes to gradients to steps of the optimizer. It knows no method."""
+"""Turn episodes into gradients, and gradients into steps of the optimizer. A step knows no method."""
 
 import logging
 import math
@@ -25,10 +25,11 @@ _LOGGER = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class LoopOptions:
-    """Numbers of the loop: see the TRAIN section of the configuration.
+    """Holds the numbers of the loop: see the TRAIN section of the configuration.
 
-    `together`: iterations that share a forward and backward pass; it divides `iterations_a_step`.
-    `batch_over_ranks`: batch statistics are (BN.SYNC), so an episode counts on all ranks or on none.
+    Args:
+        together: iterations that share a forward and backward pass; it divides `iterations_a_step`.
+        batch_over_ranks: ranks share batch statistics (BN.SYNC), so an episode counts on all ranks or on none.
     """
 
     iterations: int
@@ -44,18 +45,18 @@ class LoopOptions:
     batch_over_ranks: bool = False
 
     def together_from(self, iteration: int) -> int:
-        """How many iterations the next pass takes: it ends where `together` divides, at a validation, or at the end."""
+        """Return how many iterations the next pass takes: up to a multiple of `together`, a validation, or the end."""
         ends = (self.together, self.validate_every)
         return min(*(n - iteration % n for n in ends), max(self.iterations - iteration, 1))
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A pass's figures, of all ranks.
+    """Holds the figures of a pass, of all ranks.
 
     Args:
-        loss, accuracy: one an episode, in their order; of the loss only what is finite.
-        losses: mean of each loss. skipped: episodes that are left out.
+        loss, accuracy: one for each episode, in their order; a loss that is not finite is left out.
+        losses: mean of each loss. skipped: how many episodes are left out.
     """
 
     loss: list[float]
@@ -66,28 +67,23 @@ class Outcome:
 
 def step_losses(outputs: Iterator[EpisodeOutput], model: FewShotModel, episode: Episode,
                 precision: str) -> tuple[dict[str, Tensor], Tensor]:
-    """({name: loss}, correct queries [M]) of an episode in training mode, whose output is the next of `outputs`."""
+    """Return ({name: loss}, correct queries [M]) of an episode in training mode, whose output comes next."""
     with autocast(precision, episode.support_NTCHW.device):
         output = next(outputs)
     return model.head.losses(output, episode), correct_queries(output.logits_MK.detach(), episode.query_labels_M)
 
 
 def nonfinite(losses: dict[str, float], iteration: int, lr: float, videos: str) -> NonFiniteLossError:
-    """The error of a NaN or infinite loss."""
+    """Return the error of a NaN or infinite loss."""
     values = ", ".join(f"{name} {value:g}" for name, value in losses.items())
     return NonFiniteLossError(f"iteration {iteration}: the loss is not finite ({values}) at learning rate {lr:.3g}. "
                               f"Videos of the episode:\n{videos}\nTRAIN.ON_NONFINITE: skip leaves such episodes out; "
                               "where it happens again and again, the learning rate is likely too high.")
 
 
-def _totals(losses: Sequence[dict[str, Tensor]]) -> list[Tensor]:
-    """The loss of each episode."""
-    return [reduce(add, one.values()) for one in losses]
-
-
 @dataclass(frozen=True, slots=True)
 class PassPosition:
-    """Where a pass stands, for seeds and messages.
+    """Says where a pass stands, for seeds and messages.
 
     Args:
         episode: number of its first episode on rank 0. iteration: its first iteration. lr: the learning rate.
@@ -121,51 +117,51 @@ class Learner:
         with compiling(), products_of(self.options.precision):
             numbers = [position.episode + i * self.ranks.world + self.ranks.rank for i in range(len(episodes))]
             losses, correct = self._forward(episodes, numbers)
-            totals = _totals(losses)
-            figures = torch.stack([torch.stack([total.detach(), c.float().mean(), *(x.detach() for x in one.values())])
-                                   for total, c, one in zip(totals, correct, losses, strict=True)])
-            found = self._of_all(figures, len(episodes))  # [iteration][rank] -> [total, accuracy, each loss]
-            bad = [{rank for rank, row in enumerate(rows) if not math.isfinite(row[0])} for rows in found]
-            self._tell(episodes, position, list(losses[0]), found, bad)
+            totals = [reduce(add, one.values()) for one in losses]
+            own = torch.stack([torch.stack([total.detach(), c.float().mean(), *(x.detach() for x in one.values())])
+                               for total, c, one in zip(totals, correct, losses, strict=True)])
+            figures = self._of_all(own, len(episodes))  # [iteration][rank] -> [total, accuracy, each loss]
+            bad = [{rank for rank, row in enumerate(rows) if not math.isfinite(row[0])} for rows in figures]
+            self._report_nonfinite(episodes, position, list(losses[0]), figures, bad)
             kept = [i for i, of in enumerate(bad)
                     if not (of if self.options.batch_over_ranks else of & {self.ranks.rank})]
             if 0 < len(kept) < len(episodes) and not has_batch_statistics(self.model):
-                # What is not finite went through the same pass, and would spoil gradients where it counts nothing.
+                # Episodes share the pass: a NaN would reach the others' gradients, so they pass again without it.
                 again, _ = self._forward([episodes[i] for i in kept], [numbers[i] for i in kept])
-                counted = _totals(again)
+                counted = [reduce(add, one.values()) for one in again]
             else:
                 counted = [totals[i] for i in kept]
             if counted:
                 with phase("backward"):
                     self.scaler.scale(reduce(add, counted)).backward()
-        rows = [row for of_ranks in found for row in of_ranks]
+        rows = [row for of_ranks in figures for row in of_ranks]
         means = [sum(column) / len(rows) for column in zip(*rows, strict=True)]
         return Outcome([row[0] for row in rows if math.isfinite(row[0])], [row[1] for row in rows],
                        dict(zip(losses[0], means[2:], strict=True)), sum(map(len, bad)))
 
     def _forward(self, episodes: Sequence[Episode], numbers: Sequence[int]
                  ) -> tuple[list[dict[str, Tensor]], list[Tensor]]:
-        """(losses of each episode, correct queries of each)"""
-        outputs, found = self.model.head.outputs(episodes, self.model.text("train")), []
+        """Return (losses of each episode, correct queries of each)."""
+        outputs, done = self.model.head.outputs(episodes, self.model.text("train")), []
         for episode, number in zip(episodes, numbers, strict=True):
-            torch.manual_seed(derive_seed(self.options.seed, "dropout", number))  # whatever rank draws it, and when
-            found.append(step_losses(outputs, self.model, episode, self.options.precision))
-        return [losses for losses, _ in found], [correct for _, correct in found]
+            torch.manual_seed(derive_seed(self.options.seed, "dropout", number))  # the same on any rank
+            done.append(step_losses(outputs, self.model, episode, self.options.precision))
+        return [losses for losses, _ in done], [correct for _, correct in done]
 
     def _of_all(self, figures: Tensor, count: int) -> list[list[list[float]]]:
-        """Every rank's figures: [iteration][rank]. One copy from the device, one exchange."""
+        """Return every rank's figures, [iteration][rank], by one copy from the device and one exchange."""
         of_ranks = self.ranks.table(figures.flatten().tolist())
         width = figures.shape[1]
         return [[flat[i * width:(i + 1) * width] for flat in of_ranks] for i in range(count)]
 
-    def _tell(self, episodes: Sequence[Episode], position: PassPosition, names: list[str],
-              found: list[list[list[float]]], bad: list[set[int]]) -> None:
-        """Say which losses are not finite, or raise (ON_NONFINITE: stop)."""
+    def _report_nonfinite(self, episodes: Sequence[Episode], position: PassPosition, names: list[str],
+                          figures: list[list[list[float]]], bad: list[set[int]]) -> None:
+        """Log which losses are not finite, or raise (ON_NONFINITE: stop)."""
         skipped = position.skipped
         for i, (episode, of) in enumerate(zip(episodes, bad, strict=True)):
             skipped += len(of)
             if self.ranks.rank in of:
-                values = dict(zip(names, found[i][self.ranks.rank][2:], strict=True))
+                values = dict(zip(names, figures[i][self.ranks.rank][2:], strict=True))
                 error = nonfinite(values, position.iteration + i, position.lr, self.videos(episode))
                 if not self.options.skip_nonfinite:
                     raise error
@@ -173,13 +169,10 @@ class Learner:
             elif of and not self.options.skip_nonfinite:
                 raise LostRankError(f"the loss of rank {min(of)} is not finite")
 
+    @phase("optimizer")
     def step(self) -> None:
-        """One step of the optimizer with what has added up on all ranks, which exchange gradients here and nowhere
+        """Make one step of the optimizer with what has added up on all ranks, which exchange gradients here and nowhere
         before. A step whose fp16 gradients overflow is left out, and the next ones are scaled less."""
-        with phase("optimizer"):
-            self._step()
-
-    def _step(self) -> None:
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.ranks.reduce_gradients(parameters, self.options.mean_over_ranks)
         self.scaler.unscale_(self.optimizer)

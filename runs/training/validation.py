@@ -1,4 +1,4 @@
-"""Validation: score the fixed episodes, and say whether these weights are the best so far."""
+"""Validate: score the fixed episodes, and say whether these weights are the best so far."""
 
 import logging
 from typing import Any
@@ -22,25 +22,25 @@ class Validator:
         self.evaluator, self._interruption = evaluator, interruption
 
     def run(self, model: FewShotModel, progress: Progress) -> tuple[Evaluation, bool]:
-        """(what was found, whether it is the best so far); `progress` notes both. All ranks call it."""
+        """Return (the evaluation, whether it is the best so far), both noted in `progress`. All ranks call it."""
         split = self.evaluator.split.name
         _LOGGER.info("iteration %d: validating on %d episodes of %s", progress.iteration, len(self.evaluator.specs),
                      split)
         self.evaluator.ranks.copy_weights(model, buffers_only=True)  # each rank's batch norms saw other episodes
         with self._interruption.at_once():
-            found = self.evaluator.run(model, f"validate on {split}")
+            evaluation = self.evaluator.run(model, f"validate on {split}")
         progress.epoch += progress.validated != progress.iteration
         progress.validated = progress.iteration
-        is_best = found.accuracy > progress.best
+        is_best = evaluation.accuracy > progress.best
         if is_best:
-            progress.best, progress.best_iteration = found.accuracy, progress.iteration
+            progress.best, progress.best_iteration = evaluation.accuracy, progress.iteration
         _LOGGER.info("iteration %d: accuracy on %s %.2f %% +- %.2f %% over %d episodes%s", progress.iteration,
-                     split, 100 * found.accuracy, 100 * found.interval, len(found.episode_accuracy),
+                     split, 100 * evaluation.accuracy, 100 * evaluation.interval, len(evaluation.episode_accuracy),
                      ", the best so far" if is_best else f" (best: {progress.best:.2%})")
-        return found, is_best
+        return evaluation, is_best
 
-    def record(self, found: Evaluation, progress: Progress) -> dict[str, Any]:
-        """The record of a validation."""
+    def record(self, evaluation: Evaluation, progress: Progress) -> dict[str, Any]:
+        """Return the record of a validation for log.jsonl."""
         return {"kind": "validation", "iteration": progress.iteration, "split": self.evaluator.split.name,
-                "accuracy": found.accuracy, "interval95": found.interval, "episodes": len(found.episode_accuracy),
-                "best": progress.best}
+                "accuracy": evaluation.accuracy, "interval95": evaluation.interval,
+                "episodes": len(evaluation.episode_accuracy), "best": progress.best}

@@ -10,7 +10,7 @@ from datasets.demo.scenes import COLOURS, MOTIONS, SHAPES, render_frames
 from models.heads.base import Alignment
 from models.layers.alignment import otam_distance, visiting_probabilities
 from models.layers.similarity import cos_similarity
-from runs.reporting.examples import Example, QueryPictures, make_example
+from runs.reporting.examples import Example, make_ways
 
 NASTY = '<b>"Pouring" & \'spilling\' $x_1$ — naïve 茶</b><script>alert(1)</script>'
 FRAMES = 8
@@ -44,17 +44,16 @@ def _tower(clips: np.ndarray) -> torch.Tensor:
 def example(number: int, names: list[str], way: int = 5, shot: int = 1, wrong: bool = False) -> Example:
     """An example whose features come from its pictures; `wrong`: the most distant class is called the true one."""
     chosen = [names[(number + k) % len(names)] for k in range(way)]
-    support = np.stack([_clip(name, 100 * number + s) for name in chosen for s in range(shot)])
+    supports = [np.stack([_clip(name, 100 * number + s) for s in range(shot)]) for name in chosen]
     query = _clip(chosen[0], 100 * number + 50)
-    features = _tower(np.concatenate([query[None], support]))
+    features = _tower(np.concatenate([query[None], *supports]))
     prototypes = features[1:].reshape(way, shot, FRAMES, -1).mean(dim=1)
     costs = 1 - cos_similarity(features[:1], prototypes)
     scores = -otam_distance(costs)
-    pictures = QueryPictures(query, support, np.repeat(range(way), shot), 17 * number,
-                             f"test{number}//videos/{chosen[0]}/{number:03d}.mp4")
-    true_label = int(scores.argmin() if wrong else scores.argmax())
-    return make_example(pictures, chosen, true_label, scores.numpy(), "distance",
-                        Alignment(costs, visiting_probabilities(costs, otam_distance)))
+    alignment = Alignment(costs, visiting_probabilities(costs, otam_distance))
+    return Example(17 * number, f"test{number}//videos/{chosen[0]}/{number:03d}.mp4", query,
+                   int(scores.argmin() if wrong else scores.argmax()),
+                   make_ways(chosen, supports, scores.numpy(), "distance", alignment), "distance")
 
 
 def wilson(correct: int, queries: int) -> list[float]:
@@ -91,7 +90,7 @@ def results_of(names: list[str], confusion: np.ndarray, **changes) -> dict:
     wrong = sorted(((int(confusion[i, j]), i, j) for i, j in np.argwhere(confusion) if i != j), reverse=True)[:7]
     return {
         "method": "CLIP-FSAR", "data_set": "demo <clips>", **figures, "scoring": "prototypes",
-        "scorings": {"prototypes": figures,
+        "scorings": {"prototypes": {**figures, "title": "prototypes", "kind": "distance"},
                      "fused": {**figures, "accuracy": accuracy + 0.0123, "ece": 0.0312, "text_weight": 0.9,
                                "title": "fused with text", "kind": "probabilities"},
                      "text": {**figures, "accuracy": accuracy - 0.1, "ece": 0.2034, "title": "text only",

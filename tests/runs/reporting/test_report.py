@@ -4,12 +4,10 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
-import numpy as np
 import pytest
 
 from runs.reporting.report import render_report, write_report
 from tests.runs.reporting.report_fixture import NASTY, RUN, confusion_of, content, names_of, records_of, results_of
-from utils.errors import ReportError
 
 VOID = {"meta", "img", "br", "link", "input"}
 TWO_MEGABYTES = 2_000_000
@@ -110,20 +108,17 @@ def test_confusion_is_written_out_up_to_thirty_classes_and_drawn_above(given, ht
     names, confusion = names_of(31), confusion_of(31)
     drawn = Page(_render(given, class_names=names, confusion_GG=confusion, results=results_of(names, confusion)))
     assert not drawn.all("table", "matrix") and len(drawn.all("svg", "matrix")) == 1
-    for place in ("rows", "columns"):
-        axis = drawn.all("g", place)[0]
+    for side in ("rows", "columns"):
+        axis = drawn.all("g", side)[0]
         assert all(f"{name} " in axis for name in names) and axis.count("31") == 1 and axis.count("…") == 1
 
 
-def test_confused_pairs_come_from_the_results_or_else_from_the_matrix(given, html):
-    results = dict(given["results"])
-    rows = [(p["true"], p["predicted"], f"{p['count']}", f"{p['rate']:.1%}") for p in results.pop("top_confusions")]
-    found = [row for row in Page(html).all("tr") if row in {" ".join(r) for r in rows}]
-    assert found == [" ".join(row) for row in rows] and len(rows) == 7
-    counted = Page(_render(given, results=results))
-    assert set(counted.all("td", "name")) >= {name for row in rows for name in row[:2]}
-    clean = np.diag(np.full(12, 9))
-    assert "No query was taken for another class" in Page(_render(given, results=results, confusion_GG=clean)).text
+def test_confused_pairs_come_from_the_results(given, html):
+    results = given["results"]
+    rows = [f"{p['true']} {p['predicted']} {p['count']} {p['rate']:.1%}" for p in results["top_confusions"]]
+    assert [row for row in Page(html).all("tr") if row in rows] == rows and len(rows) == 7
+    clean = _render(given, results={**results, "top_confusions": []})
+    assert "No query was taken for another class" in Page(clean).text
 
 
 def test_a_class_without_queries_has_an_empty_row(given):
@@ -184,50 +179,11 @@ def test_a_test_only_run_says_so_and_a_training_has_curves(given, html):
     assert len(Page(_render(given, records=validated)).all("svg", "curve")) == 1
 
 
-def test_optional_keys_may_be_absent(given):
-    kept = {key: given["results"][key] for key in ("accuracy", "interval95", "episodes", "way", "shot", "query",
-                                                   "protocol", "split", "selected_on", "per_class")}
-    page = Page(_render(given, results=kept, run=None))
-    assert "not recorded" in page.all("dl", "facts")[0] and "The settings are not recorded" in page.text
-    assert f"{kept['accuracy']:.2%}" in page.all("tbody")[0]
-
-
-@pytest.mark.parametrize("key", ["accuracy", "interval95", "episodes", "way", "shot", "query", "protocol", "split",
-                                 "selected_on", "per_class"])
-def test_a_missing_key_is_named(given, key):
-    with pytest.raises(ReportError, match=f"key '{key}' is missing"):
-        _render(given, results={k: v for k, v in given["results"].items() if k != key})
-
-
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"accuracy": 61.0}, "key 'accuracy': expected a number from 0 to 1, found 61.0"),
-    ({"accuracy": float("nan")}, "'accuracy'"), ({"episodes": 0}, "'episodes': expected a whole number of at least 1"),
-    ({"way": True}, "'way'"), ({"per_class": {}}, "'per_class'"), ({"interval95_videos": [0.7, 0.6]}, "low below high"),
-    ({"interval95_videos": 0.6}, r"expected \[low, high\]"), ({"scorings": {"text": {}}}, "scorings: text: key 'acc"),
-    ({"per_class": {"x": {}}}, "per_class: x: no class"), ({"top_confusions": [{}]}, "top_confusions: key 'true'"),
-    ({"per_class": {NASTY: {"accuracy": 1, "correct": 1, "queries": 1}}}, "key 'wilson95' is missing"),
-])
-def test_wrong_values_are_named(given, changes, message):
-    with pytest.raises(ReportError, match=message):
-        _render(given, results={**given["results"], **changes})
-
-
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"confusion_GG": np.zeros((3, 3))}, "12 x 12 counts for 12 class names"),
-    ({"confusion_GG": np.full((12, 12), 0.5)}, "whole numbers"), ({"confusion_GG": -np.eye(12)}, "whole numbers"),
-    ({"records": [{"kind": "train", "iteration": 1, "loss": 1.0, "accuracy": 0.5}]}, "train record has no 'lr'"),
-    ({"records": [{"kind": "validation", "iteration": 1, "accuracy": 0.5}]}, "validation record has no 'interval95'"),
-])
-def test_wrong_parts_are_named(given, changes, message):
-    with pytest.raises(ReportError, match=message):
-        _render(given, **changes)
-
-
 def test_examples_show_ways_frames_and_maps(given, html):
     page, (first, second) = Page(html), given["examples"]
     assert [a["class"] for tag, a, _ in page.elements if tag == "article"] == ["example right", "example wrong"]
-    assert first.right and not second.right and f"✗ Wrong {second.true_class} taken for {second.predicted_class}" in [
-        text for text in page.all("h3") if "Wrong" in text]
+    assert first.right and not second.right
+    assert page.all("h3").count(f"✗ Wrong {second.true.class_name} taken for {second.predicted.class_name}") == 1
     for way in (*first.ways, *second.ways):
         assert any(row.startswith(way.class_name) and row.endswith(f"{way.value:.3f} {way.probability:.1%}")
                    for row in page.all("tr")), way.class_name
@@ -257,6 +213,6 @@ def test_a_failed_report_leaves_the_earlier_one(tmp_path, given):
     path = tmp_path / "report.html"
     write_report(path, **{**given, "examples": []})
     before = path.read_bytes()
-    with pytest.raises(ReportError):
+    with pytest.raises(KeyError):
         write_report(path, **{**given, "examples": [], "results": {}})
     assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["report.html"]

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from datasets.annotations import missing_videos
+from models.heads import HEADS
 from runs.session import session
 from runs.session.preflight import check_names, read_splits, shared_videos
 from runs.session.session import run
@@ -31,8 +32,8 @@ def test_all_unknown_names_at_once(tiny_project):
             "VIDEO.HEAD.NAME", "foo", "TRAIN.DATASET_FEW", "bar",
             "TEST.DATASET", "x", "DATA.DECODER", "decrod"]))
     assert caught.value.problems == [
-        "command line: VIDEO.HEAD.NAME: unknown head 'foo'; known: CNN_OTAM_CLIPFSAR, MEAN_POOL (another is "
-        "registered in models/heads/)",
+        f"command line: VIDEO.HEAD.NAME: unknown head 'foo'; known: {', '.join(sorted(HEADS))} (another is registered "
+        "in models/heads/)",
         "command line: TEST.DATASET: unknown data set 'x'; known: Ssv2_few_shot, few_shot (another is registered in "
         "datasets/few_shot.py)",
         "command line: TRAIN.DATASET_FEW: unknown list format 'bar'; known: HMDB_few_shot, Kinetics_few_shot, "
