@@ -208,11 +208,14 @@ def _out_of_range(value: Any, key: Key) -> str:
     """What is wrong with a value that has the right type; empty: nothing."""
     if key.registry is not None and value is not None and value not in key.registry:
         return key.registry.unknown(value)
+    found = shown(list(value) if isinstance(value, tuple) else value)
+    if key.items is not None and isinstance(value, tuple) and len(value) != key.items:
+        return f"expected a list of {key.items} numbers, found {found}"
     for number in _numbers(value):
         if key.minimum is not None and number < key.minimum:
-            return f"expected {key.minimum:g} or more, found {shown(value)}"
+            return f"expected {key.minimum:g} or more, found {found}"
         if key.maximum is not None and number > key.maximum:
-            return f"expected {key.maximum:g} or less, found {shown(value)}"
+            return f"expected {key.maximum:g} or less, found {found}"
         if key.above is not None and number <= key.above:
-            return f"expected more than {key.above:g}, found {shown(value)}"
+            return f"expected more than {key.above:g}, found {found}"
     return ""
