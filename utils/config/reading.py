@@ -12,6 +12,7 @@ from utils.config.fields import Key, Mismatch, coerce, describe, keys_of
 from utils.config.inert import inert_keys
 from utils.config.layers import POOL, Layer, parse_yaml
 from utils.config.schema import Config
+from utils.registry import nearest
 
 OPTIONS = "VIDEO.HEAD.OPTIONS"
 _NULLS = ("null", "Null", "NULL", "~")
@@ -194,9 +195,8 @@ def typed(value: Any, key: Key) -> tuple[Any, str]:
     if any(number != number or number in (float("inf"), -float("inf")) for number in _numbers(result)):
         return None, f"expected a finite number, found {shown(value)}"
     if result is not None and key.choices and result not in key.choices:
-        near = difflib.get_close_matches(str(result), key.choices, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        return None, f"expected {' or '.join(key.choices)}, found {shown(result)}{hint}"
+        hint = nearest(str(result), key.choices)
+        return None, f"expected {' or '.join(key.choices)}, found {shown(result)}{hint and f'; {hint}'}"
     if any(isinstance(number, int) and abs(number) >= 2**63 for number in _numbers(result)):
         return None, f"expected a whole number below 2^63, found {shown(value)}"
     if problem := _out_of_range(result, key):
