@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path, PurePosixPath
 
 from utils.episode import VideoRecord
@@ -25,17 +26,11 @@ LIST_FORMATS: "Registry[ListFormat]" = Registry("list format", "datasets/annotat
 
 @dataclass(frozen=True, slots=True)
 class ListFormat:
-    """Say how a line of a split list is written.
+    """Say how a line of a split list is written."""
 
-    Args:
-        separator: what stands between class index and video.
-        example: a video as this format writes it, for messages.
-        suffixes: appended to the video to name its file, in the order they are tried.
-    """
-
-    separator: str
-    example: str
-    suffixes: tuple[str, ...]
+    separator: str  # between class index and video
+    example: str  # a video as this format writes it, for messages
+    suffixes: tuple[str, ...]  # appended to the video to name its file, in the order they are tried
 
     def pattern(self, split: str) -> re.Pattern[str]:
         """Return a pattern of a whole line of `split`: group 1 is the class index, group 2 the video."""
@@ -54,14 +49,12 @@ def read_lines(path: Path) -> list[str]:
     except FileNotFoundError:
         folder = path.parent
         if folder.is_dir():
-            names = sorted(entry.name for entry in folder.iterdir() if entry.suffix == ".txt")
-            state = f"which holds {', '.join(names[:6]) or 'no .txt file'}"
+            state = f"which holds {', '.join(sorted(p.name for p in folder.glob('*.txt'))[:6]) or 'no .txt file'}"
         else:
-            start = "" if folder.is_absolute() else f" in the current directory, {Path.cwd()}"
-            state = f"which does not exist{start}"
-        raise AnnotationError(
-            f"{path}: split list not found: expected {path.name} in directory {folder}, {state} (DATA.ANNO_DIR)"
-        ) from None
+            state = "which does not exist" + (
+                "" if folder.is_absolute() else f" in the current directory, {Path.cwd()}")
+        raise AnnotationError(f"{path}: split list not found: expected {path.name} in directory {folder}, {state} "
+                              "(DATA.ANNO_DIR)") from None
     except UnicodeDecodeError as error:
         raise AnnotationError(f"{path}: expected a text file in UTF-8, found byte {error.object[error.start]:#04x} "
                               f"at offset {error.start}") from None
@@ -95,19 +88,14 @@ def _check_dense(path: Path | str, records: Sequence[VideoRecord]) -> None:
 
 
 def read_split_list(path: Path, split: str, format: str | None = None) -> list[VideoRecord]:
-    """Read a split list.
+    """Return one record a video, in the order of the list, class indices dense from 0; blank lines are skipped.
 
     Args:
-        path: the list, one video a line; blank lines are skipped.
         split: train, val or test: what every line starts with.
         format: a name of LIST_FORMATS; None: SSv2's.
 
-    Returns:
-        One record a video, in the order of the list, class indices dense from 0.
-
-    Raises:
-        AnnotationError: no such file, a line of another form or split, a video listed twice, a path that leaves the
-            root, a class index that no video has. Names file and line.
+    Raises AnnotationError naming file and line: no such file, a line of another form or split, a video listed twice, a
+    path that leaves the root, a class index that no video has.
     """
     return parse_split_list(read_lines(Path(path)), Path(path), split, format)
 
@@ -146,17 +134,8 @@ def hash_lines(lines: Sequence[str]) -> str:
 
 
 def check_classes(records: Sequence[VideoRecord], class_names: Sequence[str], need: int, path: Path | str) -> None:
-    """Check a list against the class names and the episodes drawn from it.
-
-    Args:
-        records: the list.
-        class_names: one name a class index.
-        need: videos an episode draws from a class (SHOT + QUERY_PER_CLASS).
-        path: the list's file, for messages.
-
-    Raises:
-        AnnotationError: more classes than names, or a class with fewer than `need` videos.
-    """
+    """Raise AnnotationError where a list has more classes than names, or a class has fewer than `need` videos, which
+    an episode draws from it (SHOT + QUERY_PER_CLASS)."""
     counts = Counter(record.class_index for record in records)
     if len(counts) > len(class_names):  # fewer is allowed: a subset of a data set has its first classes
         raise AnnotationError(f"{path}: expected at most {len(class_names)} classes, as many as CLASS_NAME has names, "
@@ -182,22 +161,19 @@ def _has_frames(folder: Path) -> bool:
 
 
 def missing_videos(root: Path, records: Sequence[VideoRecord], format: str | None = None) -> list[VideoRecord]:
-    """Return the records that have no file or folder under `root`. Each directory is listed once, nothing is opened.
-
-    Args:
-        root: DATA_ROOT_DIR. records: from a list in `format` (None: SSv2's).
-    """
+    """Return the records that have no file or folder under `root`. Each directory is listed once, nothing is opened."""
     suffixes = LIST_FORMATS[format or DEFAULT_FORMAT].suffixes
-    listings: dict[str, set[str]] = {}
+
+    @cache
+    def names(folder: str) -> set[str]:
+        try:
+            return set(os.listdir(root / folder))
+        except OSError:
+            return set()
 
     def there(path: str) -> bool:
         folder, name = os.path.split(path)
-        if folder not in listings:
-            try:
-                listings[folder] = set(os.listdir(root / folder))
-            except OSError:
-                listings[folder] = set()
-        return name in listings[folder]
+        return name in names(folder)
 
     return [record for record in records
             if not any(there(record.path + suffix) for suffix in suffixes)
@@ -205,16 +181,11 @@ def missing_videos(root: Path, records: Sequence[VideoRecord], format: str | Non
 
 
 def resolve_video(root: Path, record: VideoRecord, format: str | None = None, *, prefer_folder: bool = False) -> Path:
-    """Find the file, or the folder of JPEG frames, that holds a record's video.
+    """Return the path as listed (SSv2: id.mp4, else id.webm), else the folder of JPEG frames of the same name.
 
     Args:
         root: DATA_ROOT_DIR.
-        record: from a list in `format`.
-        format: a name of LIST_FORMATS; None: SSv2's.
         prefer_folder: take the folder where both file and folder exist.
-
-    Returns:
-        The path as listed (SSv2: id.mp4, else id.webm), else the folder of the same name without extension.
 
     Raises:
         VideoDecodeError: nothing there; names the paths that were tried.

@@ -34,30 +34,18 @@ from utils.errors import VideoDecodeError
 
 @dataclass(frozen=True, slots=True)
 class SplitData:
-    """Hold what a run needs of a split; nothing is decoded yet.
+    """Hold what a run needs of a split; nothing is decoded yet."""
 
-    Args:
-        name: train, val or test.
-        dataset: item -> Episode.
-        records: the videos of the list.
-        class_names: one a class index.
-        list_path, list_hash: the list's file and its SHA-256 (see annotations.list_hash).
-        sampler: draws the episodes.
-        episodes: how many of them, over all ranks.
-        drawn: whether the frames of a clip are random (outside training: dataset.draws choices).
-        pixels: every setting that decides a clip's pixels outside training.
-    """
-
-    name: str
+    name: str  # train, val or test
     dataset: FewShotDataset
     records: list[VideoRecord]
-    class_names: tuple[str, ...]
+    class_names: tuple[str, ...]  # one a class index
     list_path: Path
-    list_hash: str
+    list_hash: str  # see annotations.list_hash
     sampler: EpisodeSampler
-    episodes: int
-    drawn: bool
-    pixels: dict[str, Any]
+    episodes: int  # over all ranks
+    drawn: bool  # whether the frames of a clip are random (outside training: dataset.draws choices)
+    pixels: dict[str, Any]  # every setting that decides a clip's pixels outside training
 
     @property
     def temporal_draws(self) -> int | str | None:
@@ -77,12 +65,6 @@ def episode_sizes(cfg: Config, split: str) -> dict[str, int]:
 def list_file(cfg: Config, split: str) -> Path:
     """Return where the list of a split lies."""
     return Path(cfg.DATA.ANNO_DIR) / f"{split}_few_shot.txt"
-
-
-def _episode_count(cfg: Config, split: str) -> int:
-    train = cfg.TRAIN
-    return {"train": train.NUM_TRAIN_TASKS, "val": train.NUM_VAL_TASKS or train.NUM_TEST_TASKS,
-            "test": train.NUM_TEST_TASKS}[split]
 
 
 def class_names_of(cfg: Config, split: str, records: Sequence[VideoRecord]) -> tuple[str, ...]:
@@ -135,9 +117,8 @@ def _frame_cache(cfg: Config, split: str, records: Sequence[VideoRecord], digest
 def build_split(cfg: Config, split: str) -> SplitData:
     """Read and check a split ("train", "val" or "test"); decodes nothing.
 
-    Raises:
-        AnnotationError, EpisodeError, ConfigError, RegistryError: the list, or what is asked of it, is wrong.
-        FrameCacheError: DATA.FRAME_CACHE is stale or damaged.
+    Raises AnnotationError, EpisodeError, ConfigError, RegistryError: the list, or what is asked of it, is wrong;
+    FrameCacheError: DATA.FRAME_CACHE is stale or damaged.
     """
     data, training, sizes = cfg.DATA, split == "train", episode_sizes(cfg, split)
     data_set = DATASETS[cfg.TRAIN.DATASET if training else cfg.TEST.DATASET]
@@ -153,7 +134,8 @@ def build_split(cfg: Config, split: str) -> SplitData:
     drawn = training or sampling.drawn_in_test
     draws = None if training else cfg.TEST.TEMPORAL_DRAWS or None if drawn else 1
     support_transform, query_transform = _transforms(cfg, split)
-    episodes = _episode_count(cfg, split)
+    episodes = {"train": cfg.TRAIN.NUM_TRAIN_TASKS, "val": cfg.TRAIN.NUM_VAL_TASKS or cfg.TRAIN.NUM_TEST_TASKS,
+                "test": cfg.TRAIN.NUM_TEST_TASKS}[split]
     digest = list_hash(list_path)
     cache = _frame_cache(cfg, split, records, digest, decoder)
     dataset = data_set(
@@ -173,18 +155,13 @@ def build_split(cfg: Config, split: str) -> SplitData:
 
 def build_loader(cfg: Config, split: SplitData, *, start: int = 0, rank: int = 0, world: int = 1,
                  stop: int | None = None, shield: bool = False) -> ItemLoader:
-    """Return a loader of the split's episodes, one at a time and in order.
+    """Return a loader of the split's episodes start + rank, start + rank + world, ... in order.
 
     Args:
-        cfg: the run's configuration.
-        split: from `build_split`.
-        start: number of the first episode, counted over all ranks.
-        rank, world: this process gets episodes start + rank, start + rank + world, ...
         stop: the first episode that is left out; None: the split's count decides.
         shield: see ItemLoader.
 
-    Raises:
-        VideoDecodeError (DATA.ON_BAD_VIDEO: stop), while iterating, in the caller's process.
+    While iterating it raises VideoDecodeError (DATA.ON_BAD_VIDEO: stop) in the caller's process.
     """
     return _loader(cfg, split.dataset.part(start, rank, world, stop), shield)
 

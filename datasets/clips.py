@@ -15,19 +15,12 @@ from utils.errors import VideoDecodeError
 
 @dataclass(frozen=True, slots=True)
 class Clips(OfTensors):
-    """Hold one decoded video.
+    """Hold one decoded video."""
 
-    Args:
-        video: index of its record. draws: which choices of frames (see FewShotDataset.draw).
-        pixels: float32 [draws, T, C, H, W], or, not yet transformed, uint8 [draws, T, H, W, 3]; empty when it could
-            not be read.
-        error: why not.
-    """
-
-    video: int
-    draws: tuple[int, ...]
-    pixels: Tensor
-    error: VideoDecodeError | None = None
+    video: int  # index of its record
+    draws: tuple[int, ...]  # which choices of frames (see FewShotDataset.draw)
+    pixels: Tensor  # float32 [draws, T, C, H, W], or, not yet transformed, uint8 [draws, T, H, W, 3]
+    error: VideoDecodeError | None = None  # why it could not be read; then `pixels` is empty
 
 
 def clips_of(dataset: FewShotDataset, specs: Iterable[EpisodeSpec]) -> dict[int, tuple[int, ...]]:
@@ -40,11 +33,9 @@ def clips_of(dataset: FewShotDataset, specs: Iterable[EpisodeSpec]) -> dict[int,
 
 
 class ClipDataset(Dataset[Clips]):
-    """Give each of the `wanted` videos with all its draws, as validation and test see them.
+    """Give each of the `wanted` videos (record index to draws), as validation and test see them.
 
-    Args:
-        source: an evaluation split's data set with `draws` set.
-        wanted: record index to draws.
+    `source` is an evaluation split's data set with `draws` set.
     """
 
     def __init__(self, source: FewShotDataset, wanted: Mapping[int, Sequence[int]]):

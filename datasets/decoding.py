@@ -16,10 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
+from datasets.readers.clip import AUTO, DECODERS, FOLDER_FPS, Clip, FolderClip
 from datasets.readers.containers import container_problem
 from datasets.readers.fast import require_torchcodec, torchcodec_problem
-from datasets.readers.folder import FOLDER_FPS, FolderClip
-from datasets.readers.protocol import AUTO, DECODERS, Clip
 from utils.errors import RegistryError, VideoDecodeError
 
 __all__ = ["AUTO", "DECODERS", "FOLDER_FPS", "Clip", "choose_decoder", "container_problem", "open_video", "read_frames"]
@@ -28,8 +27,7 @@ __all__ = ["AUTO", "DECODERS", "FOLDER_FPS", "Clip", "choose_decoder", "containe
 def choose_decoder(name: str) -> str:
     """Return the decoder that DATA.DECODER means here: "auto" is torchcodec where it and FFmpeg work, else decord.
 
-    Raises:
-        RegistryError: no such decoder.  LaunchError: torchcodec does not work here.
+    Raises RegistryError: no such decoder; LaunchError: torchcodec does not work here.
     """
     if name == AUTO:
         return "decord" if torchcodec_problem() else "torchcodec"
@@ -41,15 +39,10 @@ def choose_decoder(name: str) -> str:
 
 
 def open_video(path: Path, decoder: str = "decord") -> Clip:
-    """Open a video file or a folder of frames.
+    """Open a video file, or a folder of JPEG frames, which is read as such whatever the decoder.
 
-    Args:
-        path: file, or folder of JPEG frames.
-        decoder: a name of DECODERS, or auto; a folder is read as frames whatever it says.
-
-    Raises:
-        VideoDecodeError: missing, empty, truncated, damaged, not a video, no frames.
-        LaunchError: the decoder is not installed.  RegistryError: no such decoder.
+    Raises VideoDecodeError: missing, empty, truncated, damaged, not a video, no frames; LaunchError: the decoder is not
+    installed; RegistryError: no such decoder.
     """
     path, opener = Path(path), DECODERS[choose_decoder(decoder)]
     try:

@@ -35,30 +35,21 @@ def draw_distinct(generator: np.random.Generator, population: int, count: int) -
 
 
 def rank_indices(count: int, rank: int, world: int, start: int = 0) -> range:
-    """Return the episodes of `start`..count-1 that `rank` of `world` processes handles: interleaved, disjoint, all
-    together.
-
-    Raises:
-        EpisodeError: rank is not in 0..world-1.
-    """
+    """Return the episodes of `start`..count-1 that `rank` of `world` processes handles: interleaved, disjoint."""
     if not 0 <= rank < world:
         raise EpisodeError(f"expected a rank in 0..{world - 1}, found {rank}")
     return range(start + rank, count, world)
 
 
 class EpisodeSampler:
-    """Draws K-way S-shot episodes from a split.
+    """Draw K-way S-shot episodes from a split.
 
     Args:
         records: the split's videos; class indices dense from 0.
         split: train, val or test; each split has its own stream.
-        seed: the run's RANDOM_SEED.
-        way: classes an episode (K).
-        shot: supports a class (S).
-        query: queries a class (M = way * query).
+        way, shot, query: classes an episode (K), supports (S) and queries a class (M = way * query).
 
-    Raises:
-        EpisodeError: fewer than `way` classes, or a class with fewer than `shot + query` videos.
+    Raises EpisodeError: fewer than `way` classes, or a class with fewer than `shot + query` videos.
     """
 
     def __init__(self, records: Sequence[VideoRecord], *, split: str, seed: int, way: int, shot: int, query: int):

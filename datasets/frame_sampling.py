@@ -16,20 +16,13 @@ SEGMENT_ABOVE = 40  # SAMPLING_RATE above which segments are sampled, as publish
 
 @dataclass(frozen=True, slots=True)
 class FrameSampling:
-    """Hold the settings that decide which frames of a clip are seen.
+    """Hold the settings that decide which frames of a clip are seen: DATA's keys of these names."""
 
-    Args:
-        T: NUM_INPUT_FRAMES, frames wanted.
-        sampling_rate, target_fps: SAMPLING_RATE, TARGET_FPS.
-        test_sampling: outside training, segments give a "random" frame or their "center".
-        interval_tail: "drop" or "keep"; see `interval_indices`.
-    """
-
-    T: int
+    T: int  # NUM_INPUT_FRAMES
     sampling_rate: float
     target_fps: float
-    test_sampling: str
-    interval_tail: str
+    test_sampling: str  # outside training, segments give a "random" frame or their "center"
+    interval_tail: str  # "drop" or "keep"; see `interval_indices`
 
     @property
     def drawn_in_test(self) -> bool:
@@ -48,17 +41,11 @@ def _one_frame(num_frames: int, generator: np.random.Generator | None) -> np.nda
 
 
 def segment_indices(num_frames: int, T: int, generator: np.random.Generator | None, center: bool) -> np.ndarray:
-    """Choose one frame of each of T segments.
+    """Choose one frame of each of T segments: int64 [T], not decreasing, in 0..n-1.
 
     Args:
-        num_frames: n, frames in the video.
-        T: frames wanted.
-        generator: source of the draw; not used when `center`.
         center: take the middle frame of T equal segments of the whole clip. Otherwise, as published, the segments are
-            n // T frames long, the n % T last frames belong to none, and each frame is drawn uniformly.
-
-    Returns:
-        int64 [T], not decreasing, in 0..n-1.
+            n // T frames long, the n % T last frames belong to none, and `generator` draws each frame uniformly.
     """
     _check(num_frames, T)
     t = np.arange(T, dtype=np.int64)
@@ -76,21 +63,17 @@ def segment_indices(num_frames: int, T: int, generator: np.random.Generator | No
 
 def interval_indices(num_frames: int, fps: float, T: int, rate: float, target_fps: float,
                      generator: np.random.Generator | None, keep_tail: bool) -> np.ndarray:
-    """Choose T frames evenly spaced over an interval of L = T * rate * fps / target_fps frames.
+    """Choose T frames evenly spaced over an interval of L = T * rate * fps / target_fps frames: int64 [T] in 0..n-1.
+
+    The linspace is computed in float32, as published.
 
     Args:
-        num_frames: n, frames in the video.
         fps: frames a second of the video.
-        T: frames wanted.
         rate: SAMPLING_RATE, frames between two wanted ones at `target_fps`.
-        target_fps: frames a second that `rate` counts in.
         generator: draws where the interval starts; None (test): it lies in the middle.
         keep_tail: False, as published: the last frame lies `rate` before the interval's end, and where L > n the
             interval shrinks to (n // T) * T. True: an interval longer than the clip is the clip, and the T frames run
             from its first to its last frame: linspace(start, start + L - 1, T).
-
-    Returns:
-        int64 [T] in 0..n-1. The linspace is computed in float32, as published.
     """
     _check(num_frames, T)
     if not (math.isfinite(fps) and fps > 0):
@@ -114,18 +97,10 @@ def interval_indices(num_frames: int, fps: float, T: int, rate: float, target_fp
 
 def sample_frames(num_frames: int, fps: float, sampling: FrameSampling, *, training: bool,
                   generator: np.random.Generator) -> np.ndarray:
-    """Choose the frames of one clip as the configuration says.
+    """Choose the frames of one clip, int64 [T], as the settings say; `generator` gives all draws of it.
 
-    Args:
-        num_frames, fps: length of the video in frames, and its frames a second.
-        sampling: the settings. training: whether the clip is for training.
-        generator: source of all draws of this clip.
-
-    Returns:
-        int64 [T]. One frame (T = 1) is uniform over the clip, or its middle when test_sampling is "center".
-
-    Raises:
-        ValueError: no frames, or interval sampling of a video without a frame rate.
+    One frame (T = 1) is uniform over the clip, or its middle when test_sampling is "center". Raises ValueError: no
+    frames, or interval sampling of a video without a frame rate.
     """
     T, rate = sampling.T, sampling.sampling_rate
     _check(num_frames, T)

@@ -17,17 +17,11 @@ class RawEpisode(OfTensors):
 
     The clips lie in one tensor: each tensor that leaves a worker takes a file descriptor, and each copy to a device a
     call.
-
-    Args:
-        pixels: uint8 [bytes], the clips one behind the other, supports first.
-        shapes: [T, H, W, 3] of each clip; videos of one episode may have different sizes.
-        seeds: of each clip's transform.
-        spec, bad_videos: as in Episode.
     """
 
-    pixels: Tensor
-    shapes: tuple[tuple[int, ...], ...]
-    seeds: tuple[int, ...]
+    pixels: Tensor  # uint8 [bytes], the clips one behind the other, supports first
+    shapes: tuple[tuple[int, ...], ...]  # [T, H, W, 3] of each clip; videos of one episode may have different sizes
+    seeds: tuple[int, ...]  # of each clip's transform
     spec: EpisodeSpec
     bad_videos: tuple[BadVideo, ...] = field(default=())
 

@@ -31,55 +31,33 @@ class Jitter:
 
 @dataclass(frozen=True, slots=True)
 class Erasing:
-    """Erase one random rectangle, the same in all frames, after normalisation.
-
-    Args:
-        probability: of erasing at all.
-        mode: "const" fills with 0 (the mean colour), "pixel" with normal noise.
-        area: least and largest share of the picture.
-        min_aspect: least height/width; the largest is its inverse.
-    """
+    """Erase one random rectangle, the same in all frames, after normalisation."""
 
     probability: float
-    mode: str
-    area: tuple[float, float]
-    min_aspect: float
+    mode: str  # "const" fills with 0 (the mean colour), "pixel" with normal noise
+    area: tuple[float, float]  # least and largest share of the picture
+    min_aspect: float  # least height/width; the largest is its inverse
 
 
 @dataclass(frozen=True, slots=True)
 class Augmentation:
-    """Say what training changes about its clips.
+    """Say what training changes about its clips."""
 
-    Args:
-        jitter: strengths, used where colour jitter is on.
-        erasing: part of the query recipe; None: no erasing.
-        random_flip: flip all training clips with p = 0.5.
-        color_aug: colour jitter of all training clips.
-        support_query_diff: queries get the query recipe: flip, colour jitter and (if configured) erasing.
-        support_query_diff_support: with support_query_diff, supports get that recipe, too.
-    """
-
-    jitter: Jitter
-    erasing: Erasing | None
-    random_flip: bool
-    color_aug: bool
-    support_query_diff: bool
-    support_query_diff_support: bool
+    jitter: Jitter  # strengths, used where colour jitter is on
+    erasing: Erasing | None  # part of the query recipe
+    random_flip: bool  # flip all training clips with p = 0.5
+    color_aug: bool  # colour jitter of all training clips
+    support_query_diff: bool  # queries get the query recipe: flip, colour jitter and erasing
+    support_query_diff_support: bool  # with support_query_diff, supports get that recipe, too
 
 
 @dataclass(frozen=True, slots=True)
 class PixelSettings:
-    """Say how frames become a model's input, whatever is augmented.
+    """Say how frames become a model's input, whatever is augmented."""
 
-    Args:
-        scale: height and width after resizing, pixels; one number for a square.
-        crop: side of the crop, pixels.
-        mean, std: of R, G, B in 0..1.
-    """
-
-    scale: int | Sequence[int]
-    crop: int
-    mean: Sequence[float]
+    scale: int | Sequence[int]  # height and width after resizing, pixels; one number for a square
+    crop: int  # side of the crop, pixels
+    mean: Sequence[float]  # of R, G, B in 0..1
     std: Sequence[float]
 
     @property
@@ -154,16 +132,13 @@ class ClipTransform:
 
     def _apply(self, frames_TCHW: Tensor) -> Tensor:
         with _one_thread() if frames_TCHW.device.type == "cpu" else nullcontext():
-            return self._steps(frames_TCHW)
-
-    def _steps(self, frames_TCHW: Tensor) -> Tensor:
-        if tuple(frames_TCHW.shape[-2:]) == self.size:
-            # Nothing to resize (a frame cache): moving bytes, then converting what is left, gives the same floats; laid
-            # out by channel, they are normalised in half the time.
-            clip: Tensor = self.steps(_to_float(self.geometry(frames_TCHW).contiguous()))
-        else:
-            clip = self.steps(self.geometry(self.resize(_to_float(frames_TCHW))))
-        return clip
+            if tuple(frames_TCHW.shape[-2:]) == self.size:
+                # Nothing to resize (a frame cache): moving bytes, then converting what is left, gives the same floats;
+                # laid out by channel, they are normalised in half the time.
+                clip: Tensor = self.steps(_to_float(self.geometry(frames_TCHW).contiguous()))
+            else:
+                clip = self.steps(self.geometry(self.resize(_to_float(frames_TCHW))))
+            return clip
 
 
 def _train_transform(pixels: PixelSettings, augmentation: Augmentation, query_recipe: bool) -> ClipTransform:

@@ -7,25 +7,19 @@ from pathlib import Path
 from datasets.annotations import file_stamp, resolve_video
 from datasets.cache.store import FrameCache
 from datasets.decoding import open_video
-from datasets.readers.protocol import Clip
+from datasets.readers.clip import Clip
 from utils.episode import VideoRecord
 
 
 @dataclass(frozen=True, slots=True)
 class Videos:
-    """Find and open the videos of one split list; a video's number is its position in the list.
-
-    Args:
-        records: the list. root: DATA_ROOT_DIR. list_format: a name of annotations.LIST_FORMATS; None: SSv2's.
-        decoder: a name of decoding.DECODERS.
-        cache: frames that were decoded and resized before, in place of the files; None: the files are decoded.
-    """
+    """Find and open the videos of one split list; a video's number is its position in the list."""
 
     records: Sequence[VideoRecord]
-    root: Path
-    list_format: str | None
-    decoder: str
-    cache: FrameCache | None = None
+    root: Path  # DATA_ROOT_DIR
+    list_format: str | None  # a name of annotations.LIST_FORMATS; None: SSv2's
+    decoder: str  # a name of decoding.DECODERS
+    cache: FrameCache | None = None  # frames that were decoded and resized before, in place of the files
 
     def path(self, video: int) -> Path:
         """Return the file or folder of a video. Raises as annotations.resolve_video."""

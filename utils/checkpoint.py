@@ -10,7 +10,7 @@ import logging
 import pickle
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,10 @@ from utils.checkpoint_content import check_content
 from utils.errors import CheckpointError, DiskError
 from utils.files import free_text, whole_file
 
-_NAME = re.compile(r"^checkpoint_epoch_\d{5,}\.pyth$")
+_NAME = re.compile(r"^checkpoint_epoch_(\d{5,})\.pyth$")
 _FORBIDDEN = re.compile(r"GLOBAL ([\w.]*\w)")
+DAMAGED = (pickle.UnpicklingError, RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError,
+           AttributeError)  # damaged pickles make torch.load fail in any of these ways
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -66,8 +68,7 @@ def read(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: no such checkpoint")
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError,
-            AttributeError) as error:  # damaged pickles fail in any of these ways
+    except DAMAGED as error:
         raise CheckpointError(f"{path}: {_unreadable(error)}") from error
     check_content(state, path)
     return state
@@ -83,15 +84,18 @@ def _unreadable(error: BaseException) -> str:
     return "damaged, or no checkpoint: expected a file of torch.save with tensors, numbers and text"
 
 
+def misfits(own: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
+    """Say in which names and shapes the tensors of a file differ from a module's; empty: they fit."""
+    return [*(f"missing {n} {list(v.shape)}" for n, v in own.items() if n not in found),
+            *(f"unexpected {n} {list(v.shape)}" for n, v in found.items() if n not in own),
+            *(f"{n}: expected shape {list(own[n].shape)}, found {list(v.shape)}"
+              for n, v in found.items() if n in own and own[n].shape != v.shape)]
+
+
 def load_model_state(model: nn.Module, state: dict[str, Tensor], origin: str | Path) -> None:
     """Fit `model_state` strictly. Raises CheckpointError that lists missing, unexpected and misshapen names."""
     found = {name.removeprefix("module."): value for name, value in state.items()}
-    own = model.state_dict()
-    problems = [f"missing {n}" for n in own if n not in found]
-    problems += [f"unexpected {n}" for n in found if n not in own]
-    problems += [f"{n}: expected shape {list(own[n].shape)}, found {list(v.shape)}"
-                 for n, v in found.items() if n in own and own[n].shape != v.shape]
-    if problems:
+    if problems := misfits(model.state_dict(), found):
         raise CheckpointError(f"{origin}: does not fit this model: " + "; ".join(problems))
     model.load_state_dict(found)
 
@@ -138,11 +142,6 @@ def load_gradients(model: nn.Module, gradients: dict[str, Tensor], origin: str |
         parameter.grad = torch.empty_like(parameter).copy_(gradients[name]) if name in gradients else None
 
 
-def _number(path: Path) -> int:
-    """Return the number in a numbered checkpoint's name."""
-    return int(path.stem.rpartition("_")[2])
-
-
 @dataclass(frozen=True, slots=True)
 class CheckpointStore:
     """Keep the checkpoints of a run in OUTPUT_DIR/checkpoints.
@@ -151,8 +150,7 @@ class CheckpointStore:
     checkpoint_best.pyth: the one of these with the best validation accuracy.
     checkpoint_last.pyth: the state between two validations, while it is further along than the numbered ones.
 
-    Args:
-        directory: OUTPUT_DIR/checkpoints. keep: how many numbered checkpoints stay.
+    `keep` numbered checkpoints stay.
     """
 
     directory: Path
@@ -160,12 +158,12 @@ class CheckpointStore:
 
     @property
     def best(self) -> Path:
-        """Return the checkpoint with the best validation accuracy."""
+        """Return the file of the best checkpoint, which need not exist."""
         return self.directory / "checkpoint_best.pyth"
 
     @property
     def last(self) -> Path:
-        """Return the file of the state between two validations."""
+        """Return the file of the state between two validations, which need not exist."""
         return self.directory / "checkpoint_last.pyth"
 
     def path(self, epoch: int) -> Path:
@@ -174,10 +172,11 @@ class CheckpointStore:
 
     def numbered(self) -> list[Path]:
         """Return the numbered checkpoints, latest first."""
-        if not self.directory.is_dir():
-            return []
-        found = (p for p in self.directory.iterdir() if _NAME.match(p.name))
-        return sorted(found, key=_number, reverse=True)
+        return [path for _, path in self._numbered()]
+
+    def _numbered(self) -> list[tuple[int, Path]]:
+        found = self.directory.iterdir() if self.directory.is_dir() else ()
+        return sorted(((int(name[1]), path) for path in found if (name := _NAME.match(path.name))), reverse=True)
 
     def states(self) -> list[Path]:
         """Return every file a run can go on from, the numbered ones latest first."""
@@ -189,9 +188,8 @@ class CheckpointStore:
 
     def sweep(self) -> None:
         """Remove what killed writes left behind; only for a process that has OUTPUT_DIR's lock."""
-        if self.directory.is_dir():
-            for stale in self.directory.glob(".checkpoint_*.tmp"):
-                stale.unlink(missing_ok=True)
+        for stale in self.directory.glob(".checkpoint_*.tmp"):
+            stale.unlink(missing_ok=True)
 
     def room_missing(self, one: int) -> str:
         """Return a warning if the disk cannot hold keep + 3 checkpoints of `one` bytes (the numbered ones, the best,
@@ -223,12 +221,11 @@ class CheckpointStore:
     def readable(self) -> Iterator[tuple[Path, dict[str, Any]]]:
         """Yield (file, content) of the states that can be read, furthest along first, and warn about damaged ones."""
         last = self._try(self.last) if self.last.is_file() else None
-        for path in self.numbered():
-            if last and last.get("epoch", 0) >= _number(path):
+        for number, path in self._numbered():
+            if last and last.get("epoch", 0) >= number:
                 yield self.last, last
                 last = None
-            state = self._try(path)
-            if state:
+            if state := self._try(path):
                 yield path, state
         if last:
             yield self.last, last

@@ -13,71 +13,76 @@ from utils.errors import CheckpointError
 _Check = Callable[[Any], bool]
 
 
+def _is(kind: type) -> _Check:
+    return lambda value: isinstance(value, kind)
+
+
 def _count(value: Any) -> bool:
     return type(value) is int and value >= 0
 
 
+def _figure(value: Any) -> bool:
+    return type(value) in (int, float)
+
+
 def _number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+    return _figure(value) and math.isfinite(value)
 
 
-def _tensors(value: Any) -> bool:
-    return isinstance(value, Mapping) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in value.items())
+def _list(item: _Check) -> _Check:
+    return lambda value: isinstance(value, list) and all(map(item, value))
 
 
-def _gradients_by_rank(value: Any) -> bool:
-    return isinstance(value, list) and all(map(_tensors, value))
-
-
-def _numbers(value: Any) -> bool:
-    return isinstance(value, Mapping) and all(isinstance(k, str) and _number(v) for k, v in value.items())
-
-
-def _texts(value: Any) -> bool:
-    return isinstance(value, Mapping) and all(isinstance(x, str) for pair in value.items() for x in pair)
-
-
-def _windows(value: Any) -> bool:
-    return isinstance(value, Mapping) and all(
-        isinstance(k, str) and isinstance(v, list) and all(type(x) in (int, float) for x in v)
-        for k, v in value.items())
-
-
-# Part of `resume`: (what it must be, in words; the check; whether files of earlier versions lack it).
-_RESUME: dict[str, tuple[str, _Check, bool]] = {
-    "iteration": ("a count", _count, False), "best": ("a number", _number, False),
-    "best_iteration": ("a count", _count, False), "skipped": ("a count", _count, False),
-    "selected_on": ("text", lambda value: isinstance(value, str), False),
-    "seed": ("an integer", lambda value: type(value) is int, False),
-    "gradients": ("tensors by name", _tensors, False), "lists": ("texts by split", _texts, False),
-    "episodes": ("a count", _count, True), "rank_gradients": ("tensors by name, by rank", _gradients_by_rank, True),
-    "scaler": ("numbers by name", _numbers, True), "validated": ("a count", _count, True),
-    "window": ("lists of numbers by name", _windows, True),
-}
+def _by_name(item: _Check) -> _Check:
+    return lambda value: isinstance(value, Mapping) and all(isinstance(k, str) and item(v) for k, v in value.items())
 
 
 def _optimizer(value: Any) -> bool:
-    if not isinstance(value, Mapping) or not isinstance(value.get("state"), Mapping):
-        return False
-    groups = value.get("param_groups")
-    return isinstance(groups, list) and all(
-        isinstance(group, Mapping) and isinstance(group.get("params"), list) for group in groups) and all(
-        isinstance(moments, Mapping) for moments in value["state"].values())
+    return isinstance(value, Mapping) and isinstance(value.get("state"), Mapping) and all(
+        isinstance(moments, Mapping) for moments in value["state"].values()) and _list(
+        lambda group: isinstance(group, Mapping) and isinstance(group.get("params"), list))(value.get("param_groups"))
 
 
 def _config(value: Any) -> bool:
     try:
         content = json.loads(value)
-        return isinstance(content, dict) and isinstance(content.get("VIDEO", {}), dict) and isinstance(
-            content.get("VIDEO", {}).get("HEAD", {}), dict)
-    except (TypeError, ValueError):
+        return isinstance(content, dict) and isinstance(content.get("VIDEO", {}).get("HEAD", {}), dict)
+    except (AttributeError, TypeError, ValueError):
         return False
+
+
+# Name of a part: (what it must be, in words; the check; whether a file may lack it).
+_Parts = dict[str, tuple[str, _Check, bool]]
+_CONFIG = "a configuration as JSON text"
+_ANY: _Parts = {"epoch": ("a count", _count, True),
+                "cfg": (_CONFIG, lambda value: not isinstance(value, str) or _config(value), True)}
+_TRAINING: _Parts = {
+    "epoch": ("a count", _count, False), "cfg": (_CONFIG, _config, False),
+    "optimizer_state": ("state and param_groups", _optimizer, False), "resume": ("named parts", _is(dict), False)}
+_RESUME: _Parts = {
+    "iteration": ("a count", _count, False), "best": ("a number", _number, False),
+    "best_iteration": ("a count", _count, False), "skipped": ("a count", _count, False),
+    "selected_on": ("text", _is(str), False), "seed": ("an integer", lambda value: type(value) is int, False),
+    "gradients": ("tensors by name", _by_name(_is(Tensor)), False),
+    "lists": ("texts by split", _by_name(_is(str)), False),
+    # Files of earlier versions lack these.
+    "episodes": ("a count", _count, True), "validated": ("a count", _count, True),
+    "rank_gradients": ("tensors by name, by rank", _list(_by_name(_is(Tensor))), True),
+    "scaler": ("numbers by name", _by_name(_number), True),
+    "window": ("lists of numbers by name", _by_name(_list(_figure)), True),
+}
 
 
 def _kind(value: Any) -> str:
     """Describe a value in a few words."""
     return repr(value) if isinstance(value, (int, float, type(None))) else (
         f"text of {len(value)} characters" if isinstance(value, str) else type(value).__name__)
+
+
+def _check_parts(found: Mapping[str, Any], parts: _Parts, origin: str) -> None:
+    for name, (words, check, optional) in parts.items():
+        if (name in found or not optional) and not check(found.get(name)):
+            raise CheckpointError(f"{origin}: {name}: expected {words}, found {_kind(found.get(name))}")
 
 
 def check_content(state: Any, path: Path) -> None:
@@ -92,26 +97,6 @@ def check_content(state: Any, path: Path) -> None:
     for name, value in state["model_state"].items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise CheckpointError(f"{path}: model_state: {name}: expected a tensor, found {_kind(value)}")
-    if "epoch" in state and not _count(state["epoch"]):
-        raise CheckpointError(f"{path}: epoch: expected a count, found {_kind(state['epoch'])}")
-    ours = "resume" in state
-    if (ours or isinstance(state.get("cfg"), str)) and not _config(state.get("cfg")):
-        raise CheckpointError(f"{path}: cfg: expected a configuration as JSON text, found {_kind(state.get('cfg'))}")
-    if ours:
-        _check_training(state, path)
-
-
-def _check_training(state: dict[str, Any], path: Path) -> None:
-    """Check the parts that a restart needs."""
-    parts: list[tuple[str, str, _Check]] = [
-        ("epoch", "a count", _count), ("optimizer_state", "state and param_groups", _optimizer),
-        ("resume", "named parts", lambda value: isinstance(value, dict))]
-    for name, words, check in parts:
-        if not check(state.get(name)):
-            raise CheckpointError(f"{path}: {name}: expected {words}, found {_kind(state.get(name))}")
-    resume = state["resume"]
-    for name, (words, check, optional) in _RESUME.items():
-        if optional and name not in resume:
-            continue
-        if not check(resume.get(name)):
-            raise CheckpointError(f"{path}: resume: {name}: expected {words}, found {_kind(resume.get(name))}")
+    _check_parts(state, _TRAINING if "resume" in state else _ANY, str(path))
+    if "resume" in state:
+        _check_parts(state["resume"], _RESUME, f"{path}: resume")

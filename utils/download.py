@@ -18,7 +18,7 @@ import urllib3
 from tqdm import tqdm
 
 from utils.errors import DownloadError, HashError
-from utils.files import give_name, whole_file
+from utils.files import give_name, told_as, whole_file
 from utils.lock import lock_file
 
 _BLOCK = 1 << 16
@@ -28,25 +28,15 @@ _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})  # a retry may succeed a
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long a download waits, in seconds.
-
-    Args:
-        connect_s: for a connection.
-        stall_s: for the next bytes; below `slow` bytes/s over this long counts as a stall, too.
-        slow: lowest rate, bytes/s.
-        tries: attempts without progress before it gives up.
-        pause_s: before the second attempt; doubles with each.
-        lock_s: for another process that fetches the same file.
-        limit: largest body, bytes.
-    """
+    """Say how long a download waits, in seconds, and for how much."""
 
     connect_s: float = 10.0
-    stall_s: float = 30.0
+    stall_s: float = 30.0  # for the next bytes; below `slow` bytes/s over this long counts as a stall, too
     slow: int = 1024
-    tries: int = 4
-    pause_s: float = 0.5
-    lock_s: float = 3600.0
-    limit: int = 8 << 30
+    tries: int = 4  # attempts without progress before it gives up
+    pause_s: float = 0.5  # before the second attempt; doubles with each
+    lock_s: float = 3600.0  # for another process that fetches the same file
+    limit: int = 8 << 30  # largest body, bytes
 
 
 class _Broken(Exception):
@@ -73,11 +63,9 @@ def fetch(url: str, path: Path, expected: str | None = None, *, patience: Patien
         path: the file; its directory is made. With `expected`, a file already there and right is kept.
         expected: SHA-256 (hex) the file must have, or its first digits; None: any, and every attempt starts from the
             first byte.
-        patience: None: the defaults.
 
-    Raises:
-        HashError: the whole file came, and is another.
-        DownloadError: unreachable, refused (status), stalled, cut short on every attempt, too large, or not writable.
+    Raises HashError: the whole file came, and is another; DownloadError: unreachable, refused (status), stalled, cut
+    short on every attempt, too large, or not writable.
     """
     if not url.startswith(("http://", "https://")):
         raise DownloadError(f"{url}: expected an address that starts with http:// or https://")
@@ -90,23 +78,13 @@ def fetch(url: str, path: Path, expected: str | None = None, *, patience: Patien
 
 
 def copy_checked(source: Path, path: Path, expected: str) -> Path:
-    """Copy a local file to `path`, with a progress bar on a terminal, and return `path`.
+    """Copy a local file to `path` as `fetch` does, and return `path`.
 
-    It appears there only when it is right; a file already there and right is kept.
-
-    Args:
-        source: the file. path: where it goes; its directory is made.
-        expected: SHA-256 (hex) it must have, or its first digits.
-
-    Raises:
-        HashError: `source` is another file.
-        DownloadError: `source` cannot be read, or `path` cannot be written.
+    Raises HashError: `source` is another file; DownloadError: it cannot be read, or `path` cannot be written.
     """
     digest = hashlib.sha256()
-    try:
+    with told_as(DownloadError, source, "cannot be read"):
         size, file = source.stat().st_size, source.open("rb")
-    except OSError as error:
-        raise DownloadError(f"{source}: cannot be read: {error.strerror or error}") from error
     with file, _one_writer(path, Patience().lock_s):
         if _is(path, expected):
             return path
@@ -123,14 +101,14 @@ def copy_checked(source: Path, path: Path, expected: str) -> Path:
 @contextmanager
 def _one_writer(path: Path, wait_s: float) -> Iterator[None]:
     """Let one process at a time write `path`; what the system refuses becomes a DownloadError."""
-    try:
+    with told_as(DownloadError, path, "cannot be written"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with lock_file(path.with_name(f"{path.name}.lock"), wait_s):
+        try:
+            lock = lock_file(path.with_name(f"{path.name}.lock"), wait_s)
+        except BlockingIOError:
+            raise DownloadError(f"{path}: another process has been fetching it for over {wait_s:g} s") from None
+        with lock:
             yield
-    except BlockingIOError:
-        raise DownloadError(f"{path}: another process has been fetching it for over {wait_s:g} s") from None
-    except OSError as error:
-        raise DownloadError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def _is(path: Path, expected: str) -> bool:

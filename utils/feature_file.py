@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from utils.errors import FeatureStoreError
-from utils.files import give_name, refusals
+from utils.files import give_name, refusals, told_as
 
 RAM_SHARE = 0.25  # an array above this share of the free memory is mapped from disk
 PAGE = 4096
@@ -44,11 +44,8 @@ def scratch(shape: tuple[int, ...], directory: Path) -> Tensor:
 class FeatureFile:
     """A safetensors file being written: `allocate` gives its arrays, `commit` gives it its name.
 
-    As a context manager it removes what was not committed.
-
-    Args:
-        path: the file. facts: what the features are of, kept in the file's metadata (JSON).
-        spare: bytes to keep free for facts that are known only at the end.
+    As a context manager it removes what was not committed. `facts` say what the features are of, and are kept in the
+    file's metadata (JSON), with `spare` bytes free for those that are known only at the end.
     """
 
     def __init__(self, path: Path, facts: dict[str, Any], spare: int = 0):
@@ -76,15 +73,13 @@ class FeatureFile:
         self._shapes = shapes
         at = self._offset = -(-(8 + len(self._header({})) + self.spare) // PAGE) * PAGE
         size, arrays = 4 * sum(map(math.prod, shapes.values())), {}
-        try:
+        with told_as(FeatureStoreError, self.path, "cannot be written"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self._part.open("wb") as file:
                 os.posix_fallocate(file.fileno(), 0, at + size)
             for name, shape in shapes.items():
                 arrays[name] = torch.from_numpy(np.memmap(self._part, np.float32, "r+", at, shape))
                 at += 4 * math.prod(shape)
-        except OSError as error:
-            raise FeatureStoreError(f"{self.path}: cannot be written ({error})") from error
         return arrays
 
     def commit(self, more: dict[str, Any]) -> None:
@@ -93,12 +88,10 @@ class FeatureFile:
         room = self._offset - 8
         if len(head) > room:
             raise FeatureStoreError(f"{self.path}: expected at most {room} bytes of facts, found {len(head)}")
-        try:
+        with told_as(FeatureStoreError, self.path, "cannot be written"):
             with self._part.open("r+b") as file:
                 file.write(struct.pack("<Q", room) + head.ljust(room))
             give_name(self._part, self.path)
-        except OSError as error:
-            raise FeatureStoreError(f"{self.path}: cannot be written ({error})") from error
 
 
 def read_feature_file(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

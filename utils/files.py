@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from utils.errors import DiskError
+from utils.errors import DiskError, FewShotError
 
 _REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 
@@ -35,6 +35,15 @@ def refusals(path: Path, size: int | None = None) -> Iterator[None]:
         need = f"; it takes {size / 2**20:,.1f} MiB" if size is not None else ""
         raise DiskError(f"{path}: could not be written ({os.strerror(error.errno)}){need}{free_text(path.parent)}. "
                         "What was saved before is untouched: make room, and give the same command again") from error
+
+
+@contextmanager
+def told_as(kind: type[FewShotError], path: Path, what: str, more: str = "") -> Iterator[None]:
+    """Turn the system's errors in this block into errors of `kind`: "path: cannot be read: reason"."""
+    try:
+        yield
+    except OSError as error:
+        raise kind(f"{path}: {what}: {error.strerror or error}{more}") from error
 
 
 def _sync(path: Path) -> None:

@@ -38,14 +38,8 @@ class _FileHandler(logging.FileHandler):
 def setup_logging(output_dir: Path, file_name: str, rank: int = 0) -> None:
     """Send INFO and above to the screen and to OUTPUT_DIR/file_name (appended); of other ranks than 0 warnings and
     errors to the screen, with the rank in front."""
-    root = logging.getLogger()
-    for handler in list(root.handlers):
-        root.removeHandler(handler)
-        handler.close()
-    plain = _BarHandler()
-    plain.setFormatter(logging.Formatter(f"rank {rank}: %(message)s" if rank else "%(message)s"))
-    root.addHandler(plain)
-    root.setLevel(logging.WARNING if rank else logging.INFO)
+    logging.basicConfig(format=f"rank {rank}: %(message)s" if rank else "%(message)s", handlers=[_BarHandler()],
+                        level=logging.WARNING if rank else logging.INFO, force=True)
     logging.captureWarnings(True)
     for noisy in ("fvcore", "matplotlib", "PIL", "open_clip"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
@@ -54,7 +48,7 @@ def setup_logging(output_dir: Path, file_name: str, rank: int = 0) -> None:
     output_dir.mkdir(parents=True, exist_ok=True)
     file = _FileHandler(output_dir / file_name, encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    root.addHandler(file)
+    logging.getLogger().addHandler(file)
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
@@ -74,10 +68,7 @@ class RecordLog:
 
     Records of kind "train": loss and accuracy are means over the last 50 iterations (utils.meters.WINDOW), loss_<name>
     are those of the record's own iteration. Records of kind "validation": accuracy is the mean over its episodes.
-
-    Args:
-        path: the file.
-        keep: which records of an earlier start stay (the others will be written again); None: none of them.
+    `keep` tells which records of an earlier start stay (the others will be written again); None: none of them.
     """
 
     def __init__(self, path: Path, keep: Callable[[dict[str, Any]], bool] | None = None):

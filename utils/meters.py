@@ -3,6 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 
 import psutil
 import torch
@@ -14,11 +15,8 @@ class Meter:
     """Average over the last `window` episodes (with one rank: iterations): figures, seconds an iteration, the share of
     them spent waiting for data, the time left.
 
-    Args:
-        total, start: iterations in all, and done before.
-        values: the last figures by name, filled in place; a restart hands over those of before, so that its means are
-            those of a run that was never interrupted.
-        window: how many iterations the means are over.
+    Of `total` iterations `start` were done before. `values` are the last figures by name, filled in place: a restart
+    hands over those of before, so that its means are those of a run that was never interrupted.
     """
 
     def __init__(self, total: int, start: int = 0, values: dict[str, list[float]] | None = None, window: int = WINDOW):
@@ -78,10 +76,8 @@ def memory_line(device: torch.device) -> str:
     process = psutil.Process()
     resident = process.memory_info().rss
     for child in process.children(recursive=True):
-        try:
+        with suppress(psutil.NoSuchProcess):
             resident += child.memory_info().rss
-        except psutil.NoSuchProcess:
-            continue
     line = f"memory: {resident / 2**30:.2f} GiB resident with workers"
     if device.type == "cuda":
         line += f", {torch.cuda.max_memory_allocated(device) / 2**30:.2f} GiB peak on the GPU"

@@ -7,6 +7,7 @@ attention comes before ln_1. Ours is written in the published order too, so stat
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -18,21 +19,15 @@ _BLOCK_ORDER = ("attn", "ln_1", "mlp", "ln_2")
 
 def published_order(names: Iterable[str]) -> list[str]:
     """Sort the parts of each ViT block into the published order; all other names stay in place."""
-    ordered: list[str] = []
-    block: list[tuple[int, str]] = []
-    current = None
-    for name in [*names, ""]:
-        match = _BLOCK.match(name)
-        prefix = match.group(1) if match else None
-        if prefix != current:
-            ordered.extend(n for _, n in sorted(block, key=lambda item: item[0]))
-            block, current = [], prefix
-        if match:
-            part = match.group(2)
-            block.append((_BLOCK_ORDER.index(part) if part in _BLOCK_ORDER else len(_BLOCK_ORDER), name))
-        elif name:
-            ordered.append(name)
-    return ordered
+
+    def block(name: str) -> str | None:
+        return found[1] if (found := _BLOCK.match(name)) else None
+
+    def place(name: str) -> int:
+        found = _BLOCK.match(name)
+        return _BLOCK_ORDER.index(found[2]) if found and found[2] in _BLOCK_ORDER else len(_BLOCK_ORDER)
+
+    return [name for _, together in groupby(names, block) for name in sorted(together, key=place)]
 
 
 def parameter_groups(model: nn.Module, *, weight_decay: float, norm_weight_decay: float) -> list[dict[str, Any]]:
@@ -52,24 +47,16 @@ def parameter_groups(model: nn.Module, *, weight_decay: float, norm_weight_decay
 
 @dataclass(frozen=True, slots=True)
 class OptimizerSettings:
-    """Say which optimizer updates the weights, and how.
+    """Say which optimizer updates the weights, and how."""
 
-    Args:
-        method: adam (betas 0.9, 0.999, L2 weight decay), adamw or sgd.
-        lr: the learning rate it starts with.
-        weight_decay, norm_weight_decay: of all parameters, and of those with `bn` or `norm` in their name.
-        momentum, dampening, nesterov: of sgd.
-        fused: all of a parameter's arithmetic in one pass over memory, the same but for rounding.
-    """
-
-    method: str
-    lr: float
+    method: str  # adam (betas 0.9, 0.999, L2 weight decay), adamw or sgd
+    lr: float  # the learning rate it starts with
     weight_decay: float
-    norm_weight_decay: float
-    momentum: float = 0.9
+    norm_weight_decay: float  # of parameters with `bn` or `norm` in their name
+    momentum: float = 0.9  # this and the next two: of sgd
     dampening: float = 0.0
     nesterov: bool = True
-    fused: bool = False
+    fused: bool = False  # all of a parameter's arithmetic in one pass over memory, the same but for rounding
 
 
 def build_optimizer(model: nn.Module, settings: OptimizerSettings,

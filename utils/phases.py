@@ -6,7 +6,7 @@ The loop has data wait, backward and optimizer; a head adds its parts, such as e
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 
 import torch
@@ -49,12 +49,7 @@ def recording(recorder: Recorder) -> Iterator[None]:
         _RECORDER.reset(token)
 
 
-@contextmanager
-def phase(name: str) -> Iterator[None]:
+def phase(name: str) -> AbstractContextManager[None]:
     """Time the block as a part of a step, while somebody records."""
     recorder = _RECORDER.get()
-    if recorder is None:
-        yield
-        return
-    with recorder.phase(name):
-        yield
+    return nullcontext() if recorder is None else recorder.phase(name)

@@ -1,12 +1,18 @@
 """Keep tables from published names to the things that carry them, all by one class."""
 
 import difflib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, TypeVar
 
 from utils.errors import RegistryError
 
 T = TypeVar("T")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return "did you mean X?" with the known name that is most like `name`; "" where none is like it."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {near[0]}?" if near else ""
 
 
 class Registry(Generic[T]):

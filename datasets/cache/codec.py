@@ -25,15 +25,10 @@ SUBSAMPLING = "4:4:4"
 
 @dataclass(frozen=True, slots=True)
 class Codec:
-    """Say how frames are stored, and encode and decode them.
+    """Say how frames are stored, and encode and decode them."""
 
-    Args:
-        mode: a name of MODES.
-        quality: JPEG's, 1 to 100; None in lossless mode.
-    """
-
-    mode: str
-    quality: int | None
+    mode: str  # a name of MODES
+    quality: int | None  # JPEG's, 1 to 100; None in lossless mode
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:

@@ -34,28 +34,19 @@ CREATE TABLE IF NOT EXISTS videos ({_COLUMNS}, PRIMARY KEY (path, height, width)
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Describe a stored video at one size.
+    """Describe a stored video at one size."""
 
-    Args:
-        path: as the list has it. height, width: of the stored frames, pixels.
-        file_bytes, mtime_ns: of the file it was decoded from (a folder of frames: the folder's).
-        frames, fps: length and rate; fps is NaN where the file does not say.
-        start, length: its bytes in the data file: a table (see `table`), then the frames.
-        checksum: CRC-32 of the table.
-        error: why it could not be decoded; then it has no frames.
-    """
-
-    path: str
-    height: int
+    path: str  # as the list has it
+    height: int  # of the stored frames, pixels
     width: int
-    file_bytes: int
+    file_bytes: int  # of the file it was decoded from (a folder of frames: the folder's)
     mtime_ns: int
     frames: int = 0
-    fps: float = math.nan
-    start: int = 0
+    fps: float = math.nan  # frames a second, NaN where the file does not say
+    start: int = 0  # its bytes in the data file: a table (see `table`), then the frames
     length: int = 0
-    checksum: int = 0
-    error: str | None = None
+    checksum: int = 0  # CRC-32 of the table
+    error: str | None = None  # why it could not be decoded; then it has no frames
 
     @property
     def size(self) -> tuple[int, int]:
@@ -94,11 +85,7 @@ def index_errors(directory: Path) -> Iterator[None]:
 
 
 class FrameIndex:
-    """Read and write the index of a cache directory. Raises FrameCacheError.
-
-    Args:
-        directory: of the cache. write: open for writing, made where it is not there.
-    """
+    """Read and, if `write`, make and write the index of a cache directory. Raises FrameCacheError."""
 
     def __init__(self, directory: Path, write: bool = False):
         self.directory = directory

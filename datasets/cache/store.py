@@ -18,28 +18,21 @@ import numpy as np
 from datasets.cache.codec import Codec
 from datasets.cache.index import DATA, FORMAT, Entry, FrameIndex
 from utils.errors import FrameCacheError, VideoDecodeError
+from utils.files import told_as
 
 NAMED = 3  # videos named in a message
 
 
 @dataclass(frozen=True, slots=True)
 class CacheRequest:
-    """Say what a split needs of a cache.
+    """Say what a split needs of a cache."""
 
-    Args:
-        split: train, val or test. list_hash: of its list (annotations.list_hash).
-        size: height and width that frames are resized to, pixels.
-        decoder: name of the decoder the frames are to come from.
-        paths: the videos of the list.
-        stamp: path -> (size in bytes, time of change in ns) of its file now; None where there is no file.
-    """
-
-    split: str
-    list_hash: str
-    size: tuple[int, int]
-    decoder: str
-    paths: Sequence[str]
-    stamp: Callable[[str], tuple[int, int] | None]
+    split: str  # train, val or test
+    list_hash: str  # of its list (annotations.list_hash)
+    size: tuple[int, int]  # height and width that frames are resized to, pixels
+    decoder: str  # that the frames are to come from
+    paths: Sequence[str]  # the videos of the list
+    stamp: Callable[[str], tuple[int, int] | None]  # path -> file_stamp of its file now; None where there is no file
 
 
 def codec_of(meta: Mapping[str, Any], directory: Path) -> Codec:
@@ -53,10 +46,8 @@ def codec_of(meta: Mapping[str, Any], directory: Path) -> Codec:
 
 def _settings(meta: Mapping[str, Any], request: CacheRequest) -> list[str]:
     """List the settings in which a cache differs from what is requested."""
-    found = []
-    for name, here in (("format", FORMAT), ("decoder", request.decoder)):
-        if meta.get(name) != here:
-            found.append(f"{name}: {meta.get(name)} there, {here} here")
+    found = [f"{name}: {meta.get(name)} there, {here} here"
+             for name, here in (("format", FORMAT), ("decoder", request.decoder)) if meta.get(name) != here]
     lists = meta.get("lists", {})
     own = lists.get(request.split)
     if own is None:
@@ -101,21 +92,15 @@ def open_frame_cache(directory: Path, request: CacheRequest) -> "FrameCache":
         raise FrameCacheError(f"{directory}: stale frame cache (DATA.FRAME_CACHE), not used. {'; '.join(problems)}. "
                               "Make it anew or bring it up to date with python runs/prepare.py cache --cfg X.yaml "
                               f"--out {directory}, or set DATA.FRAME_CACHE null to decode the videos")
-    try:
+    with told_as(FrameCacheError, directory / DATA, "cannot be read"):
         found = (directory / DATA).stat().st_size
-    except OSError as error:
-        raise FrameCacheError(f"{directory / DATA}: cannot be read: {error.strerror or error}") from error
     if found < end:
         raise FrameCacheError(f"{directory / DATA}: damaged frame cache: expected at least {end} bytes, found {found}")
     return FrameCache(directory, codec_of(meta, directory), {path: entries[path] for path in request.paths})
 
 
 class FrameCache:
-    """Give the videos of one split out of a cache directory. It may be forked into, and sent to, other processes.
-
-    Args:
-        directory: of the cache. codec: of its frames. entries: the split's videos by their path in the list.
-    """
+    """Give the videos of one split, by their path in the list, out of a cache. It may be sent to other processes."""
 
     def __init__(self, directory: Path, codec: Codec, entries: Mapping[str, Entry]):
         self.directory, self.codec, self.entries = directory, codec, entries
@@ -127,10 +112,8 @@ class FrameCache:
 
     @cached_property
     def _file(self) -> int:
-        try:
+        with told_as(FrameCacheError, self.directory / DATA, "cannot be read"):
             return os.open(self.directory / DATA, os.O_RDONLY)
-        except OSError as error:
-            raise FrameCacheError(f"{self.directory / DATA}: cannot be read: {error.strerror or error}") from error
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key != "_file"}  # each process opens its own
@@ -142,10 +125,8 @@ class FrameCache:
     def read(self, start: int, length: int) -> bytearray:
         """Return bytes of the data file, fewer at its end. Processes may share the file: no position moves."""
         data = bytearray(length)
-        try:
+        with told_as(FrameCacheError, self.directory / DATA, "cannot be read"):
             count = os.preadv(self._file, [data], start)
-        except OSError as error:
-            raise FrameCacheError(f"{self.directory / DATA}: cannot be read: {error.strerror or error}") from error
         return data if count == length else data[:count]
 
     def clip(self, path: str) -> "CachedClip":

@@ -22,6 +22,7 @@ from datasets.cache.store import FrameCache, codec_of
 from datasets.decoding import Clip, open_video, read_frames
 from datasets.transforms import resize_frames
 from utils.errors import FrameCacheError, VideoDecodeError
+from utils.files import told_as
 from utils.lock import lock_file
 
 CHUNK_BYTES = 64 << 20  # decoded frames that are in memory at once
@@ -30,18 +31,12 @@ LOCK, SPOOL = "writer.lock", "spool"
 
 @dataclass(frozen=True, slots=True)
 class VideoToCache:
-    """Name a video that is to be cached.
+    """Name a video that is to be cached."""
 
-    Args:
-        listed: its path in the list. file: its file or folder; None where there is none.
-        sizes: heights and widths wanted.
-        problem: why there is no file.
-    """
-
-    listed: str
-    file: Path | None
-    sizes: tuple[tuple[int, int], ...]
-    problem: str = ""
+    listed: str  # its path in the list
+    file: Path | None  # its file or folder, if there is one
+    sizes: tuple[tuple[int, int], ...]  # heights and widths wanted
+    problem: str = ""  # why there is no file
 
     def stamp(self) -> tuple[int, int]:
         """Return the file's annotations.file_stamp, zeros where there is no file."""
@@ -100,11 +95,7 @@ def undecodable(video: VideoToCache, spool: Path, reason: str) -> list[Encoded]:
 def encode_video(video: VideoToCache, decoder: str, codec: Codec, spool: Path) -> list[Encoded]:
     """Decode, resize and encode a video. One that cannot be decoded gives entries that say why.
 
-    Args:
-        video: the video. decoder: a name of decoding.DECODERS. codec: of the frames.
-        spool: where files may be left; their names start with it.
-
-    Raises FrameCacheError when the disk refuses.
+    Files are left whose names start with `spool`. Raises FrameCacheError when the disk refuses.
     """
     try:
         if video.file is None:
@@ -137,14 +128,13 @@ class CacheWriter:
 
     def __init__(self, directory: Path, codec: Codec, decoder: str, repair: bool = False):
         self.directory, self.codec, self.decoder, self._repair = directory, codec, decoder, repair
-        try:
+        with told_as(FrameCacheError, directory, "cannot be written"):
             directory.mkdir(parents=True, exist_ok=True)
-            self._lock = lock_file(directory / LOCK)
-        except BlockingIOError:
-            raise FrameCacheError(f"{directory}: another command is writing this frame cache; wait for it to end"
-                                  ) from None
-        except OSError as error:
-            raise FrameCacheError(f"{directory}: cannot be written: {error.strerror or error}") from error
+            try:
+                self._lock = lock_file(directory / LOCK)
+            except BlockingIOError:
+                raise FrameCacheError(f"{directory}: another command is writing this frame cache; wait for it to end"
+                                      ) from None
 
     def __enter__(self) -> "CacheWriter":
         try:
@@ -177,7 +167,7 @@ class CacheWriter:
     def _open_data(self) -> BinaryIO:
         """Open the data file, cut off what a killed writer left at its end, and make an empty spool directory."""
         path, end = self.directory / DATA, self.index.end()
-        try:
+        with told_as(FrameCacheError, path, "cannot be written"):
             shutil.rmtree(self.directory / SPOOL, ignore_errors=True)
             (self.directory / SPOOL).mkdir()
             path.touch()
@@ -188,9 +178,7 @@ class CacheWriter:
             file = path.open("r+b")
             file.truncate(end)
             file.seek(end)
-        except OSError as error:
-            raise FrameCacheError(f"{path}: cannot be written: {error.strerror or error}") from error
-        return file
+            return file
 
     def spool(self, number: int) -> Path:
         """Return where video `number` may leave files."""
@@ -199,7 +187,8 @@ class CacheWriter:
     def add(self, video: Sequence[Encoded]) -> int:
         """Make a video part of the cache, remove its spool files, and return its bytes."""
         entries, before = [], self._data.tell()
-        try:
+        with told_as(FrameCacheError, self.directory / DATA, "cannot be written",
+                     "; the same command goes on where it stopped"):
             for one in video:
                 entries.append(dataclasses.replace(one.entry, start=self._data.tell()))
                 self._data.write(one.table)
@@ -209,19 +198,14 @@ class CacheWriter:
                     one.spool.unlink()
             self._data.flush()
             os.fsync(self._data.fileno())
-        except OSError as error:
-            raise FrameCacheError(f"{self.directory / DATA}: cannot be written: {error.strerror or error}; the same "
-                                  "command goes on where it stopped") from error
         self.index.put(entries)
         return self._data.tell() - before
 
     def damaged(self, entry: Entry) -> str | None:
         """Read every byte of a stored video and return what is wrong with it; None: nothing."""
-        if entry.error is not None:
-            return None
-        cache = FrameCache(self.directory, self.codec, {entry.path: entry})
         try:
-            cache.clip(entry.path).check()
+            if entry.error is None:
+                FrameCache(self.directory, self.codec, {entry.path: entry}).clip(entry.path).check()
         except FrameCacheError as error:
             return str(error)
         return None

@@ -14,14 +14,12 @@ Files under the root: `videos/<class>/<number>.mp4` (H.264) or `.avi` (MPEG-4, e
 `python runs/prepare.py demo --out data/demo` renders them.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import multiprocessing
 import os
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from fractions import Fraction
 from pathlib import Path
@@ -46,6 +44,7 @@ STAMP, MARKER = ".demo_complete.json", ".demo_started.json"
 CHUNK = 8  # clips a worker renders before it reports
 
 ClassSpec = tuple[str, str, str]  # colour, shape, motion
+_Job = tuple[ClassSpec, int]  # a clip to render: class, number
 
 
 def _class_specs(split: str) -> list[ClassSpec]:
@@ -71,7 +70,7 @@ def class_names(split: str) -> tuple[str, ...]:
     """Return the class names of a split; the position is the class index in the split's list."""
     if split not in SPLITS:
         raise DemoError(f"unknown split: expected one of {', '.join(SPLITS)}, found {split!r}")
-    return tuple(_name(spec) for spec in _class_specs(split))
+    return tuple(map(_name, _class_specs(split)))
 
 
 def _clip_path(name: str, number: int) -> str:
@@ -107,23 +106,19 @@ def _render_clip(root: Path, spec: ClassSpec, number: int, seed: int) -> None:
     _encode(target, render_frames(*spec, frames, height, width, rng), rate)
 
 
-def _render_chunk(root: Path, jobs: list[tuple[ClassSpec, int]], seed: int) -> int:
+def _render_chunk(root: Path, jobs: list[_Job], seed: int) -> int:
     for spec, number in jobs:
         _render_clip(root, spec, number, seed)
     return len(jobs)
 
 
-def _counts(setting: int | Mapping[str, int] | None, default: Mapping[str, int], lowest: int, label: str
-            ) -> dict[str, int]:
-    """Fill a per-split setting from an int or a mapping; reject unknown splits and values out of range."""
-    given = dict.fromkeys(SPLITS, setting) if isinstance(setting, int) else dict(setting or {})
-    unknown = set(given) - set(SPLITS)
-    if unknown:
-        raise DemoError(f"{label}: expected splits among {', '.join(SPLITS)}, found {sorted(unknown)}")
+def _counts(label: str, given: Mapping[str, int], default: Mapping[str, int]) -> dict[str, int]:
+    """Return a number for each split, the default where none is given. Raises DemoError."""
     for split, count in given.items():
-        if isinstance(count, bool) or not isinstance(count, int) or count < lowest:
-            raise DemoError(f"{label}[{split}]: expected a whole number of at least {lowest}, found {count!r}")
-    return {split: given.get(split, default[split]) for split in SPLITS}
+        if split not in SPLITS or type(count) is not int or count < 1:
+            raise DemoError(f"{label}: expected whole numbers over 0 for {', '.join(SPLITS)}, found {count!r} for "
+                            f"{split}")
+    return {**default, **given}
 
 
 def _write_text(target: Path, text: str) -> None:
@@ -135,8 +130,8 @@ def _holds(path: Path, text: str) -> bool:
     return path.is_file() and path.read_text(encoding="utf-8") == text
 
 
-def _render_missing(root: Path, jobs: list[tuple[ClassSpec, int]], seed: int, workers: int) -> None:
-    """Render the jobs, in this process when workers is 1, else in `workers` fresh processes."""
+def _render_missing(root: Path, jobs: list[_Job], seed: int, workers: int) -> None:
+    """Render the jobs, in this process when workers is 1, else in fresh processes."""
     chunks = [jobs[i : i + CHUNK] for i in range(0, len(jobs), CHUNK)]
     with tqdm(total=len(jobs), desc="rendering the demo", unit="clip", disable=None if jobs else True) as bar:
         if workers == 1 or len(chunks) < 2:
@@ -154,14 +149,8 @@ def _render_missing(root: Path, jobs: list[tuple[ClassSpec, int]], seed: int, wo
                 raise
 
 
-def render_demo(
-    root: Path | str,
-    *,
-    seed: int = 0,
-    clips_per_class: int | Mapping[str, int] = CLIPS_PER_CLASS,
-    workers: int | None = None,
-    max_classes: Mapping[str, int] | None = None,
-) -> dict[str, Path]:
+def render_demo(root: Path | str, *, seed: int = 0, clips_per_class: int | Mapping[str, int] = CLIPS_PER_CLASS,
+                workers: int | None = None, max_classes: Mapping[str, int] | None = None) -> dict[str, Path]:
     """Render the demo data set under `root` and return the list file of each split.
 
     A finished set with the same settings is returned at once; an interrupted one is completed; clips of
@@ -169,35 +158,31 @@ def render_demo(
     (absent splits keep the default), `max_classes` keeps the first classes of a split, `workers` is the
     number of processes (None: one per CPU core).
     """
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+    if seed < 0:
         raise DemoError(f"seed: expected a whole number of at least 0, found {seed!r}")
     if workers is not None and workers < 1:
         raise DemoError(f"workers: expected at least 1 or None, found {workers!r}")
-    specs = {split: _class_specs(split) for split in SPLITS}
-    clips = _counts(clips_per_class, dict.fromkeys(SPLITS, CLIPS_PER_CLASS), 1, "clips_per_class")
-    kept = _counts(max_classes, {split: len(specs[split]) for split in SPLITS}, 1, "max_classes")
-    for split, count in kept.items():
-        if count > len(specs[split]):
-            raise DemoError(f"max_classes[{split}]: expected at most {len(specs[split])}, found {count}")
-    specs = {split: specs[split][: kept[split]] for split in SPLITS}
-
+    given = dict.fromkeys(SPLITS, clips_per_class) if isinstance(clips_per_class, int) else clips_per_class
+    clips = _counts("clips_per_class", given, dict.fromkeys(SPLITS, CLIPS_PER_CLASS))
+    kept = _counts("max_classes", max_classes or {}, {split: len(_class_specs(split)) for split in SPLITS})
+    specs = {split: _class_specs(split)[: kept[split]] for split in SPLITS}
     root = Path(root)
     lists = {split: root / f"{split}_few_shot.txt" for split in SPLITS}
     plan = json.dumps({"version": VERSION, "seed": seed, "clips": clips, "classes": specs}, sort_keys=True)
     key = json.dumps({"settings": hashlib.sha256(plan.encode()).hexdigest()}) + "\n"
-    jobs = [(spec, n) for split in SPLITS for spec in specs[split] for n in range(clips[split])]
-    missing = _missing(root, jobs, key)
+    missing = _missing(root, [(spec, n) for split in SPLITS for spec in specs[split] for n in range(clips[split])], key)
     if not missing and _holds(root / STAMP, key) and all(path.is_file() for path in lists.values()):
         return lists
     (root / STAMP).unlink(missing_ok=True)
     _render_missing(root, missing, seed, workers or os.cpu_count() or 1)
     for split in SPLITS:
-        _write_text(lists[split], "".join(_list_lines(split, specs[split], clips[split])))
+        _write_text(lists[split], "".join(f"{split}{index}//{_clip_path(_name(spec), number)}\n" for index, spec
+                                          in enumerate(specs[split]) for number in range(clips[split])))
     _write_text(root / STAMP, key)
     return lists
 
 
-def _missing(root: Path, jobs: list[tuple[ClassSpec, int]], key: str) -> list[tuple[ClassSpec, int]]:
+def _missing(root: Path, jobs: list[_Job], key: str) -> list[_Job]:
     """Return the jobs whose clip is not there, after removing clips of other settings at their paths."""
     paths = [root / _clip_path(_name(spec), number) for spec, number in jobs]
     if not _holds(root / MARKER, key):
@@ -207,9 +192,3 @@ def _missing(root: Path, jobs: list[tuple[ClassSpec, int]], key: str) -> list[tu
             path.unlink(missing_ok=True)
         _write_text(root / MARKER, key)
     return [job for job, path in zip(jobs, paths, strict=True) if not path.is_file()]
-
-
-def _list_lines(split: str, specs: list[ClassSpec], clips: int) -> Iterator[str]:
-    for index, spec in enumerate(specs):
-        for number in range(clips):
-            yield f"{split}{index}//{_clip_path(_name(spec), number)}\n"

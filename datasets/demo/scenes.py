@@ -33,12 +33,9 @@ class Track:
 
     x: Array
     y: Array
-    scale: Array
-    """Factor on the object's radius."""
-    angle: Array
-    """Radians, clockwise on screen."""
-    opacity: Array
-    """0 hidden .. 1 solid."""
+    scale: Array  # factor on the object's radius
+    angle: Array  # radians, clockwise on screen
+    opacity: Array  # 0 hidden .. 1 solid
 
 
 def _track(time: Array, rng: np.random.Generator, **moving: Array) -> Track:
@@ -134,22 +131,14 @@ def _heart(x: Array, y: Array) -> Array:
     return np.minimum(lobe, np.maximum(wedge, lobe_y - y))
 
 
-def _moon(x: Array, y: Array) -> Array:
-    """Draw a disc less the part that a second disc, to its right, covers."""
-    return np.maximum(np.hypot(x, y) - 1.0, 0.82 - np.hypot(x - 0.5, y))
-
-
+# Signed distance to the outline (negative inside) of [P, Q] points, in units of the object's radius.
 SHAPES: dict[str, Callable[[Array, Array], Array]] = {
-    "ball": lambda x, y: np.hypot(x, y) - 0.95,
-    "star": _star,
-    "square": lambda x, y: np.maximum(np.abs(x), np.abs(y)) - 0.82,
-    "heart": _heart,
-    "triangle": _triangle,
-    "ring": lambda x, y: np.abs(np.hypot(x, y) - 0.75) - 0.24,
-    "cross": _cross,
-    "moon": _moon,
+    "ball": lambda x, y: np.hypot(x, y) - 0.95, "star": _star,
+    "square": lambda x, y: np.maximum(np.abs(x), np.abs(y)) - 0.82, "heart": _heart,
+    "triangle": _triangle, "ring": lambda x, y: np.abs(np.hypot(x, y) - 0.75) - 0.24, "cross": _cross,
+    "moon": lambda x, y: np.maximum(np.hypot(x, y) - 1.0, 0.82 - np.hypot(x - 0.5, y)),  # a disc less another one
 }
-"""Signed distance to the outline (negative inside) of [P, Q] points, in units of the object's radius."""
+
 
 def _upsample(grid: Array, height: int, width: int) -> Array:
     """Enlarge a [h, w] grid bilinearly to [H, W] (by indexing: a BLAS call would wake its own threads)."""
@@ -221,14 +210,13 @@ class _Look:
     shape: Callable[[Array, Array], Array]
     colour: Array
     radius_px: float
-    light: tuple[float, float]
-    """Direction the light travels on the picture; shadows fall that way."""
+    light: tuple[float, float]  # the direction it travels in on the picture; shadows fall that way
 
 
-def _paint(frame: Array, look: _Look, x_px: float, y_px: float, pose: tuple[float, float, float]) -> None:
+def _paint(frame: Array, look: _Look, centre_x: float, centre_y: float, pose: tuple[float, float, float]) -> None:
     """Blend the object and its soft shadow into `frame` [H, W, 3] in place; `pose` is scale, angle, opacity."""
     height, width = frame.shape[:2]
-    (scale, angle, opacity), centre_x, centre_y = pose, x_px, y_px
+    scale, angle, opacity = pose
     radius = look.radius_px * scale
     reach = 1.7 * radius + 3
     left, right = max(int(centre_x - reach), 0), min(int(centre_x + reach) + 2, width)
@@ -256,9 +244,8 @@ def _camera(rng: np.random.Generator, length: int) -> Array:
     return np.clip(np.rint(walk), -JITTER_PX, JITTER_PX).astype(int)
 
 
-def render_frames(
-    colour: str, shape: str, motion: str, length: int, height: int, width: int, rng: np.random.Generator
-) -> Array:
+def render_frames(colour: str, shape: str, motion: str, length: int, height: int, width: int,
+                  rng: np.random.Generator) -> Array:
     """Draw one clip, uint8 [T, H, W, 3] RGB with T = `length`; the words are keys of the tables above."""
     heading = rng.uniform(0, 2 * np.pi)
     shade = np.asarray(COLOURS[colour]) * rng.uniform(0.85, 1.05) + rng.uniform(-12, 12, 3)

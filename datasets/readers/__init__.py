@@ -1,1 +1,1 @@
-"""Decoders: protocol.py says what each gives, the other files hold one kind of reader each."""
+"""Decoders: clip.py says what each gives, the other files hold one kind of reader each."""

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from datasets.readers.clip import DECODERS, Clip, first_line
 from datasets.readers.containers import container_kind
-from datasets.readers.protocol import DECODERS, Clip, first_line
 from datasets.readers.pyav import SHORTFALL, Header, PyavClip, read_header
 from utils.errors import LaunchError, VideoDecodeError
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from datasets.readers.protocol import DECODERS, first_line
+from datasets.readers.clip import DECODERS, first_line
 from utils.errors import LaunchError, VideoDecodeError
 
 SHORTFALL = 2  # a decoder may give this many frames fewer than its container counts (delayed, packed); the last repeats
@@ -23,17 +23,11 @@ def open_container(path: Path) -> Any:
 
 
 class Header(NamedTuple):
-    """Hold what a file's header says.
+    """Hold what a file's header says."""
 
-    Args:
-        fps: average frames a second, NaN where unknown.
-        reordered: whether frames are stored in another order than they are shown in.
-        codec: FFmpeg's name of it; "" where the file cannot be opened or has no pictures.
-    """
-
-    fps: float = math.nan
-    reordered: bool = False
-    codec: str = ""
+    fps: float = math.nan  # average frames a second, NaN where unknown
+    reordered: bool = False  # whether frames are stored in another order than they are shown in
+    codec: str = ""  # FFmpeg's name of it; "" where the file cannot be opened or has no pictures
 
 
 def read_header(path: Path) -> Header:

@@ -40,9 +40,8 @@ class EncoderBuilder(Protocol):
     """Every entry of the registry ENCODERS is called like this.
 
     Args:
-        name: VIDEO.HEAD.BACKBONE_NAME.
-        weights: VIDEO.HEAD.BACKBONE_WEIGHTS; None: the weights that were published for this tower.
-        weights_dir: cache directory of downloads; None: the encoder's own.
+        name, weights, weights_dir: VIDEO.HEAD's BACKBONE_NAME, BACKBONE_WEIGHTS (None: the published ones) and
+            WEIGHTS_DIR (None: the encoder's own cache).
         reads_text: whether the head reads text. Without it no text tower is built.
         output: whether each frame becomes one vector [D] or a map [D, h, w].
     """

@@ -18,17 +18,8 @@ from models.registries import ENCODERS
 from utils.errors import ConfigError, WeightsError
 
 # OpenAI's names; the plain open_clip names keep GELU, with which OpenAI's weights give other features.
-OPEN_CLIP_NAMES = {
-    "RN50": "RN50-quickgelu",
-    "RN101": "RN101-quickgelu",
-    "RN50x4": "RN50x4-quickgelu",
-    "RN50x16": "RN50x16-quickgelu",
-    "RN50x64": "RN50x64-quickgelu",
-    "ViT-B/32": "ViT-B-32-quickgelu",
-    "ViT-B/16": "ViT-B-16-quickgelu",
-    "ViT-L/14": "ViT-L-14-quickgelu",
-    "ViT-L/14@336px": "ViT-L-14-336-quickgelu",
-}
+OPEN_CLIP_NAMES = {name: f"{name.replace('/', '-').replace('@336px', '-336')}-quickgelu"
+                   for name in weight_files.OPENAI}
 Config: TypeAlias = Mapping[str, Any]  # open_clip's model config
 TEXT_SEED = 0  # random text towers are the same in every run: a checkpoint meets the features it was trained with
 _LOGGER = logging.getLogger(__name__)
@@ -105,9 +96,9 @@ def encode_names(towers: Any, tokenizer: Any, names: Sequence[str], prompt: str)
 
 
 def _tokenizer(name: str, config: Config) -> Any:
-    text = config["text_cfg"]
     if not name.endswith(".json"):
         return open_clip.get_tokenizer(OPEN_CLIP_NAMES.get(name, name))
+    text = config["text_cfg"]
     tokenizer = open_clip.SimpleTokenizer(context_length=text.get("context_length", 77))
     if text.get("vocab_size", tokenizer.vocab_size) < tokenizer.vocab_size:
         raise WeightsError(f"{name}: text_cfg.vocab_size: expected at least {tokenizer.vocab_size} "
@@ -164,17 +155,13 @@ def clip_encoder(*, name: str, weights: str | None, weights_dir: str | None, rea
         loaded = pretraining = "random"
     else:
         official = weights in (None, "openai")
-        path, digest = weight_files.find(_openai(name) if official else str(weights), weights_dir)
+        if official and name not in weight_files.OPENAI:
+            raise WeightsError(f"VIDEO.HEAD.BACKBONE_WEIGHTS: openai has no weights for {name!r} "
+                               f"(it has: {', '.join(weight_files.OPENAI)}); name a file, or random")
+        path, digest = weight_files.find(weight_files.OPENAI[name] if official else str(weights), weights_dir)
         visual, towers = _loaded_towers(config, reads_text, path)
         loaded = f"{path.name} sha256:{digest}"
         pretraining = "CLIP, 400 M image-text pairs (OpenAI)" if official else f"not known ({path.name})"
     size = visual.image_size
     return Encoder(visual, int(config["embed_dim"]), int(size[0] if isinstance(size, (tuple, list)) else size),
                    None if towers is None else _reader(towers, name, config), loaded, pretraining)
-
-
-def _openai(name: str) -> weight_files.Published:
-    if name not in weight_files.OPENAI:
-        raise WeightsError(f"VIDEO.HEAD.BACKBONE_WEIGHTS: openai has no weights for {name!r} "
-                           f"(it has: {', '.join(weight_files.OPENAI)}); name a file, or random")
-    return weight_files.OPENAI[name]

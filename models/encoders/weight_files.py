@@ -14,6 +14,7 @@ import torch
 import torchvision.models
 from torch import Tensor, nn
 
+from utils.checkpoint import DAMAGED, misfits
 from utils.download import fetch, sha256
 from utils.errors import DownloadError, HashError, WeightsError
 
@@ -55,6 +56,9 @@ OPENAI = {
 }
 IMAGENET = ("resnet18", "resnet34", "resnet50", "mobilenet_v2")  # torchvision's names
 _EXTRA = {"input_resolution", "context_length", "vocab_size"}  # numbers OpenAI's archives carry beside the weights
+_TYPES = {"HalfStorage": torch.float16, "FloatStorage": torch.float32, "DoubleStorage": torch.float64,
+          "LongStorage": torch.int64, "IntStorage": torch.int32, "BFloat16Storage": torch.bfloat16,
+          "BoolStorage": torch.bool, "ByteStorage": torch.uint8}
 
 
 def published(name: str) -> Published:
@@ -88,7 +92,7 @@ def find(weights: str | Published, weights_dir: str | None) -> tuple[Path, str]:
 
 
 def download(url: str, path: Path, expected: str) -> None:
-    """Fetch a file with a progress bar, resumed where it broke off; it appears under its name only when it is right."""
+    """Fetch a file (see utils.download.fetch). Raises WeightsError that says what to do without a network."""
     try:
         fetch(url, path, expected)
     except HashError as error:
@@ -109,22 +113,20 @@ class _ArchiveUnpickler(pickle.Unpickler):
         if module.startswith("__torch__"):
             return type(name, (_Node,), {})
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return _rebuild
+            return lambda storage, offset, size, stride, *_: storage.as_strided(size, stride, offset).clone()
         if (module, name) == ("collections", "OrderedDict"):
             return OrderedDict
         if module == "torch" and name.endswith("Storage"):
             return name
         if module == "torch.jit._pickle":
-            return _container
+            return lambda value=None, *_: value
         raise WeightsError(f"refused: the file wants to run {module}.{name}")
 
     def persistent_load(self, pid: tuple[Any, ...]) -> Tensor:
         _, storage_type, key, _, _ = pid
-        names = {"HalfStorage": torch.float16, "FloatStorage": torch.float32, "DoubleStorage": torch.float64,
-                 "LongStorage": torch.int64, "IntStorage": torch.int32, "BFloat16Storage": torch.bfloat16,
-                 "BoolStorage": torch.bool, "ByteStorage": torch.uint8}
+        kind = _TYPES[storage_type]
         blob = bytearray(self._archive.read(f"{self._prefix}/data/{key}"))
-        return torch.frombuffer(blob, dtype=names[storage_type]) if blob else torch.empty(0, dtype=names[storage_type])
+        return torch.frombuffer(blob, dtype=kind) if blob else torch.empty(0, dtype=kind)
 
 
 class _Node:
@@ -137,23 +139,13 @@ class _Node:
         self.state = state
 
 
-def _rebuild(storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:
-    return storage.as_strided(size, stride, offset).clone()
-
-
-def _container(value: Any = None, *_: Any) -> Any:
-    return value
-
-
-def _walk(node: Any, prefix: str, out: dict[str, Tensor]) -> None:
+def _tensors(node: Any, prefix: str = "") -> dict[str, Tensor]:
+    """Return the tensors below a node by dotted name."""
+    if isinstance(node, Tensor):
+        return {prefix.removesuffix("."): node}
     items = node.state if isinstance(node, _Node) else node
-    if not isinstance(items, dict):
-        return
-    for key, value in items.items():
-        if isinstance(value, Tensor):
-            out[f"{prefix}{key}"] = value
-        elif isinstance(value, (_Node, dict)):
-            _walk(value, f"{prefix}{key}.", out)
+    return {name: found for key, value in (items.items() if isinstance(items, dict) else ())
+            for name, found in _tensors(value, f"{prefix}{key}.").items()}
 
 
 def _read_archive(path: Path) -> dict[str, Tensor] | None:
@@ -164,9 +156,7 @@ def _read_archive(path: Path) -> dict[str, Tensor] | None:
         roots = [n.removesuffix("/data.pkl") for n in archive.namelist() if n.endswith("/data.pkl")]
         if not roots or f"{roots[0]}/constants.pkl" not in archive.namelist():
             return None
-        state: dict[str, Tensor] = {}
-        _walk(_ArchiveUnpickler(archive, roots[0]).load(), "", state)
-        return state
+        return _tensors(_ArchiveUnpickler(archive, roots[0]).load())
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -182,8 +172,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError, TypeError,
-            AttributeError, IndexError, zipfile.BadZipFile, safetensors.SafetensorError) as error:
+    except (*DAMAGED, zipfile.BadZipFile, safetensors.SafetensorError) as error:
         raise WeightsError(f"{path}: expected weights (a TorchScript archive, a state dict or safetensors), "
                            f"found a file that cannot be read: {str(error).splitlines()[0]}") from error
     for wrapper in ("state_dict", "model_state"):
@@ -202,11 +191,7 @@ def fit(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
     own = module.state_dict()
     found = {k: v for k, v in own.items() if k.endswith("num_batches_tracked")}
     found |= {k: v for k, v in state.items() if k not in _EXTRA and not k.endswith("attn_mask")}
-    problems = [f"missing {k} {list(v.shape)}" for k, v in own.items() if k not in found]
-    problems += [f"unexpected {k} {list(v.shape)}" for k, v in found.items() if k not in own]
-    problems += [f"{k}: expected shape {list(own[k].shape)}, found {list(v.shape)}"
-                 for k, v in found.items() if k in own and own[k].shape != v.shape]
-    if problems:
+    if problems := misfits(own, found):
         more = f" (and {len(problems) - 8} more)" if len(problems) > 8 else ""
         raise WeightsError(f"{path}: these weights are of another model: " + "; ".join(problems[:8]) + more)
     module.load_state_dict({k: v.to(own[k].dtype) for k, v in found.items()})

@@ -1,1 +1,1 @@
-"""Heads are built from these parts: modulator, alignment, similarity, prototypes, batch norms."""
+"""Heads are built from these parts: modulator, alignment, similarity, batch norms."""

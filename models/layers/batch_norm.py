@@ -12,19 +12,25 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from models.layers.replace import replace_modules
 from utils.errors import ConfigError
 
 _KINDS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
-def _take_over(new: _BatchNorm, norm: _BatchNorm) -> None:
-    """Make the parameters and buffers of `norm` those of `new`, and its mode."""
-    for name, parameter in norm.named_parameters(recurse=False):
-        new.register_parameter(name, parameter)
-    for name, buffer in norm.named_buffers(recurse=False):
-        new.register_buffer(name, buffer)
-    new.train(norm.training)
+def replace_modules(model: nn.Module, make: Callable[[nn.Module], nn.Module | None]) -> None:
+    """Replace every module below `model` for which `make` gives another one: the same one wherever it stands.
+
+    `make` hands parameters, buffers and children on, so that their names, order and identity stay as they are.
+    """
+    made: dict[nn.Module, nn.Module | None] = {}
+    for path, module in list(model.named_modules(remove_duplicate=False)):
+        if not path:
+            continue
+        if module not in made:
+            made[module] = make(module)
+        parent, _, name = path.rpartition(".")
+        if (new := made[module]) is not None:
+            setattr(model.get_submodule(parent), name, new)
 
 
 def _replace(model: nn.Module, key: str, make: Callable[[_BatchNorm], _BatchNorm]) -> None:
@@ -40,24 +46,31 @@ def _replace(model: nn.Module, key: str, make: Callable[[_BatchNorm], _BatchNorm
     replace_modules(model, replacement)
 
 
-class FrozenBatchNorm(_BatchNorm):
-    """This batch norm keeps its statistics and affine weights as they are, in training, too; for any dimensions.
-
-    Args:
-        norm: the batch norm that it stands for.
-    """
+class _StandIn(_BatchNorm):
+    """This batch norm takes inputs of any dimensions, and has the parameters, buffers and mode of another one."""
 
     def __init__(self, norm: _BatchNorm):
         super().__init__(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
-        _take_over(self, norm)
+        for name, parameter in norm.named_parameters(recurse=False):
+            self.register_parameter(name, parameter)
+        for name, buffer in norm.named_buffers(recurse=False):
+            self.register_buffer(name, buffer)
+        self.train(norm.training)
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        """Accept any number of dimensions."""
+
+
+class FrozenBatchNorm(_StandIn):
+    """This batch norm keeps its statistics and affine weights as they are, in training, too."""
+
+    def __init__(self, norm: _BatchNorm):
+        super().__init__(norm)
         self.requires_grad_(False)
 
     def train(self, mode: bool = True) -> "FrozenBatchNorm":
         """Stay in evaluation mode."""
         return super().train(False)
-
-    def _check_input_dim(self, input: Tensor) -> None:
-        """Accept any number of dimensions."""
 
 
 def freeze_batch_norm(model: nn.Module) -> None:
@@ -81,23 +94,16 @@ class _SumOverRanks(torch.autograd.Function):
         return total, None
 
 
-class RankBatchNorm(_BatchNorm):
+class RankBatchNorm(_StandIn):
     """This batch norm takes its statistics, in training, over the inputs of all ranks; gradients flow through them.
 
-    torch's own SyncBatchNorm knows GPUs only. In evaluation this is torch's batch norm.
-
-    Args:
-        norm: the batch norm that it stands for.
-        group: the process group that it exchanges over; None: all ranks.
+    torch's own SyncBatchNorm knows GPUs only. In evaluation this is torch's batch norm. `group` exchanges them; None:
+    all ranks.
     """
 
     def __init__(self, norm: _BatchNorm, group: object = None):
-        super().__init__(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
-        _take_over(self, norm)
+        super().__init__(norm)
         self.group = group
-
-    def _check_input_dim(self, input: Tensor) -> None:
-        """Accept any number of dimensions."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalise [N, C, ...]; the same shape."""

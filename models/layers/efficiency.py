@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from torchvision.models.mobilenetv2 import InvertedResidual
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from models.layers.replace import replace_modules
+from models.layers.batch_norm import replace_modules
 from utils.errors import CompileError, ConfigError
 
 BLOCKS = (ClipBottleneck, BasicBlock, Bottleneck, InvertedResidual)  # they draw nothing and leave their input alone

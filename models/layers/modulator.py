@@ -53,9 +53,8 @@ class FeedForward(nn.Module):
 
     def __init__(self, dim: int, hidden: int, dropout: float):
         super().__init__()
-        self.net = nn.Sequential(
-            nn.Linear(dim, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, dim), nn.Dropout(dropout)
-        )
+        self.net = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, dim),
+                                 nn.Dropout(dropout))
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         return self.net(x_BLD)
@@ -65,22 +64,16 @@ class FeedForward(nn.Module):
 class TemporalTransformer(nn.Module):
     """Compute x = x + attention(norm(x)); x = x + feed_forward(x); `depth` times. [B, L, D] -> [B, L, D].
 
-    Args:
-        dim: D, a multiple of 8 (the number of heads).
-        depth: number of layers (TRAIN.TRANSFORMER_DEPTH).
+    `dim` is D, a multiple of HEADS; `depth` is TRAIN.TRANSFORMER_DEPTH.
     """
 
     def __init__(self, dim: int, depth: int = 1):
         super().__init__()
         if dim % HEADS:
             raise ValueError(f"expected a feature width that {HEADS} heads divide, found {dim}")
-        self.layers = nn.ModuleList(
-            nn.ModuleList([
-                PreNorm(dim, Attention(dim, HEADS, ATTENTION_DROPOUT)),
-                FeedForward(dim, HIDDEN, FEED_FORWARD_DROPOUT),
-            ])
-            for _ in range(depth)
-        )
+        self.layers = nn.ModuleList(nn.ModuleList([PreNorm(dim, Attention(dim, HEADS, ATTENTION_DROPOUT)),
+                                                   FeedForward(dim, HIDDEN, FEED_FORWARD_DROPOUT)])
+                                    for _ in range(depth))
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         for layer in self.layers:

@@ -7,14 +7,7 @@ EPSILON = 0.01  # added to the product of norms, not to each norm
 
 
 def cos_similarity(x: Tensor, y: Tensor) -> Tensor:
-    """Compute cos(x, y) = x.y / (|x||y| + 0.01) of all pairs.
-
-    Args:
-        x: [..., A, D]; y: [..., B, D] with leading dimensions that broadcast.
-
-    Returns:
-        [..., A, B].
-    """
+    """Compute cos(x, y) = x.y / (|x||y| + 0.01) of all pairs, [..., A, D] and [..., B, D] -> [..., A, B]."""
     norms = x.norm(dim=-1).unsqueeze(-1) * y.norm(dim=-1).unsqueeze(-2)
     return (x @ y.transpose(-1, -2)) / (norms + EPSILON)
 

@@ -1,6 +1,5 @@
 """Read a data set's class names, written once in configs/pool/classes, and fill them in where a project has none."""
 
-import difflib
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 from utils.config.layers import POOL, read_layer
 from utils.config.schema import Config
 from utils.errors import ConfigError
+from utils.registry import nearest
 
 CLASSES = POOL / "classes"
 TARGETS = {"train": "TRAIN.CLASS_NAME", "val": "TRAIN.VAL_CLASS_NAME", "test": "TEST.CLASS_NAME"}
@@ -37,9 +37,8 @@ def locate(classes: str, project: Path) -> Path:
     """Return the file DATA.CLASSES means: a name of the pool, else a path (from here, else from the project file)."""
     if not classes.endswith((".yaml", ".yml")) and "/" not in classes:
         if classes not in pool_names():
-            near = difflib.get_close_matches(classes, pool_names(), n=1)
             known = f"known: {', '.join(pool_names())}, or a path to a .yaml file"
-            advice = f"did you mean {near[0]}?" if near else known
+            advice = nearest(classes, pool_names()) or known
             raise ConfigError([f"DATA.CLASSES: no class file {classes!r}; {advice}"])
         return CLASSES / f"{classes}.yaml"
     places = [Path(classes), project.parent / classes]

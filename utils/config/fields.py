@@ -43,7 +43,7 @@ def key(doc: str, *, affects: Effect, default: Any = dataclasses.MISSING, **limi
         doc: one line: meaning and unit.
         affects: what changes with the key's value.
         default: the value where nobody sets one. Keys of the schema have theirs in configs/pool/base.yaml instead.
-        limits: what else a `Key` says: may_change, choices, minimum, maximum, above, registry, aliases.
+        limits: what else a `Key` says: may_change, choices, minimum, maximum, above, items, registry, aliases.
     """
     return dataclasses.field(default=default, metadata={"doc": doc, "affects": affects, **limits})
 
@@ -80,6 +80,7 @@ class Key:
             what is still to come (more iterations, other ranks), and what was done stays as it was.
         choices: the values allowed, when they are few.
         minimum, maximum: the smallest and the largest number allowed. above: numbers must be larger than it.
+        items: how many numbers a list has.
         registry: the table that has a text's allowed values.
         aliases: other spellings of a value, to the one that stands in a Config and is compared.
     """
@@ -92,6 +93,7 @@ class Key:
     minimum: float | None = None
     maximum: float | None = None
     above: float | None = None
+    items: int | None = None
     registry: Names | None = None
     aliases: Mapping[str | None, str] = dataclasses.field(default_factory=dict)
 

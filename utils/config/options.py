@@ -1,7 +1,6 @@
 """The options of a head: what the layers say of VIDEO.HEAD.OPTIONS, as the head's own dataclass."""
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +8,7 @@ from utils.config.fields import Key, keys_of
 from utils.config.loader import Resolved
 from utils.config.reading import OPTIONS, Entry, typed, typed_text
 from utils.errors import ConfigError
+from utils.registry import nearest
 
 POOL_FILES = "configs/pool/"  # layers that speak to every head: what a head has no option for is no news
 
@@ -53,9 +53,8 @@ def _read(kind: type, entries: Mapping[str, Entry]) -> tuple[Any, list[str], lis
     for name, entry in entries.items():
         if name not in keys:
             if entry.spelled.startswith(OPTIONS) and entry.layer:
-                near = difflib.get_close_matches(name, keys, n=1)
-                advice = f"; did you mean {near[0]}?" if near else f"; it has {', '.join(keys) or 'none'}"
-                problems.append(f"{entry.layer}: {entry.spelled}: unknown option of this head{advice}")
+                advice = nearest(name, keys) or f"it has {', '.join(keys) or 'none'}"
+                problems.append(f"{entry.layer}: {entry.spelled}: unknown option of this head; {advice}")
             else:
                 unread.append(entry)
             continue

@@ -12,6 +12,7 @@ from utils.config.fields import Key, Mismatch, coerce, describe, keys_of
 from utils.config.inert import inert_keys
 from utils.config.layers import POOL, Layer, parse_yaml
 from utils.config.schema import Config
+from utils.registry import nearest
 
 OPTIONS = "VIDEO.HEAD.OPTIONS"
 _NULLS = ("null", "Null", "NULL", "~")
@@ -194,9 +195,8 @@ def typed(value: Any, key: Key) -> tuple[Any, str]:
     if any(number != number or number in (float("inf"), -float("inf")) for number in _numbers(result)):
         return None, f"expected a finite number, found {shown(value)}"
     if result is not None and key.choices and result not in key.choices:
-        near = difflib.get_close_matches(str(result), key.choices, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        return None, f"expected {' or '.join(key.choices)}, found {shown(result)}{hint}"
+        hint = nearest(str(result), key.choices)
+        return None, f"expected {' or '.join(key.choices)}, found {shown(result)}{hint and f'; {hint}'}"
     if any(isinstance(number, int) and abs(number) >= 2**63 for number in _numbers(result)):
         return None, f"expected a whole number below 2^63, found {shown(value)}"
     if problem := _out_of_range(result, key):
@@ -208,11 +208,14 @@ def _out_of_range(value: Any, key: Key) -> str:
     """What is wrong with a value that has the right type; empty: nothing."""
     if key.registry is not None and value is not None and value not in key.registry:
         return key.registry.unknown(value)
+    found = shown(list(value) if isinstance(value, tuple) else value)
+    if key.items is not None and isinstance(value, tuple) and len(value) != key.items:
+        return f"expected a list of {key.items} numbers, found {found}"
     for number in _numbers(value):
         if key.minimum is not None and number < key.minimum:
-            return f"expected {key.minimum:g} or more, found {shown(value)}"
+            return f"expected {key.minimum:g} or more, found {found}"
         if key.maximum is not None and number > key.maximum:
-            return f"expected {key.maximum:g} or less, found {shown(value)}"
+            return f"expected {key.maximum:g} or less, found {found}"
         if key.above is not None and number <= key.above:
-            return f"expected more than {key.above:g}, found {shown(value)}"
+            return f"expected more than {key.above:g}, found {found}"
     return ""

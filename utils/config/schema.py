@@ -53,7 +53,7 @@ class SolverConfig:
                          affects=TRAINING, choices=("steps_with_relative_lrs", "cosine"))
     STEPS_ITER: int = key("iterations a unit of progress takes", affects=TRAINING, minimum=1)
     STEPS: tuple[float, ...] = key("progress at which each factor of LRS starts", affects=TRAINING)
-    LRS: tuple[float, ...] = key("factors of BASE_LR, one a step", affects=TRAINING)
+    LRS: tuple[float, ...] = key("factors of BASE_LR, one a step", affects=TRAINING, minimum=0.0)
     MAX_EPOCH: float = key("progress at which the cosine policy ends", affects=TRAINING)
     WARMUP_EPOCHS: float = key("length of the linear warm-up, in progress", affects=TRAINING, minimum=0.0)
     WARMUP_START_LR: float = key("learning rate at iteration 0", affects=TRAINING, minimum=0.0)
@@ -62,9 +62,9 @@ class SolverConfig:
     PROGRESS: str = key("double: floor(i/STEPS_ITER) + i/STEPS_ITER, as published; single: i/STEPS_ITER",
                         affects=TRAINING, choices=("double", "single"))
     MEAN: tuple[float, ...] | None = key("pixel mean misplaced by CLIPFSAR_UCF101_5shot; see DATA.MEAN_FROM",
-                                         affects=NUMBERS)
+                                         affects=NUMBERS, items=3)
     STD: tuple[float, ...] | None = key("pixel deviation misplaced by CLIPFSAR_UCF101_5shot; see DATA.MEAN_FROM",
-                                        affects=NUMBERS)
+                                        affects=NUMBERS, items=3, above=0.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ class TrainConfig:
     BATCH_SIZE_PER_TASK: int = key("iterations, one episode of each rank, whose gradients add up to one step",
                                    affects=TRAINING, minimum=1)
     CLIP_GRAD_NORM: float | None = key("largest L2 norm of the gradients; null: no clipping",
-                                       affects=TRAINING, minimum=0.0)
+                                       affects=TRAINING, above=0.0)
     RANK_GRADIENTS: str = key("mean over ranks, as published; sum: n ranks do what one does with n times the "
                               "BATCH_SIZE_PER_TASK", affects=TRAINING, choices=("mean", "sum"))
     PRECISION: str = key("of a training step: fp32; tf32 (GPU); bf16 or fp16 autocast",
@@ -113,12 +113,13 @@ class DataConfig:
     INTERVAL_TAIL: str = key("interval sampling: drop (published) or keep the last SAMPLING_RATE frames",
                              affects=NUMBERS, choices=("drop", "keep"))
     TRAIN_JITTER_SCALES: tuple[int, ...] = key("height and width of the resized training frame, pixels",
-                                               affects=TRAINING)
+                                               affects=TRAINING, items=2)
     TRAIN_CROP_SIZE: int = key("side of the random crop, pixels", affects=TRAINING, minimum=1)
-    TEST_SCALE: int | tuple[int, ...] = key("height and width of the resized test frame, pixels", affects=SCORING)
+    TEST_SCALE: int | tuple[int, ...] = key("height and width of the resized test frame, pixels", affects=SCORING,
+                                              items=2)
     TEST_CROP_SIZE: int = key("side of the central crop, pixels", affects=SCORING, minimum=1)
-    MEAN: tuple[float, ...] = key("mean of R, G, B in 0..1", affects=NUMBERS)
-    STD: tuple[float, ...] = key("standard deviation of R, G, B in 0..1", affects=NUMBERS)
+    MEAN: tuple[float, ...] = key("mean of R, G, B in 0..1", affects=NUMBERS, items=3)
+    STD: tuple[float, ...] = key("standard deviation of R, G, B in 0..1", affects=NUMBERS, items=3, above=0.0)
     MEAN_FROM: str = key("DATA (published); SOLVER: SOLVER.MEAN and STD where a file set them there",
                          affects=NUMBERS, choices=("DATA", "SOLVER"))
 
@@ -128,10 +129,11 @@ class ErasingConfig:
     """AUGMENTATION.RANDOM_ERASING (queries of training when SUPPORT_QUERY_DIFF is on)"""
 
     ENABLE: bool = key("erase a rectangle", affects=TRAINING)
-    PROB: float = key("probability", affects=TRAINING, minimum=0.0)
+    PROB: float = key("probability", affects=TRAINING, minimum=0.0, maximum=1.0)
     MODE: str = key("const: zeros; pixel: noise", affects=TRAINING, choices=("const", "pixel"))
-    AREA_RANGE: tuple[float, ...] = key("share of the picture erased, least and most", affects=TRAINING)
-    MIN_ASPECT: float = key("least height/width of the rectangle", affects=TRAINING, minimum=0.01)
+    AREA_RANGE: tuple[float, ...] = key("share of the picture erased, least and most", affects=TRAINING, items=2,
+                                         above=0.0, maximum=1.0)
+    MIN_ASPECT: float = key("least height/width of the rectangle", affects=TRAINING, minimum=0.01, maximum=1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +147,8 @@ class AugmentationConfig:
     BRIGHTNESS: float = key("strength of the jitter", affects=TRAINING, minimum=0.0)
     CONTRAST: float = key("strength of the jitter", affects=TRAINING, minimum=0.0)
     SATURATION: float = key("strength of the jitter", affects=TRAINING, minimum=0.0)
-    HUE: float = key("strength of the jitter, 0..0.5", affects=TRAINING, minimum=0.0)
-    GRAYSCALE: float = key("probability of grayscale", affects=TRAINING, minimum=0.0)
+    HUE: float = key("strength of the jitter, 0..0.5", affects=TRAINING, minimum=0.0, maximum=0.5)
+    GRAYSCALE: float = key("probability of grayscale", affects=TRAINING, minimum=0.0, maximum=1.0)
     RANDOM_ERASING: ErasingConfig = section("random erasing")
     USE_GPU: bool = key("workers hand over frames of uint8 as decoded, and the training process resizes and augments on"
                         " its device; fewer bytes where a frame has fewer than 4 x crop^2 pixels", affects=SPEED)

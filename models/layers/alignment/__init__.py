@@ -28,17 +28,14 @@ __all__ = ["ALIGNMENTS", "otam_distance", "visiting_probabilities"]
 
 
 def visiting_probabilities(costs_KTT: Tensor, distance: Callable[..., Tensor]) -> Tensor:
-    """Tell how probably the alignment of a query to a class visits each cell: it is the gradient of the distance.
+    """Tell how probably the alignment of a query to a class visits each cell, float64 [K, T, T].
 
-    For OTAM with a soft minimum the gradient with respect to the costs is that probability (otam.py), so what is drawn
-    is what was scored.
+    For OTAM with a soft minimum that is the gradient of the distance with respect to the costs (otam.py), so what is
+    drawn is what was scored. It may be called where gradients are off, inside inference mode, too.
 
     Args:
         costs_KTT: costs of query frames (rows) against class frames (columns).
         distance: an entry of ALIGNMENTS, perhaps with its settings bound; it is asked for one direction only.
-
-    Returns:
-        float64 [K, T, T]. It may be called where gradients are off, inside inference mode, too.
     """
     with torch.inference_mode(False), torch.enable_grad():
         costs = costs_KTT.detach().clone().double().requires_grad_()  # the clone is no inference tensor

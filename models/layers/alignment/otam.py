@@ -29,21 +29,13 @@ from torch import Tensor
 
 from utils.errors import AlignmentBackendError
 
-BACKENDS = ("auto", "plain", "triton")
 LINEAR_RANGE = 600.0  # largest exponent of a path's weight; float64 holds exp(-708)
 # torch.exp hands arrays of this size to MKL's threads, which cost milliseconds a call on a busy machine; exp2 does not.
 LOG2E = 1 / math.log(2)
 
 
 def otam_reference(costs: Tensor, smoothing: float = 0.5) -> Tensor:
-    """Compute the recursion C above cell by cell, in one direction: it is slow, to be read and tested against.
-
-    Args:
-        costs: [..., L, M]. smoothing: lambda > 0.
-
-    Returns:
-        [...] distances.
-    """
+    """Compute the recursion C above cell by cell, [..., L, M] -> [...]: it is slow, to be read and tested against."""
     padded = F.pad(costs, (1, 1))
     rows, columns = padded.shape[-2:]
     table = [[torch.zeros_like(padded[..., 0, 0])] * columns for _ in range(rows)]
@@ -150,22 +142,14 @@ class _Otam(torch.autograd.Function):
 
 
 def _check(costs: Tensor, smoothing: float) -> None:
-    if costs.shape[-1] < 1 or costs.shape[-2] < 1:
+    if 0 in costs.shape[-2:]:
         raise ValueError(f"expected at least one frame on each side, found costs of shape {list(costs.shape)}")
     if smoothing <= 0:
         raise ValueError(f"expected a smoothing above 0, found {smoothing}")
 
 
 def soft_alignment(costs: Tensor, smoothing: float = 0.5) -> Tensor:
-    """Align queries with supports, in this direction only.
-
-    Args:
-        costs: [..., L, M], any floating type; L, M >= 1.
-        smoothing: lambda > 0 of the soft minimum.
-
-    Returns:
-        [...] distances of the type of `costs`.
-    """
+    """Return distances [...] of costs [..., L, M] in this direction only. Raises ValueError: no frames, lambda <= 0."""
     _check(costs, smoothing)
     flat = costs.reshape(-1, *costs.shape[-2:])
     return _Otam.apply(flat, smoothing).reshape(costs.shape[:-2])
@@ -182,8 +166,8 @@ def _kernels() -> ModuleType | ImportError:
 
 def _fused(costs: Tensor, backend: str) -> ModuleType | None:
     """Return the kernels' module if `backend` wants it used for these costs, else None."""
-    if backend not in BACKENDS:
-        raise ValueError(f"expected one of the backends {', '.join(BACKENDS)}, found {backend!r}")
+    if backend not in ("auto", "plain", "triton"):
+        raise ValueError(f"expected one of the backends auto, plain, triton, found {backend!r}")
     if backend == "plain" or (backend == "auto" and not costs.is_cuda):
         return None
     kernels = _kernels()
@@ -202,18 +186,16 @@ def otam_distance(costs: Tensor, *, smoothing: float = 0.5, single_direction: bo
         costs: [..., L, M], L query frames, M support frames.
         smoothing: lambda of the soft minimum.
         single_direction: the alignment of queries to supports only.
-        backend: "auto": the Triton kernels (otam_triton.py) for costs on a GPU of float32 or narrower,
-            where Triton can be imported, else the code of this file; "plain": always this file; "triton": always the
-            kernels.
+        backend: "plain": this file; "triton": the kernels of otam_triton.py; "auto": the kernels where they can be
+            imported and the costs are on a GPU, of float32 or narrower.
 
     Returns:
-        [...] distances.
+        [...] distances of the type of `costs`.
 
     Raises AlignmentBackendError where the kernels are to be used and cannot be.
     """
-    _check(costs, smoothing)
-    kernels = _fused(costs, backend)
-    if kernels is not None:
+    if (kernels := _fused(costs, backend)) is not None:
+        _check(costs, smoothing)
         return kernels.fused_otam(costs, smoothing=smoothing, single_direction=single_direction)
     if single_direction:
         return soft_alignment(costs, smoothing)

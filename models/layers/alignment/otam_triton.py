@@ -144,9 +144,8 @@ def warps(block: int) -> int:
 def _launch(kernel: Any, costs: Tensor, directions: int, *arguments: Any, **constants: Any) -> None:
     """Launch a kernel on all sequences of costs [N, T, S] and directions. Raises AlignmentBackendError if one fails."""
     block = triton.next_power_of_2(max(costs.shape[1:]))
-    device = torch.cuda.device(costs.device) if costs.is_cuda else nullcontext()
     try:
-        with device:
+        with torch.cuda.device(costs.device) if costs.is_cuda else nullcontext():
             kernel[(len(costs), directions)](*arguments, **constants, BLOCK=block, num_warps=warps(block))
     except Exception as error:  # noqa: BLE001  (compilers, drivers and the interpreter have no common base)
         raise AlignmentBackendError(
@@ -188,15 +187,7 @@ def runs_on(costs: Tensor) -> bool:
 
 
 def fused_otam(costs: Tensor, *, smoothing: float, single_direction: bool) -> Tensor:
-    """Compute OTAM distances: rows aligned to columns plus, unless `single_direction`, columns to rows.
-
-    Args:
-        costs: [..., T, S], any strides, float32, float16 or bfloat16; T, S >= 1.
-        smoothing: lambda > 0 of the soft minimum.
-        single_direction: without the mirrored alignment.
-
-    Returns:
-        [...] distances of the type of `costs`, from float32 sums.
+    """Compute what otam.otam_distance does, [..., T, S] of any strides -> [...], from float32 sums.
 
     Raises AlignmentBackendError for costs that the kernels do not take, and when they cannot be compiled or started.
     """

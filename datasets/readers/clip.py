@@ -1,16 +1,43 @@
-"""Read videos that are folders of JPEG frames."""
+"""Define what every decoder gives, an opened video (`Clip`), the table of decoders, and the simplest: a folder."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
+from PIL import Image
 
 from datasets.annotations import is_jpeg
-from datasets.readers.protocol import DECODERS, first_line
 from utils.errors import VideoDecodeError
+from utils.registry import Registry
 
 FOLDER_FPS = 12.0  # frames a second assumed of a folder of frames, which has no rate of its own
+AUTO = "auto"  # DATA.DECODER: torchcodec where it and FFmpeg work, else decord
+
+
+class Clip(Protocol):
+    """Promise the frames of an opened video. fps: frames a second, NaN if the file does not say."""
+
+    num_frames: int
+    fps: float
+
+    def frames(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Return uint8 RGB [T, H, W, 3] of the frames at `indices`, in that order; repeats allowed."""
+        ...
+
+    def close(self) -> None:
+        """Give the file back."""
+        ...
+
+
+DECODERS: Registry[Callable[[Path], Clip]] = Registry("decoder", "datasets/readers/", also=(AUTO,))
+
+
+def first_line(error: BaseException) -> str:
+    """Return an error's first line without the clock, source position and number that decoders put in front."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return re.sub(r"^(\[[\d:]+\] \S+: |\[Errno -?\d+\] |\w+, \S+:\d+, )+", "", lines[0]).strip()[:200]
 
 
 def _natural(name: str) -> list[tuple[int, int, str]]:
@@ -31,8 +58,6 @@ class FolderClip:
         self.num_frames = len(self._files)
 
     def _picture(self, index: int) -> np.ndarray:
-        from PIL import Image
-
         try:
             with Image.open(self._files[index]) as image:
                 return np.array(image.convert("RGB"))
