@@ -6,7 +6,7 @@ The loop has data wait, backward and optimizer; a head adds its parts, such as e
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 
 import torch
@@ -49,7 +49,9 @@ def recording(recorder: Recorder) -> Iterator[None]:
         _RECORDER.reset(token)
 
 
-def phase(name: str) -> AbstractContextManager[None]:
-    """Time the block as a part of a step, while somebody records."""
+@contextmanager
+def phase(name: str) -> Iterator[None]:
+    """Time this block, or the function that it decorates, as a part of a step while somebody records."""
     recorder = _RECORDER.get()
-    return nullcontext() if recorder is None else recorder.phase(name)
+    with recorder.phase(name) if recorder else nullcontext():
+        yield

@@ -1,6 +1,6 @@
 """Turn a project file and KEY VALUE pairs into a frozen Config, or into one ConfigError with all that is wrong."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -163,7 +163,7 @@ def _blame(problems: list[str], sources: dict[str, str]) -> list[str]:
     return [f"{sources['DATA.CLASSES']}: {text}" if text.startswith("DATA.CLASSES") else text for text in problems]
 
 
-def _worded(findings: list[Finding], bad: set[str], sources: dict[str, str]) -> list[str]:
+def _worded(findings: Iterable[Finding], bad: set[str], sources: dict[str, str]) -> list[str]:
     """Return findings as lines, without those about a key that is already reported as wrong."""
     return [f"{sources[finding.keys[0]]}: {finding.keys[0]}: {finding.text}"
             for finding in findings if bad.isdisjoint(finding.keys)]
