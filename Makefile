@@ -1,9 +1,10 @@
 # Two commands: `make demo` trains and tests on rendered videos, `make test` runs the test suite.
 PYTHON ?= python3
 VENV ?= .venv
+WORKERS ?= 0
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint types install clean
+.PHONY: help demo test test-fast lint types install clean
 
 help: ## show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,7 +21,10 @@ demo: $(VENV)/installed ## render videos, train, select and test on them: a few 
 	$(BIN)/python runs/prepare.py demo --out data/demo
 	$(BIN)/python runs/run.py --cfg configs/projects/demo/CLIPFSAR_Demo_1shot.yaml
 
-test: $(VENV)/installed ## run the whole test suite
+test: $(VENV)/installed ## run the whole test suite; with WORKERS=2 in two processes
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile tests
+
+test-fast: $(VENV)/installed ## run what takes no training run and no browser, as plain pytest does
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/installed ## run ruff

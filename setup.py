@@ -67,8 +67,8 @@ setup(
         "urllib3>=2.2",
     ],
     extras_require={"torchcodec": ["torchcodec"],  # needs FFmpeg's shared libraries, too
-                    "dev": ["torchcodec", "pytest>=8", "pytest-timeout", "hypothesis", "ruff", "pylint", "mypy>=1.14",
-                            "pandas-stubs", "types-psutil", "types-PyYAML", "types-simplejson", "types-tqdm",
-                            "selenium>=4.6", "setuptools>=64", "wheel"]},
+                    "dev": ["torchcodec", "pytest>=8", "pytest-timeout", "pytest-xdist", "hypothesis", "ruff", "pylint",
+                            "mypy>=1.14", "pandas-stubs", "types-psutil", "types-PyYAML", "types-simplejson",
+                            "types-tqdm", "selenium>=4.6", "setuptools>=64", "wheel"]},
     cmdclass={"install": Refuse, "sdist": Refuse},
 )

@@ -22,6 +22,31 @@ TINY_TOWER = {
 }
 
 
+FAST = "not slow and not browser"
+
+
+def pytest_configure(config):
+    """`pytest` alone runs what is fast; `pytest tests`, a named file or -m runs what was asked for."""
+    if config.args_source is pytest.Config.ArgsSource.TESTPATHS and not config.option.markexpr:
+        config.option.markexpr = FAST
+
+
+def pytest_report_header(config):
+    """Say which tests are meant."""
+    asked = config.option.markexpr
+    return f"tests: {FAST} (make test, or pytest tests: all of them)" if asked == FAST else f"tests: {asked or 'all'}"
+
+
+def pytest_collection_modifyitems(items):
+    """Skip what this machine cannot do, and say why."""
+    for item in items:
+        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="no GPU"))
+        for mark in item.iter_markers("shared"):
+            if not (REPOSITORY.parent / "shared" / mark.args[0]).is_dir():
+                item.add_marker(pytest.mark.skip(reason=f"../shared/{mark.args[0]} is not beside this checkout"))
+
+
 @pytest.fixture(autouse=True)
 def _threads():
     torch.set_num_threads(2)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 from torch import nn
 
@@ -97,6 +98,7 @@ def test_ruff():
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.slow
 def test_duplication_is_under_three_percent():
     """Lines of the code rooms that pylint finds twice (six lines or more), over all lines."""
     done = subprocess.run(
@@ -122,6 +124,7 @@ def test_readme_names_files_that_exist():
         assert (REPOSITORY / name).is_file(), name
 
 
+@pytest.mark.slow
 def test_only_editable_installs_are_accepted(tmp_path):
     """`pip install .` stops with the reason; nothing reaches the target."""
     for name in ("setup.py", "pyproject.toml", "datasets", "utils"):

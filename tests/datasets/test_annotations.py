@@ -180,7 +180,7 @@ SIZES = {"kinetics100": (6400, 1200, 2400, 64, 12, 24), "ssv2_small": (6400, 120
          "hmdb51": (4280, 1194, 1292, 31, 10, 10)}
 
 
-@pytest.mark.skipif(not PUBLISHED.is_dir(), reason="the published split lists are not beside this checkout")
+@pytest.mark.shared("splits")
 @pytest.mark.parametrize("name", SIZES)
 def test_published_lists(name):
     for index, split in enumerate(("train", "val", "test")):

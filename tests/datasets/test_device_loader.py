@@ -20,7 +20,6 @@ from tests.datasets.tiny_clips import config, make_dataset, same, write_clip
 from utils.errors import VideoDecodeError
 
 CPU = torch.device("cpu")
-GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 ALL = {"AUGMENTATION__USE_GPU": True, "AUGMENTATION__SUPPORT_QUERY_DIFF": True,
        "AUGMENTATION__SUPPORT_QUERY_DIFF_SUPPORT": True, "AUGMENTATION__RANDOM_ERASING__ENABLE": True,
        "AUGMENTATION__RANDOM_ERASING__PROB": 1.0, "AUGMENTATION__RANDOM_ERASING__MODE": "pixel"}
@@ -226,7 +225,7 @@ def tolerance(clip, size) -> float:
     return 2e-5 if exact else 2e-5 + 1e-6 * max(clip.shape[1:3])
 
 
-@GPU
+@pytest.mark.gpu
 @pytest.mark.parametrize("size, source", [((256, 256), (256, 340)), ((256, 256), (1080, 1920)),
                                           ((250, 230), (480, 854)), ((256, 256), (256, 256))])
 @pytest.mark.parametrize("mode", ["const", "pixel"])
@@ -242,7 +241,7 @@ def test_on_a_gpu_the_pixels_are_the_same_but_for_rounding(size, source, mode):
     assert torch.equal(torch.cuda.get_rng_state(), before)
 
 
-@GPU
+@pytest.mark.gpu
 @pytest.mark.parametrize("use_gpu", [False, True])
 @pytest.mark.parametrize("workers, pin", [(0, False), (2, False), (2, True)])
 def test_on_a_gpu_episodes_arrive_whole_and_in_order(root, use_gpu, workers, pin):

@@ -13,6 +13,8 @@ from tests.conftest import called
 from utils.config import resolve_config
 from utils.errors import ConfigError, ResultsError
 
+pytestmark = pytest.mark.slow
+
 main = called("compare")
 
 

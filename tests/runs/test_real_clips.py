@@ -7,10 +7,12 @@ import pytest
 
 from tests.conftest import REPOSITORY, run_command
 
+pytestmark = pytest.mark.slow
+
 TOY = Path(REPOSITORY).parent / "shared" / "ssv2_toy"
 
 
-@pytest.mark.skipif(not TOY.is_dir(), reason="the 150 real clips (ssv2_toy) are not beside this checkout")
+@pytest.mark.shared("ssv2_toy")
 def test_published_setting_on_real_clips(tmp_path):
     done = run_command(
         "--cfg", "configs/projects/CLIPFSAR/ssv2_full/CLIPFSAR_SSv2_Full_1shot_v1.yaml",

@@ -15,6 +15,8 @@ from utils import checkpoint
 from utils.config import resolve_config
 from utils.errors import CheckpointError, LaunchError, NonFiniteLossError
 
+pytestmark = pytest.mark.slow
+
 
 def test_train_select_test(tiny_project):
     project = tiny_project()

@@ -17,6 +17,8 @@ from tests.conftest import REPOSITORY, called
 from tests.runs.result_files import RESULT
 from utils.config import resolve_config
 
+pytestmark = pytest.mark.slow
+
 main = called("sweep")
 
 # Stands for runs/run.py: notes when it ran and with what, writes results.json; RANDOM_SEED decides how it ends.

@@ -31,6 +31,7 @@ def _test(rng: np.random.Generator, query_skill: np.ndarray, support_skill: np.n
     return correct, classes * VIDEOS + pairs[..., 0], classes * VIDEOS + pairs[..., 1]
 
 
+@pytest.mark.slow
 def test_the_interval_over_videos_covers_and_the_plain_one_does_not():
     """Data sets are drawn anew: the plain interval misses the true mean far too often, the other about 5 % of times."""
     rng = np.random.default_rng(0)

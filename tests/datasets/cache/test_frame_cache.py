@@ -37,6 +37,7 @@ def rounded(monkeypatch) -> None:
     monkeypatch.setattr(transforms, "_resize", rounding)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pairs", [[], ["DATA.SAMPLING_RATE", "4"], ["PROTOCOL", "clean"],
                                    ["DATA.NUM_INPUT_FRAMES", "1"]], ids=lambda pairs: " ".join(pairs))
 @pytest.mark.parametrize("split", ["train", "val", "test"])
@@ -83,6 +84,7 @@ def test_the_files_are_not_needed_any_more(project, lossless, tmp_path):
     assert [after.dataset.videos.stamp(video) for video in range(len(after.records))] == hashes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_loader_workers_and_sent_copies_read_the_same(project, lossless, workers):
     cfg = load_config(project, ["DATA.FRAME_CACHE", str(lossless), "DATA_LOADER.NUM_WORKERS", str(workers)])
@@ -106,6 +108,7 @@ def test_indices_may_repeat_and_run_backwards(project, lossless):
     assert (clip.num_frames, clip.fps) == (plain.num_frames, plain.fps)
 
 
+@pytest.mark.slow
 def test_jpeg_is_near_and_its_quality_counts(project, made):
     distances = []
     exact = split_of(project, None, "test").dataset.decode(0, [numpy_generator(0, "x")])[0]
@@ -136,6 +139,7 @@ def test_a_picture_of_another_size_is_an_error(monkeypatch, codec, size, install
         codec.decode([file], size)
 
 
+@pytest.mark.slow
 def test_features_of_cached_frames_are_never_taken_for_others(project, made):
     tower = torch.nn.Linear(1, 1)
     head = SimpleNamespace(feature_modules=lambda: [tower], feature_facts=dict)

@@ -81,6 +81,7 @@ def pyav_libraries(folder: Path) -> Path | None:
     return Path(files[0]).parent
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(util.find_spec("torchcodec") is None, reason="torchcodec is not installed")
 @pytest.mark.skipif(fast_readers.torchcodec_problem() is None, reason="the decoders' tests use torchcodec already")
 def test_the_decoders_tests_pass_with_torchcodec_on_pyavs_ffmpeg(tmp_path):

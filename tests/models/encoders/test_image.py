@@ -59,6 +59,7 @@ def test_children_stand_in_one_sequence_under_the_published_names():
     assert {name.split(".")[0] for name in encoder_of("mobilenet_v2").visual.state_dict()} == {"0"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*NAMES][::2])
 def test_vectors_and_maps_are_those_of_torchvision(name, tmp_path):
     network = network_of(NAMES[name])
@@ -103,6 +104,7 @@ def test_weights_of_another_tower_are_refused_by_name(resnet, tmp_path):
         encoder_of("resnet18", str(file))
 
 
+@pytest.mark.slow
 def test_imagenet_weights_lie_in_a_cache_and_must_begin_with_their_digits(resnet, tmp_path, monkeypatch):
     assert weight_files.published("resnet50") == weight_files.Published(
         "https://download.pytorch.org/models/resnet50-0676ba61.pth", "0676ba61", f"{torch.hub.get_dir()}/checkpoints")
@@ -144,7 +146,7 @@ def test_a_tower_that_sees_clips_gets_them_whole():
     torch.testing.assert_close(encode_clips(Mean(), clips), clips.mean(dim=(2, 3, 4))[..., None])
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="real weights and clips (real_clips) are not beside this checkout")
+@pytest.mark.shared("real_clips")
 def test_real_weights_see_a_racket():
     """MobileNetV2 as float16 in a file with 1001 classes; its classifier, which the tower drops, reads the features."""
     import av

@@ -184,6 +184,7 @@ def test_an_alignment_is_finite_and_of_every_way(head):
         assert found.costs_KTT.isfinite().all() and (found.path_KTT >= 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(HEADS))
 def test_a_run_with_results_report_table_and_comparison(name, tiny_project, tmp_path, capsys):
     project = tiny_project("run", NUM_TRAIN_TASKS=2, VAL_FRE_ITER=2)
@@ -201,6 +202,7 @@ def test_a_run_with_results_report_table_and_comparison(name, tiny_project, tmp_
     assert np.isfinite(found["accuracy"])
 
 
+@pytest.mark.slow
 def test_a_head_without_text_needs_no_class_names(tiny_project, tmp_path):
     """Classes then go by their index in the list."""
     null = [part for key in ("TRAIN.CLASS_NAME", "TRAIN.VAL_CLASS_NAME", "TEST.CLASS_NAME") for part in (key, "null")]
@@ -230,6 +232,7 @@ class Calibrated(HEADS["MEAN_POOL"]):
         return {"strength": float(self.strength)}
 
 
+@pytest.mark.slow
 def test_a_head_that_calibrates_sees_validation_episodes_once_before_the_test(tiny_project, monkeypatch):
     monkeypatch.setitem(HEADS._entries, "MEAN_POOL", Calibrated)
     project = tiny_project("calibrated", NUM_TRAIN_TASKS=2, VAL_FRE_ITER=2, ON_NONFINITE="skip")

@@ -48,6 +48,7 @@ def _rank(rank: int, store: str, out: Path) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_ranks_are_one_batch(tmp_path):
     context = multiprocessing.get_context("spawn")
     ranks = [context.Process(target=_rank, args=(rank, str(tmp_path / "store"), tmp_path)) for rank in (0, 1)]

@@ -113,6 +113,7 @@ def test_checkpointed_blocks_save_less_and_give_the_same_bits(tower):
     assert copy.deepcopy(saving).state_dict().keys() == plain.state_dict().keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, stages", [("resnet18", 4), ("resnet50", 4), ("mobilenet_v2", 1)])
 @pytest.mark.parametrize("frozen", [False, True])
 def test_checkpointed_image_towers_count_each_batch_once(name, stages, frozen):
@@ -145,6 +146,7 @@ def test_towers_that_cannot_be_checkpointed_are_refused(tower):
         checkpoint_blocks(tower)
 
 
+@pytest.mark.slow
 def test_compiled_code_trains_the_same_and_leaves_evaluation_alone(monkeypatch):
     """With dropout: the same draws."""
     plain, compiled = model_of(TINY_TOWER, 0.3), model_of(TINY_TOWER, 0.3)

@@ -90,18 +90,21 @@ def interpreted(interpret):
                            rise=(plus[0] - minus[0]), gradient=middle[1], weight=step["weights"])
 
 
+@pytest.mark.slow
 @needs_triton
 @pytest.mark.parametrize("name", CASES)
 def test_interpreted_equals_the_plain_code(interpreted, name):
     _check(CASES[name], *interpreted.found[name])
 
 
+@pytest.mark.slow
 @needs_triton
 def test_gradient_is_the_slope_of_the_distance(interpreted):
     slope = (interpreted.gradient * interpreted.direction).sum() * 2
     torch.testing.assert_close(interpreted.rise[0] * interpreted.weight[0], slope, rtol=2e-3, atol=2e-6)
 
 
+@pytest.mark.slow
 @needs_triton
 def test_a_nan_stays_visible_in_its_sequence_alone(interpreted):
     distances, gradient = interpreted.nan
@@ -109,7 +112,7 @@ def test_a_nan_stays_visible_in_its_sequence_alone(interpreted):
     assert gradient[0].isnan().any() and gradient[1].isfinite().all()
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.gpu
 @needs_triton
 def test_compiled_equals_the_plain_code():
     for own in CASES.values():
@@ -118,6 +121,7 @@ def test_compiled_equals_the_plain_code():
         torch.testing.assert_close(otam_distance(case["costs"], **case["options"]), run(case)[0], rtol=0, atol=0)
 
 
+@pytest.mark.slow
 @needs_triton
 @pytest.mark.parametrize("block", [8, 64, 512])
 def test_kernels_compile_for_gpus_without_one(block, tmp_path, monkeypatch):

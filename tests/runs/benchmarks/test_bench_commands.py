@@ -62,6 +62,7 @@ def _stopped(scratch: Path, number: int, *arguments: str, begun: str) -> tuple[i
     return started.returncode, told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_step_that_is_stopped_leaves_nothing(tmp_path, number, status):
     (tmp_path / "tower.json").write_text(json.dumps(TINY_TOWER))
@@ -71,6 +72,7 @@ def test_a_step_that_is_stopped_leaves_nothing(tmp_path, number, status):
     assert f"stopped by {signal.Signals(number).name}" in told and "Traceback" not in told
 
 
+@pytest.mark.slow
 def test_ranks_that_are_stopped_leave_nothing(tmp_path):
     found, told = _stopped(tmp_path / "scratch", signal.SIGTERM, "ranks", "--data", str(tmp_path / "data"),
                            "--iterations", "1000", begun="runs/run.py")

@@ -15,6 +15,8 @@ from runs.training.complexity import module_flops
 from tests.conftest import TINY_TOWER, called
 from utils.errors import BenchmarkError, ConfigError
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 
 

@@ -25,6 +25,8 @@ from tests.conftest import TINY_TOWER, called
 from tests.runs.benchmarks.parts import part
 from utils.errors import BenchmarkError
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 benchmark = called("benchmark")
 

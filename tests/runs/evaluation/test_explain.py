@@ -12,6 +12,8 @@ from runs.evaluation.explain import choose, explain
 from runs.session.session import run
 from utils.config import load_config, resolve_config
 
+pytestmark = pytest.mark.slow
+
 
 def _evaluation(right: list[list[bool]], classes: list[list[int]]) -> Evaluation:
     """Two ways; query q of an episode is of label q."""

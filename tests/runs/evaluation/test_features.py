@@ -19,6 +19,8 @@ from utils.config import load_config
 from utils.errors import FeatureStoreError, VideoDecodeError
 from utils.feature_file import FeatureFile, read_feature_file, scratch
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 RESNET = {**TINY_TOWER, "vision_cfg": {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "head_width": 64}}
 

@@ -36,7 +36,7 @@ def test_class_names_of_another_published_data_set_are_told():
     assert foreign_names("test", "ab" * 32, names["ssv2_small"]) is None
 
 
-@pytest.mark.skipif(not SPLITS.is_dir(), reason="the published split lists are not beside this checkout")
+@pytest.mark.shared("splits")
 @pytest.mark.parametrize("name", [name for name in KNOWN if not name.startswith("demo")])
 def test_published_lists_are_known(name):
     for split in ("train", "val", "test"):

@@ -11,6 +11,8 @@ from utils import checkpoint
 from utils.config import resolve_config
 from utils.errors import NonFiniteLossError
 
+pytestmark = pytest.mark.slow
+
 TEST_ONLY = ["TRAIN.ENABLE", "false", "TEST.ENABLE", "true"]
 
 

@@ -4,16 +4,12 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
-import pytest
-
 from tests.conftest import REPOSITORY, called
 from utils.config.class_names import CLASSES, read_class_names
 
 SPLITS = ("train", "val", "test")
 PUBLISHED = Path(REPOSITORY).parent / "shared" / "splits"
 DATASETS = ("kinetics100", "ssv2_full", "ssv2_small", "ucf101", "hmdb51")
-needs_published = pytest.mark.skipif(not PUBLISHED.is_dir(), reason="the published split lists are not beside this "
-                                                                     "checkout")
 
 
 @cache

@@ -23,6 +23,8 @@ from utils.config import load_config
 from utils.errors import FrameCacheError, VideoDecodeError
 from utils.json_files import read_json
 
+pytestmark = pytest.mark.slow
+
 main = called("prepare")
 
 

@@ -185,6 +185,7 @@ def test_it_goes_on_where_it_was(copied, monkeypatch):
     assert len(seen) == 60 and {job.decoder for job in seen} == {"pyav"}
 
 
+@pytest.mark.slow
 def test_a_killed_check_goes_on(copied):
     root, project = copied
     out = project.parent / "killed"

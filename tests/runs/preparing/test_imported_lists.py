@@ -12,7 +12,6 @@ from tests.runs.preparing.prepare_fixture import (
     lines,
     made_up,
     names,
-    needs_published,
     touch,
     write,
 )
@@ -46,7 +45,7 @@ def test_named_lines_get_the_class_index(dataset, file_name, tmp_path, capfd):
         assert lines(tmp_path / "out" / f"{split}_few_shot.txt") == sorted(made_up(dataset, split))
 
 
-@needs_published
+@pytest.mark.shared("splits")
 @pytest.mark.parametrize("dataset", ["hmdb51", "ucf101", "ssv2_small"])
 def test_named_lines_of_the_published_videos_give_the_published_lists(dataset, tmp_path, capfd):
     source = tmp_path / "from"

@@ -20,7 +20,6 @@ from tests.runs.preparing.prepare_fixture import (
     lines,
     made_up,
     names,
-    needs_published,
     touch,
     write,
 )
@@ -30,6 +29,7 @@ from utils.config import load_config
 pytestmark = pytest.mark.usefixtures("quick")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [None, *prepare.COMMANDS])
 def test_help_shows_an_example(name):
     arguments = [name] if name else []
@@ -53,7 +53,7 @@ def test_lists_go_where_the_data_sets_settings_look_for_them(monkeypatch):
             assert queries <= 6  # --shot 5 --query 1, the defaults
 
 
-@needs_published
+@pytest.mark.shared("splits")
 @pytest.mark.parametrize("dataset", ["ucf101", "hmdb51"])
 def test_published_names_give_the_published_lists(dataset, tmp_path, capfd):
     rows = [line for split in SPLITS for line in lines(PUBLISHED / dataset / f"{split}_few_shot.txt")]
@@ -64,7 +64,7 @@ def test_published_names_give_the_published_lists(dataset, tmp_path, capfd):
         assert lines(tmp_path / "out" / f"{split}_few_shot.txt") == lines(PUBLISHED / dataset / f"{split}_few_shot.txt")
 
 
-@needs_published
+@pytest.mark.shared("splits")
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_published_lists_are_imported_and_named(dataset, tmp_path, capfd):
     status, out, _ = call(capfd, "lists", dataset, "--from", PUBLISHED / dataset, "--out", tmp_path)
@@ -75,7 +75,7 @@ def test_published_lists_are_imported_and_named(dataset, tmp_path, capfd):
         assert published_lists.file_hash(dataset, split) == download.sha256(source)
 
 
-@needs_published
+@pytest.mark.shared("splits")
 def test_lists_of_another_data_set_and_another_order(tmp_path, capfd):
     """SSv2-Full and SSv2-Small have equally many classes."""
     status, _, error = call(capfd, "lists", "ssv2_small", "--from", PUBLISHED / "ssv2_full", "--out", tmp_path)
@@ -270,7 +270,7 @@ def test_what_cannot_be_fetched_can_be_placed_by_hand(site, tmp_path, capfd, man
         assert not (out / f"{split}_few_shot.txt").exists()
 
 
-@needs_published
+@pytest.mark.shared("splits")
 def test_lists_placed_by_hand_need_no_network(tmp_path, capfd, monkeypatch):
     monkeypatch.setattr(published_lists, "HOST", "http://127.0.0.1:9")
     for split in SPLITS:

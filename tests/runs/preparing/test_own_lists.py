@@ -54,6 +54,7 @@ def test_lists_by_name(videos, tmp_path, capfd, content):
                         f"  DATA.ANNO_DIR {lists} DATA.CLASSES {lists}/classes.yaml\n")
 
 
+@pytest.mark.slow
 def test_a_run_takes_the_lists_with_the_settings_that_are_printed(tiny_videos, tmp_path, capsys):
     """Rendered clips sorted into a folder a class, as someone's own."""
     root, names = tmp_path / "own", {}

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import psutil
+import pytest
 
 from runs.preparing import pool
 from runs.preparing.pool import Failure, guarded
@@ -11,6 +12,7 @@ from tests.conftest import REPOSITORY
 from tests.runs.preparing.pool_work import work
 
 
+@pytest.mark.slow
 def test_the_processes_end_with_the_one_that_started_them(tmp_path):
     """However it ends: nothing goes on unseen, or holds its locks and pipes."""
     code = ("from tests.runs.preparing.pool_work import work; from runs.preparing.pool import guarded\n"

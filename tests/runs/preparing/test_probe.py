@@ -71,6 +71,7 @@ def test_the_project_decides_and_options_win(video, tiny_project, tmp_path, caps
     assert "frames taken (T = 1, intervals at rate 2 of 10 frames" in text and "\ndecord: 30 frames" in text
 
 
+@pytest.mark.slow
 def test_folders_short_clips_and_damage(tmp_path, capsys):
     folder = write_folder(tmp_path / "clip", [10, 90, 200])
     status, text, _ = probe(capsys, folder, "--out", tmp_path / "x.png")

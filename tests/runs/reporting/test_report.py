@@ -201,6 +201,7 @@ def test_a_method_without_costs_shows_frames_and_figures(given):
     assert "no costs of frame against frame" in page.text and len(page.all("div", "frames")) == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shot", [1, 5])
 def test_eight_examples_stay_under_two_megabytes(tmp_path, shot, record_property):
     path = tmp_path / "report.html"

@@ -15,6 +15,8 @@ import pytest
 from runs.reporting.report import write_report
 from tests.runs.reporting.report_fixture import NASTY, content
 
+pytestmark = pytest.mark.browser
+
 BINARIES, DRIVERS = ("chromium", "chromium-browser", "google-chrome"), ("chromedriver", "chromium.chromedriver")
 PHONE, DESKTOP = (360, 740), (1280, 900)
 PAPER = 718  # CSS pixels between the margins of A4

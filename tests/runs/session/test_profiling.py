@@ -16,6 +16,7 @@ PHASES = ("data wait", "encoder", "modulator", "alignment", "backward", "optimiz
 main = called("run")
 
 
+@pytest.mark.slow
 def test_phases_are_timed_and_traced_and_nothing_else_is_written(tiny_project, tmp_path):
     project = tiny_project(BATCH_SIZE_PER_TASK=2)
     done = run_command("--cfg", project, "--profile", "3", "TRAIN.EPISODES_PER_STEP", "2")

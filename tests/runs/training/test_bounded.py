@@ -16,6 +16,8 @@ from tests.runs.processes import run_until, spoil
 from tests.runs.training.trouble import SHARED, full_disk, kill, patient, small_shared_memory, watch
 from utils import checkpoint
 
+pytestmark = pytest.mark.slow
+
 CONSTANT = ("SOLVER.STEPS", "[0]", "SOLVER.LRS", "[1]", "SOLVER.BASE_LR", "1e-4")
 WORKERS = ("DATA_LOADER.NUM_WORKERS", "2")
 GROWTH = 8 * 2**20  # bytes in 180 iterations; measured: 1 to 4.5 MiB. 100 kB an iteration would be 18 MB

@@ -10,6 +10,8 @@ import torch
 from tests.runs.processes import run_until
 from utils import checkpoint
 
+pytestmark = pytest.mark.slow
+
 TIMES = ("seconds_an_iteration", "share_waiting_for_data")
 
 ITERATIONS = 13  # validations after 3, 6, 9, 12 and 13; gradients of two episodes add up to a step

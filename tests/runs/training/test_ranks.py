@@ -22,6 +22,8 @@ from utils import checkpoint
 from utils.config import resolve_config
 from utils.errors import ConfigError
 
+pytestmark = pytest.mark.slow
+
 main = called("run")
 
 CONSTANT = ("SOLVER.STEPS", "[0]", "SOLVER.LRS", "[1]", "SOLVER.BASE_LR", "1e-4")

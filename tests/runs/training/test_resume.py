@@ -18,6 +18,8 @@ from utils.config.show import to_dict
 from utils.errors import CheckpointError, ConfigError, OutputDirError
 from utils.signals import handling
 
+pytestmark = pytest.mark.slow
+
 TEST_ONLY = ("TRAIN.ENABLE", "false", "TEST.ENABLE", "true")
 
 

@@ -177,6 +177,7 @@ def test_passes_must_divide_steps(tiny_project):
         resolve_config(tiny_project(), ["TRAIN.EPISODES_PER_STEP", "3"])
 
 
+@pytest.mark.slow
 def test_a_run_learns_the_same_whatever_shares_a_pass(tiny_project, tmp_path, monkeypatch):
     """TRAIN.EPISODES_PER_STEP: the same curve and weights for 1, 2 and 4 episodes a pass, validations between; ranks
     exchange gradients in the iterations that step (4, 8 and the last one, 10), and in no other."""
