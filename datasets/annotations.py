@@ -183,13 +183,8 @@ def missing_videos(root: Path, records: Sequence[VideoRecord], format: str | Non
 def resolve_video(root: Path, record: VideoRecord, format: str | None = None, *, prefer_folder: bool = False) -> Path:
     """Return the path as listed (SSv2: id.mp4, else id.webm), else the folder of JPEG frames of the same name.
 
-    Args:
-        root: DATA_ROOT_DIR.
-        prefer_folder: take the folder where both file and folder exist.
-
-    Raises:
-        VideoDecodeError: nothing there; names the paths that were tried.
-        AnnotationError: the path leads out of `root` (`..`, absolute, a symbolic link).
+    `prefer_folder` takes the folder where both exist. Raises VideoDecodeError that names the paths that were tried;
+    AnnotationError where the path leads out of `root`, DATA_ROOT_DIR (`..`, absolute, a symbolic link).
     """
     root, entry = Path(root), LIST_FORMATS[format or DEFAULT_FORMAT]
     files = [root / f"{record.path}{suffix}" for suffix in entry.suffixes]

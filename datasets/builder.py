@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from datasets import transforms
 from datasets.annotations import check_classes, file_stamp, list_hash, read_split_list, resolve_video
 from datasets.cache.store import CacheRequest, FrameCache, open_frame_cache
 from datasets.clips import ClipDataset
@@ -16,15 +17,6 @@ from datasets.episodes import EpisodeSampler
 from datasets.few_shot import DATASETS, FewShotDataset
 from datasets.frame_sampling import FrameSampling, sample_frames
 from datasets.loader import ItemLoader
-from datasets.transforms import (
-    Augmentation,
-    ClipTransform,
-    Erasing,
-    Jitter,
-    PixelSettings,
-    test_transform,
-    train_transforms,
-)
 from datasets.videos import Videos
 from utils.config.class_names import names_by_split
 from utils.config.schema import Config
@@ -73,24 +65,24 @@ def class_names_of(cfg: Config, split: str, records: Sequence[VideoRecord]) -> t
     return names_by_split(cfg).get(split) or tuple(f"class {index}" for index in range(most + 1))
 
 
-def pixel_settings(cfg: Config, split: str) -> PixelSettings:
+def pixel_settings(cfg: Config, split: str) -> transforms.PixelSettings:
     """Return how a split's frames become input. DATA.MEAN_FROM SOLVER: mean and std that a file put under SOLVER."""
     data = cfg.DATA
     mean, std = (cfg.SOLVER.MEAN, cfg.SOLVER.STD) if data.MEAN_FROM == "SOLVER" else (None, None)
     scale, crop = ((data.TRAIN_JITTER_SCALES, data.TRAIN_CROP_SIZE) if split == "train" else
                    (data.TEST_SCALE, data.TEST_CROP_SIZE))
-    return PixelSettings(scale, crop, data.MEAN if mean is None else mean, data.STD if std is None else std)
+    return transforms.PixelSettings(scale, crop, data.MEAN if mean is None else mean, data.STD if std is None else std)
 
 
-def _transforms(cfg: Config, split: str) -> tuple[ClipTransform, ClipTransform]:
+def _transforms(cfg: Config, split: str) -> tuple[transforms.ClipTransform, transforms.ClipTransform]:
     """Return the transforms of supports and queries."""
     pixels, aug, erase = pixel_settings(cfg, split), cfg.AUGMENTATION, cfg.AUGMENTATION.RANDOM_ERASING
     if split != "train":
-        return (test_transform(pixels),) * 2
+        return (transforms.test_transform(pixels),) * 2
     least, most = erase.AREA_RANGE
-    return train_transforms(pixels, Augmentation(
-        Jitter(aug.BRIGHTNESS, aug.CONTRAST, aug.SATURATION, aug.HUE, aug.GRAYSCALE),
-        Erasing(erase.PROB, erase.MODE, (least, most), erase.MIN_ASPECT) if erase.ENABLE else None,
+    return transforms.train_transforms(pixels, transforms.Augmentation(
+        transforms.Jitter(aug.BRIGHTNESS, aug.CONTRAST, aug.SATURATION, aug.HUE, aug.GRAYSCALE),
+        transforms.Erasing(erase.PROB, erase.MODE, (least, most), erase.MIN_ASPECT) if erase.ENABLE else None,
         random_flip=aug.RANDOM_FLIP, color_aug=aug.COLOR_AUG, support_query_diff=aug.SUPPORT_QUERY_DIFF,
         support_query_diff_support=aug.SUPPORT_QUERY_DIFF_SUPPORT))
 

@@ -22,8 +22,7 @@ def on_device(loader: ItemLoader, device: torch.device) -> Iterable[Any]:
     """Yield the loader's items, in order, on `device` and ready for a model.
 
     On a GPU item i + 1 is fetched before item i is handed out; what goes wrong with it is raised when it is asked for.
-    While one item is in use the device holds one more (in the moment between two, a third). On the CPU the loader
-    itself, or a generator that transforms what it is asked for.
+    While one item is in use the device holds one more (in the moment between two, a third).
     """
     if device.type == "cuda":
         return one_ahead(map(_Finish(loader.finish, device), loader), SideStream(device))

@@ -43,7 +43,6 @@ class FewShotDataset(Dataset[Episode]):
     """Give the episodes of one split. Item i is the same for any number of workers, and for any order of asking.
 
     Args:
-        videos: the split's videos.
         sampler: draws the episodes; its seed and split are the seed and split of all draws here.
         frames: (num_frames, fps, *, generator) -> int64 [T]: frame_sampling.sample_frames with its settings bound.
         support_transform, query_transform: uint8 [T,H,W,3] and a seed -> float32 [T,C,H,W].

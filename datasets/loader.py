@@ -24,7 +24,7 @@ class _Failure:
     error: FewShotError
 
 
-class _Guarded(Dataset[Episode | RawEpisode | Clips | _Failure]):
+class _Guarded(Dataset[Any]):
     """Give a data set's items, and its FewShotErrors as items, too. `raw`: the items are not transformed."""
 
     def __init__(self, source: FewShotDataset | ClipDataset, raw: bool):
@@ -56,11 +56,9 @@ class ItemLoader(DataLoader[Any]):
     It raises a worker's FewShotError as it was, and a WorkerError when a worker has ended.
 
     Args:
-        source: where the items come from.
-        raw: leave them untransformed (RawEpisode, or Clips of uint8); `finish` then transforms one where its pixels
+        raw: leave items untransformed (RawEpisode, or Clips of uint8); `finish` then transforms one where its pixels
             are, which device_loader.on_device sees to. Otherwise `finish` is None.
         workers: processes; 0 decodes in this one.
-        pin_memory: hand items over in page-locked memory.
         shield: workers outlive a signal to the whole process group, so that this process can finish what it is at.
     """
 

@@ -104,11 +104,8 @@ def resize_frames(frames_THWC: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 class ClipTransform:
     """Apply v2 transforms that take their randomness from a seed and leave torch's generators alone.
 
-    Args:
-        size: height and width that frames are resized to.
-        geometry: transforms that only move pixels (flip, crop), next.
-        steps: transforms of a float32 clip [T,3,H,W] in 0..1, last.
-        random: whether any of them draws; then every call needs a seed.
+    Frames are resized to `size` (height, width), then come `geometry`, transforms that only move pixels (flip, crop),
+    and `steps` of a float32 clip [T,3,H,W] in 0..1. `random`: any of them draws, so every call needs a seed.
     """
 
     def __init__(self, size: tuple[int, int], geometry: Sequence[torch.nn.Module], steps: Sequence[torch.nn.Module],

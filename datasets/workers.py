@@ -1,7 +1,6 @@
 """Say in words, between two items, that a loader worker has ended early or found no room in shared memory."""
 
 import dataclasses
-import shutil
 import signal
 import threading
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from utils.errors import WorkerError
+from utils.files import free_text
 
 SHARED_MEMORY = Path("/dev/shm")
 NEWS_SECONDS = 2  # how long a silent worker gets to turn out dead
@@ -25,18 +25,10 @@ _FEWER = "DATA_LOADER.NUM_WORKERS (here {}; 0 decodes in the main process)"
 _Item = TypeVar("_Item")
 
 
-def _shared_room() -> str:
-    """Return free and total shared memory in words; "" if it cannot be seen."""
-    if not SHARED_MEMORY.is_dir():
-        return ""
-    usage = shutil.disk_usage(SHARED_MEMORY)
-    return f", {usage.free / 2**20:,.0f} of {usage.total / 2**20:,.0f} MiB are free now"
-
-
 def _no_room(reason: str, workers: int) -> WorkerError:
     """Return the error of workers that get no shared memory to hand their items over in."""
     return WorkerError(f"a loader worker found no room for its clips in shared memory ({reason}; {SHARED_MEMORY}"
-                       f"{_shared_room()}). Give it more (docker run --shm-size 8g), or take fewer workers: "
+                       f"{free_text(SHARED_MEMORY)}). Give it more (docker run --shm-size 8g), or take fewer workers: "
                        + _FEWER.format(workers))
 
 

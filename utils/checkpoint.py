@@ -116,11 +116,10 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     numbers = [i for group in state["param_groups"] for i in group["params"]]
     for parameter, number in zip(parameters, numbers, strict=True):
-        moments = state["state"].get(number, {})
-        bad = [k for k, v in moments.items() if isinstance(v, Tensor) and v.ndim and v.shape != parameter.shape]
-        if bad:
-            raise CheckpointError(f"{origin}: optimizer state {number}: expected shape {list(parameter.shape)}, "
-                                  f"found {list(moments[bad[0]].shape)}")
+        for moment in state["state"].get(number, {}).values():
+            if isinstance(moment, Tensor) and moment.ndim and moment.shape != parameter.shape:
+                raise CheckpointError(f"{origin}: optimizer state {number}: expected shape {list(parameter.shape)}, "
+                                      f"found {list(moment.shape)}")
     # How the update is computed is this run's choice, not the file's.
     chosen = [{name: group[name] for name in ("fused", "foreach") if name in group} for group in optimizer.param_groups]
     optimizer.load_state_dict(
@@ -194,8 +193,7 @@ class CheckpointStore:
     def room_missing(self, one: int) -> str:
         """Return a warning if the disk cannot hold keep + 3 checkpoints of `one` bytes (the numbered ones, the best,
         the last, and one being written), else an empty string."""
-        present = sum(path.stat().st_size for path in self.directory.glob("*.pyth"))
-        need = one * (self.keep + 3) - present
+        need = one * (self.keep + 3) - sum(path.stat().st_size for path in self.directory.glob("*.pyth"))
         place = next(parent for parent in (self.directory, *self.directory.absolute().parents) if parent.is_dir())
         free = shutil.disk_usage(place).free
         if need <= free:

@@ -52,17 +52,12 @@ def _exchange() -> Iterator[None]:
 @dataclass(frozen=True, slots=True)
 class Ranks:
     """Exchange numbers, objects and tensors with the other ranks. Every method but `part` and `joined` is an exchange:
-    all ranks call it, in the same order.
+    all ranks call it, in the same order."""
 
-    Args:
-        rank: of this process, 0..world-1; rank 0 writes. world: how many there are.
-        local_rank: on this machine. group: what gradients travel over; None: gloo.
-    """
-
-    rank: int = 0
-    world: int = 1
-    local_rank: int = 0
-    group: "dist.ProcessGroup | None" = None
+    rank: int = 0  # of this process, 0..world-1; rank 0 writes
+    world: int = 1  # how many there are
+    local_rank: int = 0  # on this machine
+    group: "dist.ProcessGroup | None" = None  # what gradients travel over; None: gloo
 
     @property
     def main(self) -> bool:

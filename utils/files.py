@@ -22,11 +22,8 @@ def free_text(directory: Path) -> str:
 
 @contextmanager
 def refusals(path: Path, size: int | None = None) -> Iterator[None]:
-    """Turn the system's refusal to write a file (disk full, quota, limit, read-only) into a DiskError that names it.
-
-    Args:
-        path: the file. size: the bytes it takes, if they are known.
-    """
+    """Turn the system's refusal to write a file (disk full, quota, limit, read-only) into a DiskError that names it,
+    and the bytes it takes, if they are known."""
     try:
         yield
     except OSError as error:

@@ -36,12 +36,8 @@ def _watch_forks() -> None:
 def lock_file(path: Path, wait_s: float = 0.0) -> BinaryIO:
     """Return a file that is open and locked until it is closed. It is made where it is missing; links are refused.
 
-    Args:
-        path: the file. wait_s: how long to wait for another holder, seconds.
-
-    Raises:
-        BlockingIOError: another process, or thread, still holds it.
-        OSError: it cannot be opened, it is a symbolic link, or the file system knows no locks.
+    Raises BlockingIOError: another process, or thread, still holds it after `wait_s` seconds; OSError: it cannot be
+    opened, it is a symbolic link, or the file system knows no locks.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
     file = os.fdopen(os.open(path, flags, 0o666), "a+b")

@@ -36,13 +36,10 @@ def mean_interval(values_E: Sequence[float]) -> tuple[float, float]:
 
 
 def probabilities(scores: np.ndarray, kind: Kind) -> np.ndarray:
-    """Turn the scores of each query into probabilities of the ways, float64 [..., K].
+    """Turn scores [..., K], higher is nearer, into probabilities of the ways, float64 [..., K].
 
-    Args:
-        scores: [..., K], higher is nearer. kind: "distance" (minus a distance) and "logits" take a softmax over the
-            ways; "probabilities" are divided by their sum.
-
-    Raises ResultsError where scores that are called probabilities are negative or all zero.
+    Kinds "distance" (minus a distance) and "logits" take a softmax over the ways; "probabilities" are divided by their
+    sum. Raises ResultsError where scores that are called probabilities are negative or all zero.
     """
     values = np.asarray(scores, np.float64)
     if kind != "probabilities":
@@ -104,14 +101,11 @@ def shared_videos_interval(correct_EM: np.ndarray, query_EM: np.ndarray, support
 
 
 def calibration_error(probabilities: np.ndarray, correct: np.ndarray) -> float | None:
-    """Return the expected calibration error over 15 bins of equal width (Guo et al., 2017): |confidence - accuracy|,
-    weighted.
+    """Return the expected calibration error, 0..1, over 15 bins of equal width (Guo et al., 2017): |confidence -
+    accuracy|, weighted; None where a probability is NaN (a broken model has no confidence).
 
     Args:
         probabilities: [..., K], each summing to 1. correct: [...], whether the largest is the right one.
-
-    Returns:
-        0..1; None where a probability is NaN (a broken model has no confidence).
     """
     confidence = probabilities.max(axis=-1).ravel()
     if not np.isfinite(confidence).all():

@@ -63,9 +63,7 @@ def build_optimizer(model: nn.Module, settings: OptimizerSettings,
                     groups: list[dict[str, Any]] | None = None) -> torch.optim.Optimizer:
     """Return the optimizer over a method's own groups, or over the published ones.
 
-    Args:
-        groups: each with params, weight_decay and lr_scale, by which the learning rate is multiplied; None: the
-            published ones.
+    Each of `groups` has params, weight_decay and lr_scale, by which the learning rate is multiplied.
     """
     s = settings
     if groups is None:

@@ -18,12 +18,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
 class Registry(Generic[T]):
     """A table of names; an unknown one raises, lists the known ones and says where to register another.
 
-    Its type says what every entry promises: `Registry[Callable[[Path], Clip]]`.
-
-    Args:
-        kind: what the entries are, for messages ("head", "decoder").
-        home: the file or folder that registers them, for messages.
-        also: names that are no entries, but stand for one of them ("auto"), for messages.
+    Its type says what every entry promises: `Registry[Callable[[Path], Clip]]`. Messages say `kind`, what the entries
+    are ("head", "decoder"), `home`, the file or folder that registers them, and `also`, names that are no entries, but
+    stand for one of them ("auto").
     """
 
     def __init__(self, kind: str, home: str, also: tuple[str, ...] = ()):

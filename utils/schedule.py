@@ -7,26 +7,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Give the learning rate of an iteration: a policy of progress with a linear warm-up.
+    """Give the learning rate of an iteration: a policy of progress with a linear warm-up."""
 
-    Args:
-        base_lr: learning rate after the warm-up.
-        steps_iter: iterations of one unit of progress.
-        steps, factors: progress at which each factor of base_lr starts (policy steps_with_relative_lrs).
-        warmup, warmup_start_lr: length in progress, learning rate at iteration 0.
-        policy: steps_with_relative_lrs or cosine. end: progress at which cosine ends.
-        double: published progress, floor(i / steps_iter) + i / steps_iter; else i / steps_iter.
-    """
-
-    base_lr: float
-    steps_iter: int
-    steps: tuple[float, ...]
+    base_lr: float  # after the warm-up
+    steps_iter: int  # iterations of one unit of progress
+    steps: tuple[float, ...]  # progress at which each factor of base_lr starts (policy steps_with_relative_lrs)
     factors: tuple[float, ...]
-    warmup: float
-    warmup_start_lr: float
-    policy: str = "steps_with_relative_lrs"
-    end: float = 10.0
-    double: bool = True
+    warmup: float  # its length in progress
+    warmup_start_lr: float  # at iteration 0
+    policy: str = "steps_with_relative_lrs"  # or cosine
+    end: float = 10.0  # progress at which cosine ends
+    double: bool = True  # published progress, floor(i / steps_iter) + i / steps_iter; else i / steps_iter
 
     def progress(self, iteration: int) -> float:
         """Return the progress at an iteration (from 0)."""

@@ -10,10 +10,8 @@ import torch
 def derive_seed(seed: int, purpose: str, *index: int) -> int:
     """Return a 63-bit seed that depends on every argument and on nothing else.
 
-    Args:
-        seed: the run's RANDOM_SEED.
-        purpose: what the draw is for ("episode", "frames", "augment"), so that draws never share a stream.
-        index: integers that number the draw (episode, clip, ...).
+    `purpose` is what the draw is for ("episode", "frames", "augment"), so that draws never share a stream; `index`
+    numbers it (episode, clip, ...).
     """
     text = ":".join([str(int(seed)), purpose, *(str(int(i)) for i in index)])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1

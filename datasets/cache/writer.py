@@ -116,12 +116,9 @@ def encode_video(video: VideoToCache, decoder: str, codec: Codec, spool: Path) -
 
 
 class CacheWriter:
-    """Add videos to a cache, as the only process that does; a context manager.
+    """Add videos to a cache, new or gone on with, as the only process that does; a context manager.
 
-    Args:
-        directory: of the cache; made, gone on with, or refused.
-        codec, decoder: what its frames are to be.
-        repair: accept a data file that is shorter than the index says; its videos are to be checked.
+    `repair` accepts a data file that is shorter than the index says; its videos are to be checked.
 
     Raises FrameCacheError: another codec, decoder or format there; another writer at work; the disk refuses.
     """

@@ -19,21 +19,14 @@ class Encoder:
 
     A tower takes frames [F, 3, H, W] and gives [F, D], or maps [F, D, h, w]. A tower that must see whole clips has an
     attribute `takes_clips = True`; it takes [P, T, 3, H, W] and gives [P, T, D]. Call either through `encode_clips`.
-
-    Args:
-        visual: the tower. dim: D.
-        image_size: the side in pixels of the frames that it takes; None: any.
-        text: turns class names and a prompt with {} into features [G, D], not normalised; None: there is no text tower.
-        weights: what was loaded: "random", or file name and SHA-256.
-        pretraining: one line on what the weights were trained on.
     """
 
     visual: nn.Module
-    dim: int
-    image_size: int | None
-    text: Text | None
-    weights: str
-    pretraining: str
+    dim: int  # D
+    image_size: int | None  # the side in pixels of the frames that it takes; None: any
+    text: Text | None  # turns class names and a prompt with {} into features [G, D], not normalised
+    weights: str  # what was loaded: "random", or file name and SHA-256
+    pretraining: str  # one line on what the weights were trained on
 
 
 class EncoderBuilder(Protocol):

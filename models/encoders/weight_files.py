@@ -21,17 +21,11 @@ from utils.errors import DownloadError, HashError, WeightsError
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """This names a weights file that its makers offer for download.
+    """This names a weights file that its makers offer for download."""
 
-    Args:
-        address: where it is; the file keeps the last part of it as its name.
-        sha256: its SHA-256 (hex), or as many of the first digits as its makers tell.
-        cache: the directory that it is kept in unless another is named.
-    """
-
-    address: str
-    sha256: str
-    cache: str
+    address: str  # the file keeps the last part of it as its name
+    sha256: str  # its SHA-256 (hex), or as many of the first digits as its makers tell
+    cache: str  # the directory that it is kept in unless another is named
 
     def path(self, weights_dir: str | None) -> Path:
         """Return where the file lies on this machine."""

@@ -82,12 +82,9 @@ def match_train(train: tuple[str, ...]) -> ClassNames | None:
 
 
 def fill(values: dict[str, Any], project: Path) -> tuple[dict[str, str], list[str]]:
-    """Fill the class names that are null in `values` (in place).
+    """Fill the class names that are null in `values` (in place); return the file of each key filled in, and notes.
 
     DATA.CLASSES decides; without it, training classes that are those of a pool file bring that file's val classes.
-
-    Returns:
-        file by key filled in, and notes.
     """
     found: ClassNames | None = None
     wanted = list(TARGETS)

@@ -27,9 +27,7 @@ def _key(dotted: str, more: Mapping[str, Key]) -> Key | None:
 def effect_of(dotted: str, more: Mapping[str, Key] = _NONE) -> Effect:
     """Return what a key affects; NUMBERS, the careful answer, for a key that nobody declares (any more, or yet).
 
-    Args:
-        dotted: the key, as in "TRAIN.SHOT".
-        more: keys beside the schema's by dotted name, such as `keys_of(Options, "VIDEO.HEAD.OPTIONS.")` of a head.
+    `more` are keys beside the schema's by dotted name, such as `keys_of(Options, "VIDEO.HEAD.OPTIONS.")` of a head.
     """
     found = _key(dotted, more)
     return found.affects if found else NUMBERS
@@ -45,12 +43,8 @@ def settings(values: Mapping[str, Any], *without: Effect, more: Mapping[str, Key
     """Return a configuration as one table of dotted keys, ready to be compared with that of another run.
 
     Keys without any effect are left out; keys and values of several spellings have the one that a Config has: so the
-    run.json or checkpoint of an earlier version compares well.
-
-    Args:
-        values: nested sections as `show.to_dict` gives them, or a table of dotted keys.
-        without: effects whose keys are left out.
-        more: as for `effect_of`.
+    run.json or checkpoint of an earlier version compares well. Keys with an effect in `without` are left out, too.
+    `values` are nested sections as `show.to_dict` gives them, or a table of dotted keys; `more` is as for `effect_of`.
     """
     named = {aliases().get(dotted, dotted): value for dotted, value in flat(values).items()}
     kept = {dotted: value for dotted, value in named.items()

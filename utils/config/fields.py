@@ -5,6 +5,7 @@ import functools
 import types
 import typing
 from collections.abc import Mapping
+from contextlib import suppress
 from enum import Enum
 from typing import Any, Protocol, Union
 
@@ -43,7 +44,7 @@ def key(doc: str, *, affects: Effect, default: Any = dataclasses.MISSING, **limi
         doc: one line: meaning and unit.
         affects: what changes with the key's value.
         default: the value where nobody sets one. Keys of the schema have theirs in configs/pool/base.yaml instead.
-        limits: what else a `Key` says: may_change, choices, minimum, maximum, above, items, registry, aliases.
+        limits: what else a `Key` says, by name.
     """
     return dataclasses.field(default=default, metadata={"doc": doc, "affects": affects, **limits})
 
@@ -71,31 +72,21 @@ def hints(section: type) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Key:
-    """One key by its dotted name: what `key` declared, and the type.
-
-    Args:
-        doc: one line: meaning and unit.
-        affects: what changes with the key's value.
-        may_change: whether a run may go on with another value although numbers depend on it: it decides only about
-            what is still to come (more iterations, other ranks), and what was done stays as it was.
-        choices: the values allowed, when they are few.
-        minimum, maximum: the smallest and the largest number allowed. above: numbers must be larger than it.
-        items: how many numbers a list has.
-        registry: the table that has a text's allowed values.
-        aliases: other spellings of a value, to the one that stands in a Config and is compared.
-    """
+    """One key: what `key` declared, and the type."""
 
     hint: Any
     doc: str
     affects: Effect
+    # Whether a run may go on with another value although numbers depend on it: it decides only about what is still to
+    # come (more iterations, other ranks), and what was done stays as it was.
     may_change: bool = False
-    choices: tuple[str, ...] = ()
-    minimum: float | None = None
+    choices: tuple[str, ...] = ()  # the values allowed, when they are few
+    minimum: float | None = None  # the smallest number allowed
     maximum: float | None = None
-    above: float | None = None
-    items: int | None = None
-    registry: Names | None = None
-    aliases: Mapping[str | None, str] = dataclasses.field(default_factory=dict)
+    above: float | None = None  # numbers must be larger than it
+    items: int | None = None  # how many numbers a list has
+    registry: Names | None = None  # the table that has a text's allowed values
+    aliases: Mapping[str | None, str] = dataclasses.field(default_factory=dict)  # other spellings of a value
 
     @property
     def is_text(self) -> bool:
@@ -152,31 +143,19 @@ def _number(value: Any, hint: type) -> Any:
     if isinstance(value, bool):
         raise Mismatch
     if hint is int:
-        if isinstance(value, int):
-            return value
-        if isinstance(value, float) and value.is_integer():
+        if isinstance(value, int) or isinstance(value, float) and value.is_integer():
             return int(value)
         raise Mismatch
-    if isinstance(value, (int, float)):
-        return float(value)
-    if isinstance(value, str):  # PyYAML reads 1e-3 (no dot) as text
-        try:
-            return float(value)
-        except ValueError:
-            raise Mismatch from None
-    raise Mismatch
+    try:
+        return float(value)  # PyYAML reads 1e-3 (no dot) as text
+    except (TypeError, ValueError):
+        raise Mismatch from None
 
 
 def _union(value: Any, args: tuple[Any, ...]) -> Any:
-    if value is None and type(None) in args:
-        return None
     for arg in args:
-        if arg is type(None):
-            continue
-        try:
+        with suppress(Mismatch):
             return coerce(value, arg)
-        except Mismatch:
-            continue
     raise Mismatch
 
 

@@ -21,23 +21,14 @@ COMMAND_LINE = "command line"
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """Hold a configuration and how it came to be.
-
-    Args:
-        config: what the run does.
-        sources: dotted key to the layer its value came from (a file, or "command line").
-        ignored: keys and sections found that belong to the public project's other tasks.
-        notes: what a user should know: keys that were set and have no effect, class names taken from the pool.
-        path: the project file.
-        options: the head's options as they were written, by name; utils/config/options.py gives them their types.
-    """
+    """Hold a configuration and how it came to be."""
 
     config: Config
-    sources: dict[str, str]
-    ignored: tuple[str, ...]
-    notes: tuple[str, ...]
-    path: Path
-    options: Mapping[str, Entry]
+    sources: dict[str, str]  # dotted key to the layer its value came from (a file, or "command line")
+    ignored: tuple[str, ...]  # keys and sections found that belong to the public project's other tasks
+    notes: tuple[str, ...]  # what a user should know: keys without effect, class names taken from the pool
+    path: Path  # the project file
+    options: Mapping[str, Entry]  # the head's options as written; utils/config/options.py gives them their types
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -132,8 +123,7 @@ def _of_head(layers: list[Layer]) -> list[Layer]:
 
 def _protocol(layers: list[Layer]) -> list[Layer]:
     """Return the layer of the last PROTOCOL named; none when that is no protocol (the key's own check says so)."""
-    names = [layer.values["PROTOCOL"] for layer in layers if "PROTOCOL" in layer.values]
-    names = [name for name in names if name is not None]
+    names = [name for layer in layers if (name := layer.values.get("PROTOCOL")) is not None]
     known = keys_of(Config)["PROTOCOL"].choices
     return [read_layer(POOL / "protocol" / f"{names[-1]}.yaml")] if names and names[-1] in known else []
 

@@ -70,22 +70,14 @@ class Entry:
 
 @dataclass
 class Reading:
-    """Collect what the layers say, in the order in which they are added.
+    """Collect what the layers say, in the order in which they are added."""
 
-    Args:
-        ignored_names: keys and sections of the public project's other tasks.
-        foreign_pool: `configs/pool` of another project's tree; what its files declare beyond the schema is ignored.
-        entries: dotted key to the value that wins, the head's options among them.
-        inert: the same of keys that nothing reads.
-        ignored: what was found of `ignored_names`. problems: what is wrong, one line each.
-    """
-
-    ignored_names: frozenset[str]
-    foreign_pool: Path | None = None
-    entries: dict[str, Entry] = field(default_factory=dict)
-    inert: dict[str, Entry] = field(default_factory=dict)
-    ignored: dict[str, None] = field(default_factory=dict)  # ordered, without duplicates
-    problems: list[str] = field(default_factory=list)
+    ignored_names: frozenset[str]  # keys and sections of the public project's other tasks
+    foreign_pool: Path | None = None  # configs/pool of another tree; its keys beyond the schema are ignored
+    entries: dict[str, Entry] = field(default_factory=dict)  # dotted key, or option of the head, to the value that wins
+    inert: dict[str, Entry] = field(default_factory=dict)  # the same of keys that nothing reads
+    ignored: dict[str, None] = field(default_factory=dict)  # found of `ignored_names`; ordered, without duplicates
+    problems: list[str] = field(default_factory=list)  # what is wrong, one line each
 
     def add(self, layer: Layer) -> None:
         """Put one layer over the earlier ones."""

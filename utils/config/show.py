@@ -11,13 +11,10 @@ from utils.config.loader import Resolved
 
 def to_dict(config: Any) -> dict[str, Any]:
     """Return a Config (or a section of one) as nested dicts with lists for tuples: what JSON and YAML hold."""
-    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
-    return {name: to_dict(value) if dataclasses.is_dataclass(value) else _plain(value)
-            for name, value in values.items()}
+    def plain(value: Any) -> Any:
+        return list(value) if isinstance(value, tuple) else to_dict(value) if dataclasses.is_dataclass(value) else value
 
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+    return {field.name: plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
 
 
 def _scalar(value: Any) -> str:
