@@ -15,8 +15,8 @@ from datasets.builder import SplitData, build_split
 from models.builder import FewShotModel, build_model
 from models.layers.batch_norm import over_ranks
 from runs.evaluation.evaluate import Evaluator
-from runs.evaluation.final_test import identity_of_test, results_dir, score_checkpoint
 from runs.evaluation.identity import list_name
+from runs.evaluation.score_checkpoint import identity_of_test, results_dir, score_checkpoint
 from runs.evaluation.summary import in_words
 from runs.reporting.run_record import write_run as write_run_record
 from runs.session.preflight import check_names, check_store, read_splits, shared_videos

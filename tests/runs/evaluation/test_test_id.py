@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from runs.evaluation.final_test import identity_of_test as id_of
-from runs.evaluation.final_test import results_dir
+from runs.evaluation.score_checkpoint import identity_of_test as id_of
+from runs.evaluation.score_checkpoint import results_dir
 from tests.conftest import REPOSITORY
 from utils.config import load_config
 

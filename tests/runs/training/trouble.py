@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 
 from datasets.few_shot import FewShotDataset
-from runs.evaluation import final_test
+from runs.evaluation import score_checkpoint
 from runs.training import loop as train
 from runs.training import records
 from tests.runs.processes import before
@@ -79,5 +79,5 @@ def full_disk(name: str, count: int, limit: int) -> None:
 
     calls = iter(range(1, 10**6))
     owner = {"atomic_save": checkpoint, "plot_curves": records, "write": RecordLog,
-             "write_predictions": final_test}[name]
+             "write_predictions": score_checkpoint}[name]
     before(owner, name, lambda *_: next(calls) == count, full)
