@@ -118,12 +118,6 @@ def test_demo_class_names_are_the_rendered_ones():
     assert not set(names["test"]) & set(names["train"] + names["val"])
 
 
-def test_readme_names_files_that_exist():
-    text = Path(REPOSITORY / "README.md").read_text()
-    for name in re.findall(r"(?:configs|runs|models|tests|datasets)/[\w/.]+\.(?:py|yaml)", text):
-        assert (REPOSITORY / name).is_file(), name
-
-
 @pytest.mark.slow
 def test_only_editable_installs_are_accepted(tmp_path):
     """`pip install .` stops with the reason; nothing reaches the target."""
