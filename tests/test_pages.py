@@ -99,3 +99,9 @@ def test_targets_of_make_are_there():
     asked = {name for page in PAGES for name in re.findall(r"^make ([a-z-]+)|`make ([a-z-]+)", page.read_text(),
                                                            re.MULTILINE) for name in name if name}
     assert {"demo", "test"} <= asked <= targets
+
+
+def test_the_method_shown_is_the_file():
+    """models/README.md says that it shows mean_pool.py but for its docstring and imports."""
+    page, file = ((REPOSITORY / path).read_text() for path in ("models/README.md", "models/heads/mean_pool.py"))
+    assert f"```python\n{file[file.index('@dataclass'):]}```" in page
