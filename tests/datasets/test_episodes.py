@@ -1,6 +1,7 @@
 """Episodes as a pure function of (seed, split, index)."""
 
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -88,6 +89,17 @@ def test_all_orders_are_equally_likely():
     seen = Counter(tuple(draw_distinct(generator, 4, 2)) for _ in range(6000))
     assert len(seen) == 12
     assert all(400 < count < 600 for count in seen.values())
+
+
+def test_a_raw_value_that_would_favour_small_draws_is_thrown_away():
+    """2**64 is 1 more than a multiple of 3: only without its largest value does the raw stream give 0, 1 and 2 equally
+    often. No real stream is long enough to show this, so the raw values are given."""
+    def first_draw(*raw: int) -> list[int]:
+        stream = SimpleNamespace(bit_generator=SimpleNamespace(random_raw=iter(raw).__next__))
+        return draw_distinct(stream, 3, 1)
+
+    assert first_draw(2**64 - 1, 2**64 - 1, 1) == [1]
+    assert first_draw(2**64 - 2, 1) == [2]  # the largest that is kept
 
 
 def test_too_few_classes_or_clips():

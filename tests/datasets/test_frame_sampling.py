@@ -109,6 +109,14 @@ def test_one_frame_is_uniform_or_the_middle():
     assert middle.tolist() == [4]
 
 
+def test_a_rate_of_40_is_still_an_interval_and_41_is_segments():
+    at_40, at_41 = FrameSampling(2, 40, 12, "center", "keep"), FrameSampling(2, 41, 12, "center", "keep")
+    found = [sample_frames(80, 12, one, training=False, generator=rng()).tolist() for one in (at_40, at_41)]
+    assert found == [[0, 79], [20, 60]]  # both ends of an interval of 2 * 40 frames; the middles of two halves
+    random = [FrameSampling(2, rate, 12, "random", "keep") for rate in (40, 41)]
+    assert [one.drawn_in_test for one in random] == [False, True]
+
+
 def test_protocols_at_test():
     def seen(frames: int, sampling: FrameSampling) -> set[tuple[int, ...]]:
         return {tuple(sample_frames(frames, 12, sampling, training=False, generator=rng(i))) for i in range(20)}

@@ -4,12 +4,16 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
+from utils.errors import ResultsError
 from utils.metrics import (
     calibration_error,
     confusion,
+    correct_queries,
     exact_mcnemar,
     mean_interval,
+    probabilities,
     shared_videos_interval,
     wilson,
 )
@@ -73,6 +77,36 @@ def test_the_interval_over_videos_of_a_perfect_model_and_of_the_same_seed():
                                                                                              labels)
 
 
+def test_the_interval_over_videos_draws_them_within_each_class():
+    """One class is always right and one always wrong, whichever videos stand for them: another draw of videos of each
+    class would change nothing. A draw that mixes the classes would."""
+    correct, query = np.tile([True, False], (4, 1)), np.array([[0, 4], [1, 5], [2, 6], [3, 7]])
+    support = np.roll(query, 1, axis=0)
+    assert shared_videos_interval(correct, query, support, np.repeat([0, 1], 4)) == (0.5, 0.5)
+    low, high = shared_videos_interval(correct, query, support, np.zeros(8, int))
+    assert low < 0.4 and high > 0.6
+
+
+def test_a_tie_goes_to_the_first_way_and_a_broken_score_is_wrong():
+    """argmax takes a NaN for the largest score: a query whose own class has it must not pass as right."""
+    rows = [([1.0, 2.0], 1, True), ([1.0, 2.0], 0, False), ([3.0, 3.0], 0, True), ([3.0, 3.0], 1, False),
+            ([math.nan, 1.0], 0, False), ([1.0, math.nan], 1, False), ([math.nan, 1.0], 1, False),
+            ([1.0, math.inf], 1, False)]
+    scores, labels, expected = zip(*rows, strict=True)
+    assert correct_queries(torch.tensor(scores), torch.tensor(labels)).tolist() == list(expected)
+
+
+def test_probabilities_of_each_kind_of_score():
+    odds = np.log([[1.0, 3.0], [4.0, 1.0]])
+    for kind in ("distance", "logits"):
+        assert probabilities(odds, kind) == pytest.approx(np.array([[0.25, 0.75], [0.8, 0.2]]))
+    weights = np.array([[2.0, 1.0, 1.0], [0.0, 0.1, 0.1]], np.float32)
+    assert probabilities(weights, "probabilities") == pytest.approx(np.array([[0.5, 0.25, 0.25], [0.0, 0.5, 0.5]]))
+    for wrong in ([0.5, -0.1], [0.0, 0.0]):
+        with pytest.raises(ResultsError, match="expected probabilities, up to a factor, found scores from"):
+            probabilities(np.array([wrong]), "probabilities")
+
+
 def test_wilson():
     low, high = wilson(8, 10)  # Wilson 1927, worked out by hand
     assert (low, high) == pytest.approx((0.4901625, 0.9433178), abs=1e-6)
@@ -85,6 +119,15 @@ def test_calibration_error():
     assert calibration_error(sure, right) == pytest.approx((2 * 0.1 + 2 * 0.1) / 4)
     assert calibration_error(sure * math.nan, right) is None
     assert calibration_error(np.array([[1.0, 0.0]]), np.array([True])) == 0
+
+
+def test_the_calibration_error_has_15_bins():
+    def error(wrong: float, right: float) -> float | None:
+        return calibration_error(np.array([[wrong, 1 - wrong], [right, 1 - right]]), np.array([False, True]))
+
+    assert error(0.92, 0.93) == pytest.approx((0.92 - 0.07) / 2)  # both lie in 13/15..14/15, so the gaps cancel
+    assert error(0.92, 0.94) == pytest.approx((0.92 + 0.06) / 2)  # 0.94 lies in the last bin
+    assert error(0.94, 1.0) == pytest.approx(0.94 / 2)  # which takes in 1
 
 
 def test_confusion_and_mcnemar():
