@@ -115,9 +115,12 @@ class ClipFsar(Head):
         return self.modulate(torch.cat([support_NTD, text_ND.unsqueeze(1)], dim=1))[:, :-1]
 
     def in_role(self, features: Features, text_PD: Tensor | None, role: Role) -> Features:
-        """Modulate the frames, but for supports that are merged first; of queries the plain mean is kept, too."""
+        """Modulate the frames, but for supports that are merged first; of queries the plain mean is kept, too.
+
+        Where supports are merged first, training modulates its queries after them, as published: dropout draws so.
+        """
         frames_PTD = features["frames"]
-        if role == "support" and self.options.MERGE_BEFORE:
+        if self.options.MERGE_BEFORE and (role == "support" or self.training):
             return features
         if role == "support":
             return {"frames": self.modulate_support(frames_PTD, needed(text_PD))}
@@ -140,6 +143,8 @@ class ClipFsar(Head):
     def distances(self, batch: FeatureBatch) -> Tensor:
         """Return alignment distances of modulated queries and prototypes, in float32. [B, M, K]"""
         prototypes_BKTD, query_BMTD = self.prototypes(batch), batch.query["frames"]
+        if self.options.MERGE_BEFORE and self.training:
+            query_BMTD = self.modulate(query_BMTD.flatten(0, 1)).unflatten(0, query_BMTD.shape[:2])
         with torch.autocast(device_type=query_BMTD.device.type, enabled=False), phase("alignment"):
             return self.distance(self.costs(query_BMTD, prototypes_BKTD))
 

@@ -24,6 +24,7 @@ from utils.config.layers import POOL
 from utils.episode import VideoRecord
 from utils.errors import ListError
 
+PUBLISHED_WAY = 5  # TRAIN.WAY of every published setting
 DATASETS = ("kinetics100", "ssv2_full", "ssv2_small", "ucf101", "hmdb51")
 PROJECTS = POOL.parent / "projects" / "CLIPFSAR"
 EXAMPLES = """examples:
@@ -114,8 +115,13 @@ def _run_own(arguments: argparse.Namespace) -> None:
     records = check_lists(made.lists, made.folders, arguments.shot + arguments.query, "paths", str)
     written = install(made.lists, out, force=arguments.force, beside={CLASS_FILE: made.class_file})
     _tell(made.lists, records, out, written, made.notes)
+    way = min(map(len, made.folders.values()))
+    few = f" TRAIN.WAY {way}" if 1 < way < PUBLISHED_WAY else ""
+    if way < PUBLISHED_WAY:
+        sys.stdout.write(f"number of classes in the smallest split: {way}; an episode can have no more ways, and needs "
+                         "at least 2\n")
     sys.stdout.write(f"class names: {out / CLASS_FILE}\nuse them with:\n"
-                     f"  DATA.DATA_ROOT_DIR {videos.resolve()} TRAIN.DATASET_FEW paths \\\n"
+                     f"  DATA.DATA_ROOT_DIR {videos.resolve()} TRAIN.DATASET_FEW paths{few} \\\n"
                      f"  DATA.ANNO_DIR {out.resolve()} DATA.CLASSES {out.resolve() / CLASS_FILE}\n")
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
+from runs.session.preflight import check_names
 from utils.config import Config, resolve_config
 from utils.config.effects import settings
 from utils.config.fields import PLACE, SPEED, keys_of
@@ -213,7 +214,7 @@ def plan(projects: Sequence[Path], items: Sequence[str], pairs: Sequence[str], o
     for name, (_, project, words) in zip(names, choices, strict=True):
         overrides = (*words, *pairs)
         try:
-            resolved = resolve_config(project, overrides)
+            resolved = check_names(resolve_config(project, overrides))
         except ConfigError as error:
             for text in error.problems:
                 problems.setdefault(text, []).append(name)

@@ -143,6 +143,9 @@ def test_names_say_what_varies_and_never_clash(project, tmp_path, tiny_project):
     (["--grid", "TRAIN.SHOT=1,2", "TRAIN.WAY=3"],
      ["every combination: command line: TRAIN.WAY=3: expected KEY VALUE pairs, found 3 items, so the last has no "
       "value; write TRAIN.WAY 3, without '='"]),
+    (["--grid", "VIDEO.HEAD.OPTIONS.SMOTHING=0.5,1"],
+     ["every combination: command line: VIDEO.HEAD.OPTIONS.SMOTHING: unknown option of this head; did you mean "
+      "SMOOTHING?"]),
     (["--cfg", "nope.yaml"], ["nope: nope.yaml: no such file"]),
 ])
 def test_problems_are_told_all_at_once_before_anything_runs(project, stub, capsys, arguments, problems):

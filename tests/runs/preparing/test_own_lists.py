@@ -50,6 +50,7 @@ def test_lists_by_name(videos, tmp_path, capfd, content):
         "train": ("run", "brush hair"), "val": ("jumping high",), "test": ("wave",)}
     assert out.count("custom-") == 3 and "train_few_shot.txt: 14 videos, 2 classes, custom-" in out
     assert "note: folders that are in no split: other\n" in out
+    assert "number of classes in the smallest split: 1; an episode can have no more ways, and needs at least 2\n" in out
     assert out.endswith(f"use them with:\n  DATA.DATA_ROOT_DIR {videos} TRAIN.DATASET_FEW paths \\\n"
                         f"  DATA.ANNO_DIR {lists} DATA.CLASSES {lists}/classes.yaml\n")
 
@@ -94,7 +95,7 @@ def test_shares_and_seed_decide_the_split(tmp_path, capfd):
     assert all(list(part) == sorted(part) for part in split.values())
     assert split["test"] == ("action 01", "action 06", "action 19")  # stays so: someone's results are of this split
     status, out, _ = call(capfd, *arguments, "--out", tmp_path / "a", "--seed", "3")
-    assert status == 0 and out.count("(was there already)") == 3
+    assert status == 0 and out.count("(was there already)") == 3 and "TRAIN.DATASET_FEW paths TRAIN.WAY 3 \\\n" in out
     status, _, err = call(capfd, *arguments, "--out", tmp_path / "a", "--seed", "4")
     assert status == 1 and f"{tmp_path}/a/classes.yaml: another file is there; choose another --out, or " in err
     assert (tmp_path / "a" / "classes.yaml").read_text() == text
