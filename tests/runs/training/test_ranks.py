@@ -16,10 +16,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from runs.training import state
 from tests.conftest import REPOSITORY, TINY_TOWER, called
 from tests.runs.processes import run_until
 from utils import checkpoint
 from utils.config import resolve_config
+from utils.distributed import Ranks
 from utils.errors import ConfigError
 
 pytestmark = pytest.mark.slow
@@ -167,6 +169,15 @@ def test_another_number_of_ranks_goes_on_with_the_next_episodes(project, before,
     status, text, _ = _run(project, name, *CONSTANT, "NUM_PROCESSES", str(after))
     assert status == 0 and "(iteration 3)" in text, text
     assert _state(directory)["resume"]["episodes"] == 3 * before + after
+
+
+@pytest.mark.parametrize("world, mean, first", [(1, True, 3.0), (1, False, 6.0), (4, True, 12.0), (4, False, 6.0)])
+def test_another_number_of_ranks_steps_on_the_same_gradient(world, mean, first):
+    """Two ranks had accumulated 2 and 4: their mean is 3 and their sum 6, and so it must be over the ranks that go on,
+    where rank 0 holds all and the others nothing."""
+    saved = {"gradients": {"weight": torch.tensor([2.0])}, "rank_gradients": [{"weight": torch.tensor([4.0])}]}
+    held = [state._own_gradients(saved, Ranks(rank, world), mean) for rank in range(world)]
+    assert held == [{"weight": torch.tensor([first])}] + [{}] * (world - 1)
 
 
 def test_ranks_on_gpus_are_counted_by_gpus(project):
