@@ -55,9 +55,9 @@ def backbone_name(backbone: str) -> str:
 
 
 def _settings(result: Result) -> dict[str, Any]:
-    """Return the run's settings that may change its numbers, seeds aside."""
+    """Return the run's settings that may change its numbers; seeds, and whether it trained or only tested, aside."""
     return {key: value for key, value in settings(result.config or {}, SPEED, PLACE).items()
-            if not key.endswith(("SEED", "SEEDS"))}
+            if not key.endswith(("SEED", "SEEDS", "TRAIN.ENABLE"))}
 
 
 def _same_but_seed(result: Result) -> tuple:

@@ -11,7 +11,7 @@ LONG = ("method", "backbone", "scoring", "row", "data_set", "column", "shot", "a
         "interval95_videos_low", "interval95_videos_high", "seeds", "seed_deviation", "seed", "best", "way", "query",
         "episodes", "frames", "temporal_draws", "protocol", "split", "selected_on", "text_weight", "train_list",
         "val_list", "test_list", "list_id", "list_sha256", "episode_seed", "episodes_sha256", "iteration",
-        "bad_videos", "published", "source", "runs")
+        "bad_videos", "settings", "published", "source", "runs")
 
 _MARKDOWN = str.maketrans({c: f"\\{c}" for c in "\\|*<`["} | {"\n": " ", "\r": " "})
 _LATEX = str.maketrans({c: f"\\{c}" for c in "&%$#_{}"} | {

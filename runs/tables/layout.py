@@ -1,7 +1,7 @@
 """Puts cells side by side: columns, rows that never hold two settings under one name, footnotes, the best of each."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from string import ascii_lowercase
 from typing import Any
@@ -13,6 +13,9 @@ from utils.config.reading import shown
 DATA_SETS = {"ssv2_full": "SSv2-Full", "ssv2_small": "SSv2-Small", "kinetics100": "Kinetics-100", "ucf101": "UCF101",
              "hmdb51": "HMDB51", "demo": "Demo"}
 _ABSENT = object()
+# Settings that the heading of a column says, or the conditions.
+_SAID = ("TRAIN.SHOT_TEST", "TRAIN.WAY_TEST", "TRAIN.QUERY_PER_CLASS_TEST", "TRAIN.NUM_TEST_TASKS",
+         "DATA.NUM_INPUT_FRAMES", "PROTOCOL")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,17 +151,35 @@ def _variants(cells: list[Cell]) -> list[str]:
     return [", ".join(key) for key in keys]
 
 
+def _with_settings(cell: Cell, variant: str, cells: list[Cell]) -> Cell:
+    """Return a cell that tells its settings where others of its method and backbone differ and its row does not say so.
+
+    Other data sets have other classes: their names are told only where they differ on one data set.
+    """
+    others = [other for other in cells if other.config and cell.seeds
+              and all(other.record[name] == cell.record[name] for name in ("method", "backbone"))]
+    told = {name: f"{name} {shown(value)}" for name, value in cell.config.items() if name not in _SAID and any(
+        other.config.get(name, _ABSENT) != value for other in others
+        if other.column[0] == cell.column[0] or not name.endswith("CLASS_NAME"))}
+    told = {name: text for name, text in told.items() if f", {text}, " not in f", {variant}, "}
+    if others and not cell.config:
+        told = {"settings": "settings not known (no run.json)"}
+    return replace(cell, remarks=cell.remarks | told, record=cell.record | {"settings": "; ".join(told.values())})
+
+
 def lay_out(cells: list[Cell]) -> Table:
     """Return the table of these cells; rows in the order in which their label appears first."""
-    marks, notes = _footnotes(cells)
-    best = _best(cells)
-    labels = list(dict.fromkeys(cell.label for cell in cells))
+    of_label: dict[str, list[Cell]] = {}
+    for cell in cells:
+        of_label.setdefault(cell.label, []).append(cell)
+    keys = [(label, variant) for label, mine in of_label.items() for variant in _variants(mine)]
+    in_rows = [cell for mine in of_label.values() for cell in mine]
+    in_rows = [_with_settings(cell, variant, cells) for cell, (_, variant) in zip(in_rows, keys, strict=True)]
+    marks, notes = _footnotes(in_rows)
+    best = _best(in_rows)
     rows: dict[tuple[str, str], dict[Column, Entry]] = {}
-    for label in labels:
-        mine = [index for index, cell in enumerate(cells) if cell.label == label]
-        for index, variant in zip(mine, _variants([cells[i] for i in mine]), strict=True):
-            row = rows.setdefault((label, variant), {})
-            row[cells[index].column] = Entry(cells[index], marks[index], best[index])
+    for key, cell, mark, is_best in zip(keys, in_rows, marks, best, strict=True):
+        rows.setdefault(key, {})[cell.column] = Entry(cell, mark, is_best)
     if any(best):
         notes.append(("", "Bold: the best of the measured cells of a column that share protocol, selection, lists, "
                           "way, queries, episodes, frames and temporal draws."))

@@ -7,7 +7,7 @@ import pytest
 
 from runs.tables.table import build_table
 from tests.conftest import REPOSITORY
-from tests.runs.result_files import long_form, markdown, rows_of, write_result
+from tests.runs.result_files import long_form, mark_of, markdown, rows_of, write_result
 from utils.config import load_config
 from utils.config.show import to_dict
 from utils.errors import ResultsError
@@ -95,3 +95,44 @@ def test_frame_caches_are_told_apart_by_their_pixels(tmp_path):
                          frame_cache=facts) for seed, (path, facts) in enumerate(given)]
     labels = list(rows_of(markdown(*runs)))[1:]
     assert len(labels) == 2 and "(2 seeds)" in markdown(*runs) and "'jpeg'" in labels[1]
+
+
+def _labels_and_notes(*runs) -> list[tuple[str, list[str]]]:
+    """Each row's label, and the footnotes of its cells."""
+    text = markdown(*runs)
+    notes = dict(re.findall(r"^<sup>(\w+)</sup> (.*)\.$", text.replace("\\", ""), re.MULTILINE))
+    return [(label.replace("\\", ""), [notes.get(mark_of(cell), "") for cell in cells])
+            for label, cells in list(rows_of(text).items())[1:]]
+
+
+def test_other_settings_of_the_columns_of_a_row_are_told(tmp_path):
+    """But not what a column says: its shots, and the names of its data set's classes."""
+    runs = [write_result(tmp_path / str(shot), shot=shot, data_set=name, config=_config(
+        0, TRAIN={"SHOT_TEST": shot}, TEST={"CLASS_NAME": [name]}, VIDEO={"HEAD": {"OPTIONS": {"MERGE_BEFORE": on}}}))
+        for shot, name, on in ((1, "ssv2_full", False), (5, "ucf101", True))]
+    assert _labels_and_notes(*runs) == [("CLIP-FSAR RN50, prototypes", [
+        "VIDEO.HEAD.OPTIONS.MERGE_BEFORE false", "VIDEO.HEAD.OPTIONS.MERGE_BEFORE true"])]
+    assert [row["settings"][-5:] for row in long_form(*runs)] == ["false", " true"]
+    plain = write_result(tmp_path / "plain", data_set="hmdb51")
+    assert _labels_and_notes(*runs, plain)[0][1][-1] == "settings not known (no run.json)"
+
+
+def test_training_is_told_where_rows_differ_in_it(tmp_path):
+    """In rows that other facts tell apart, those of another scoring, too; rows that say it have no footnote."""
+    def run(name: str, tasks: int, **facts):
+        return write_result(tmp_path / name, config=_config(0, TRAIN={"NUM_TRAIN_TASKS": tasks}), **facts)
+
+    long = run("a", 400)
+    for short in (run("b", 40, episodes=20), run("c", 40, scoring="fused")):
+        assert [notes[0].split("; ")[-1] for _, notes in _labels_and_notes(long, short)] == [
+            "TRAIN.NUM_TRAIN_TASKS 400", "TRAIN.NUM_TRAIN_TASKS 40"]
+    assert _labels_and_notes(long, run("d", 40)) == [
+        (f"CLIP-FSAR RN50, prototypes; TRAIN.NUM_TRAIN_TASKS {tasks}", [""]) for tasks in (400, 40)]
+
+
+def test_whether_a_run_trained_is_no_setting(tmp_path):
+    runs = [write_result(tmp_path / f"run{how}", config=_config(
+        0, TRAIN={"ENABLE": not how}, VIDEO={"HEAD": {"OPTIONS": {"ALIGNMENT": f"otam{how}"}}}))
+        for how in ("", "_reference")]
+    label = "CLIP-FSAR RN50, prototypes; VIDEO.HEAD.OPTIONS.ALIGNMENT"
+    assert _labels_and_notes(*runs) == [(f"{label} '{name}'", [""]) for name in ("otam", "otam_reference")]
