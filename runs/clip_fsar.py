@@ -1,4 +1,4 @@
-"""CLIP-FSAR: few-shot action recognition. Every command is `clip-fsar COMMAND ...`, or `python runs/COMMAND.py ...`."""
+"""CLIP-FSAR: few-shot action recognition. Every command is `clip-fsar COMMAND ...`, or a file of runs/."""
 
 import argparse
 import importlib

@@ -243,10 +243,11 @@ def main(paths: list[str]) -> int:
     if not paths:
         sys.stderr.write("usage: python tests/parity.py FILE...\n")
         return 2
-    failed = False
+    failed, compared = False, 0
     for path in map(Path, paths):
         rows = replay(path)
         failed |= not rows
+        compared += len(rows)
         for case, quantity, found, tolerance in rows:
             bad = not found <= tolerance
             failed |= bad
@@ -254,6 +255,7 @@ def main(paths: list[str]) -> int:
                              f"(tolerance {tolerance:g}){'  FAILED' if bad else ''}\n")
         if not rows:
             sys.stdout.write(f"{path.name}: no case found  FAILED\n")
+    sys.stdout.write(f"{compared} compared: {'FAILED' if failed else 'all within their tolerance'}\n")
     return int(failed)
 
 

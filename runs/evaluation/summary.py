@@ -107,6 +107,6 @@ def in_words(results: dict[str, Any]) -> str:
         f"Scored by {results['scorings'][results['scoring']]['title']}; all scorings: {scorings}.\n"
         f"Protocol {results['protocol']}; {_origin(results)}; test list {results['lists']['test']}, "
         f"episodes {results['episodes_sha256'][:12]}.\n"
-        f"Best class: {high[0]} ({high[1]['accuracy']:.0%}); worst: {low[0]} ({low[1]['accuracy']:.0%})."
+        f"Best class: {high[0]} ({high[1]['accuracy']:.1%}); worst: {low[0]} ({low[1]['accuracy']:.1%})."
         + "".join(f"\n{results[key]:,} {text}." for key, text in CAUTIONS.items() if results.get(key))
     )

@@ -41,7 +41,7 @@ def _draw(axes: Axes, name: str, train: pd.DataFrame, validations: pd.DataFrame,
     """Draw one of CURVES, the accuracy with that of validations; return it in words for those who do not see it."""
     (title, form), parts = CURVES[name], []
     axes.set_title(title, fontsize=11, loc="left", fontweight="bold")
-    axes.set_xlabel("iteration (one training episode each)")
+    axes.set_xlabel("iteration (one training episode of each process)")
     axes.grid(axis="y")
     if len(train):
         axes.plot(train["iteration"], train[name], color=colours[0], linewidth=1.5, label="training")
@@ -54,7 +54,7 @@ def _draw(axes: Axes, name: str, train: pd.DataFrame, validations: pd.DataFrame,
             parts.append(f"{label} {_first_last(validations['accuracy'], form)}")
         axes.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0, decimals=0))
         axes.margins(y=0.12)
-        for text in axes.legend(loc="lower right", fontsize=9).get_texts():
+        for text in axes.legend(loc="best", fontsize=9).get_texts():
             text.set_parse_math(False)  # a list's name is no formula
     return f"{title} over the iterations: {'; '.join(parts)}"
 

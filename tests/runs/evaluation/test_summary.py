@@ -1,10 +1,13 @@
 """What a test writes: the same for any number of workers, never over another test, and honest about what is broken."""
 
 import json
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
+from runs.evaluation.summary import top_confusions
 from runs.session.session import run
 from tests.conftest import called
 from utils import checkpoint
@@ -92,3 +95,11 @@ def test_a_checkpoint_of_the_published_layout(trained, capsys, tmp_path):
     assert called("table")([str(tmp_path / "foreign"), "--format", "markdown"]) == 0
     told = capsys.readouterr().out
     assert f"{100 * found['accuracy']:.1f}" in told and "not recorded in the checkpoint" in told
+
+
+def test_a_confusion_is_a_share_of_the_queries_that_met_the_other_class():
+    """Class a was a query beside b twice and beside c four times, and was once taken for each."""
+    episodes = SimpleNamespace(true_EM=np.zeros((6, 1), int), classes_EK=np.array([[0, 1]] * 2 + [[0, 2]] * 4))
+    assert top_confusions(episodes, np.array([[4, 1, 1], [0, 0, 0], [0, 0, 0]]), ["a", "b", "c"]) == [
+        {"true": "a", "predicted": "b", "count": 1, "rate": 0.5},
+        {"true": "a", "predicted": "c", "count": 1, "rate": 0.25}]
