@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 CONSTANT = ("SOLVER.STEPS", "[0]", "SOLVER.LRS", "[1]", "SOLVER.BASE_LR", "1e-4")
 WORKERS = ("DATA_LOADER.NUM_WORKERS", "2")
-GROWTH = 8 * 2**20  # bytes in 180 iterations; measured: 1 to 4.5 MiB. 100 kB an iteration would be 18 MB
+GROWTH = 8 * 2**20  # bytes in 180 iterations; measured: 1 MiB. 100 kB an iteration would be 18 MB
 
 
 def test_three_hundred_iterations_hold_what_a_hundred_hold(tiny_project):

@@ -1,5 +1,6 @@
 """What befalls a run in tests/runs/training/test_bounded.py: `prepare` of processes.run_until, in the run's process."""
 
+import gc
 import json
 import os
 import resource
@@ -37,7 +38,10 @@ def _usage() -> dict[str, int]:
 
 
 def watch(path: Path, iterations: tuple[int, ...], leak: int = 0) -> None:
-    """Note what the run holds at some iterations, and what it leaves in /dev/shm; perhaps keep bytes each iteration."""
+    """Note what the run holds at some iterations, and what it leaves in /dev/shm; perhaps keep bytes each iteration.
+
+    Figures are reference cycles, and Python looks for cycles the more rarely the more was imported: here, often.
+    """
     calls, kept = iter(range(1, 10**6)), []
 
     def note() -> None:
@@ -46,7 +50,10 @@ def watch(path: Path, iterations: tuple[int, ...], leak: int = 0) -> None:
 
     def due(*_) -> bool:
         kept.append(b"x" * leak)
-        return next(calls) in iterations
+        number = next(calls)
+        if number % 10 == 0:
+            gc.collect()
+        return number in iterations
 
     before(train, "set_lr", due, note)
 
