@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from datasets.annotations import LIST_FORMATS, check_classes, list_hash, read_split_list, resolve_video
+from datasets.annotations import check_classes, list_hash, read_split_list, resolve_video
 from utils.episode import VideoRecord
 from utils.errors import AnnotationError, RegistryError, VideoDecodeError
 
@@ -41,10 +41,12 @@ def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path):
     assert read_split_list(path, "train")[0].path == "1"
 
 
-def test_formats_have_the_published_names():
-    assert list(LIST_FORMATS) == ["HMDB_few_shot", "Kinetics_few_shot", "Ssv2_few_shot", "ids", "paths"]
-    assert LIST_FORMATS["paths"] is LIST_FORMATS["HMDB_few_shot"] is LIST_FORMATS["Kinetics_few_shot"]
-    assert LIST_FORMATS["ids"] is LIST_FORMATS["Ssv2_few_shot"]
+@pytest.mark.parametrize(("names", "line", "path"), [
+    (("paths", "HMDB_few_shot", "Kinetics_few_shot"), "train0//7/8.avi", "7/8.avi"),
+    (("ids", "Ssv2_few_shot"), "train0/78", "78")])
+def test_a_format_is_read_the_same_by_its_plain_name_and_the_published_ones(tmp_path, names, line, path):
+    listed = write(tmp_path, line)
+    assert [read_split_list(listed, "train", name) for name in names] == [[VideoRecord(path, 0, 1)]] * len(names)
 
 
 def test_unknown_format(tmp_path):
