@@ -17,9 +17,7 @@ from tests.conftest import REPOSITORY, called
 from tests.runs.result_files import RESULT
 from utils.config import resolve_config
 
-pytestmark = pytest.mark.slow
-
-main = called("sweep")
+main, pytestmark = called("sweep"), pytest.mark.slow
 
 # Stands for runs/run.py: notes when it ran and with what, writes results.json; RANDOM_SEED decides how it ends.
 STUB = """
