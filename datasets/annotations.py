@@ -20,7 +20,7 @@ from utils.errors import AnnotationError, VideoDecodeError
 from utils.registry import Registry
 
 DEFAULT_FORMAT = "ids"
-JPEG_SUFFIXES = (".jpg", ".jpeg")
+FRAME_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 LIST_FORMATS: "Registry[ListFormat]" = Registry("list format", "datasets/annotations.py")
 
 
@@ -147,17 +147,17 @@ def check_classes(records: Sequence[VideoRecord], class_names: Sequence[str], ne
                               f"{', '.join(short[:5])}{more}")
 
 
-def is_jpeg(name: str) -> bool:
-    """Whether a file name ends like a JPEG's."""
-    return name.lower().endswith(JPEG_SUFFIXES)
+def is_frame(name: str) -> bool:
+    """Whether a file name is one of a frame: of a picture, and not hidden (as what macOS leaves beside it)."""
+    return name.lower().endswith(FRAME_SUFFIXES) and not name.startswith(".")
 
 
 def _has_frames(folder: Path) -> bool:
-    """Whether `folder` is a directory with a JPEG in it."""
+    """Whether `folder` is a directory with a frame in it."""
     if not folder.is_dir():
         return False
     with os.scandir(folder) as entries:
-        return any(is_jpeg(entry.name) for entry in entries)
+        return any(is_frame(entry.name) for entry in entries)
 
 
 def missing_videos(root: Path, records: Sequence[VideoRecord], format: str | None = None) -> list[VideoRecord]:
@@ -181,7 +181,7 @@ def missing_videos(root: Path, records: Sequence[VideoRecord], format: str | Non
 
 
 def resolve_video(root: Path, record: VideoRecord, format: str | None = None, *, prefer_folder: bool = False) -> Path:
-    """Return the path as listed (SSv2: id.mp4, else id.webm), else the folder of JPEG frames of the same name.
+    """Return the path as listed (SSv2: id.mp4, else id.webm), else the folder of frames of the same name.
 
     `prefer_folder` takes the folder where both exist. Raises VideoDecodeError that names the paths that were tried;
     AnnotationError where the path leads out of `root`, DATA_ROOT_DIR (`..`, absolute, a symbolic link).

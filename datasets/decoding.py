@@ -1,36 +1,38 @@
 """Read frames out of video files: decoders stand behind one Protocol, every failure is a VideoDecodeError.
 
-`open_video(path, "decord")` opens a file once; the clip tells its length and rate and gives frames by index.
-Decoders (`DECODERS`): decord, torchcodec, pyav, frames (a folder of JPEG frames; a folder is read so whatever the
-decoder). `choose_decoder` turns "auto" into one of them.
+`open_video(path, "auto")` opens a file once; the clip tells its length and rate and gives frames by index.
+Decoders (`DECODERS`): decord, torchcodec, pyav, frames (a folder of frames; a folder is read so whatever the decoder).
+`choose_decoder` turns "auto" into one of them.
 
-The same index is the same frame in decord, torchcodec and pyav, to the last bit where they were compared (H.264 in MP4
-and Matroska, MPEG-4 in AVI, MP4 and Matroska, VP8 and VP9 in WebM, with and without B-frames, variable frame rate,
-rotated); what decord or torchcodec would get wrong is read by PyAV instead (datasets/readers/fast.py). Where not:
-    open groups of pictures   After a jump, decord gives wrong frames right behind a keyframe (it lacks the frames that
-                              they refer to). x264 and YouTube close their groups.
-    header without a rate     torchcodec then measures one from the frames; pyav and decord guess.
+The same index is the same frame in all of them, and FFmpeg's: the frames that `ffmpeg -i FILE -fps_mode passthrough`
+puts out, which are those of the stream that it takes for the best, without what an edit list hides, in the order they
+are shown in, turned and mirrored as the display matrix says, in the size of the first. decord and torchcodec read only
+files about which they are right (readers/look.py); PyAV reads the others, whatever the decoder. "Damaged" is said of
+what FFmpeg reports errors of, once it has begun with a keyframe.
 """
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
-from datasets.readers.clip import AUTO, DECODERS, FOLDER_FPS, Clip, FolderClip
+from datasets.readers.clip import AUTO, DECODERS, Clip
 from datasets.readers.containers import container_problem
 from datasets.readers.fast import require_torchcodec, torchcodec_problem
+from datasets.readers.folder import FOLDER_FPS, FolderClip
 from utils.errors import RegistryError, VideoDecodeError
 
-__all__ = ["AUTO", "DECODERS", "FOLDER_FPS", "Clip", "choose_decoder", "container_problem", "open_video", "read_frames"]
+__all__ = ["AUTO", "DECODERS", "FOLDER_FPS", "Clip", "FolderClip", "choose_decoder", "container_problem", "open_video",
+           "read_frames"]
 
 
 def choose_decoder(name: str) -> str:
-    """Return the decoder that DATA.DECODER means here: "auto" is torchcodec where it and FFmpeg work, else decord.
+    """Return the decoder that DATA.DECODER means here: "auto" is the first of torchcodec, decord and pyav that works.
 
     Raises RegistryError: no such decoder; LaunchError: torchcodec does not work here.
     """
     if name == AUTO:
-        return "decord" if torchcodec_problem() else "torchcodec"
+        return "torchcodec" if not torchcodec_problem() else "decord" if find_spec("decord") else "pyav"
     if name not in DECODERS:
         raise RegistryError(DECODERS.unknown(name))
     if name == "torchcodec":
@@ -38,11 +40,11 @@ def choose_decoder(name: str) -> str:
     return name
 
 
-def open_video(path: Path, decoder: str = "decord") -> Clip:
-    """Open a video file, or a folder of JPEG frames, which is read as such whatever the decoder.
+def open_video(path: Path, decoder: str = AUTO) -> Clip:
+    """Open a video file, or a folder of frames, which is read as such whatever the decoder.
 
-    Raises VideoDecodeError: missing, empty, truncated, damaged, not a video, no frames; LaunchError: the decoder is not
-    installed; RegistryError: no such decoder.
+    Raises VideoDecodeError: missing, empty, truncated, damaged, not a video, no frames, not one sequence; LaunchError:
+    the decoder is not installed; RegistryError: no such decoder.
     """
     path, opener = Path(path), DECODERS[choose_decoder(decoder)]
     try:
@@ -56,7 +58,7 @@ def open_video(path: Path, decoder: str = "decord") -> Clip:
         raise VideoDecodeError(path, f"cannot be read: {error.strerror or error}") from error
     if clip.num_frames < 1:
         clip.close()
-        raise VideoDecodeError(path, "has no JPEG frames" if folder else "has no frames")
+        raise VideoDecodeError(path, "has no frames (JPEG, PNG or WebP)" if folder else "has no frames")
     return clip
 
 

@@ -1,100 +1,77 @@
-"""Read videos by PyAV: slow and sure. It decodes in order from the start, so an index is never wrong."""
+"""Read videos by PyAV, which is always right: it decodes in order from the start, so an index is never wrong."""
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from datasets.readers.clip import DECODERS, first_line
-from utils.errors import LaunchError, VideoDecodeError
+from datasets.readers.look import decoded, display_matrix, look_at, opened, turn_of
+from utils.errors import VideoDecodeError
 
-SHORTFALL = 2  # a decoder may give this many frames fewer than its container counts (delayed, packed); the last repeats
-
-
-def open_container(path: Path) -> Any:
-    """Open a file as a PyAV container. Raises av.error.FFmpegError, ValueError."""
-    import av
-
-    # A title in an odd encoding must not make a video unreadable; PyAV 19 ignores it by itself.
-    lenient: dict[str, Any] = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
-    return av.open(str(path), **lenient)
+SHORTFALL = 2  # a decoder may give this many frames fewer than the packets that it was given; the last repeats
 
 
-class Header(NamedTuple):
-    """Hold what a file's header says."""
-
-    fps: float = math.nan  # average frames a second, NaN where unknown
-    reordered: bool = False  # whether frames are stored in another order than they are shown in
-    codec: str = ""  # FFmpeg's name of it; "" where the file cannot be opened or has no pictures
-
-
-def read_header(path: Path) -> Header:
-    """Return what a file's header says."""
-    import av
-
-    try:
-        with open_container(path) as container:
-            stream = container.streams.video[0]
-            return Header(float(stream.average_rate or math.nan), bool(stream.codec_context.has_b_frames),
-                          stream.codec_context.name)
-    except (av.error.FFmpegError, ValueError, IndexError):
-        return Header()
-
-
-def _upright(frame: Any) -> np.ndarray:
-    """Return uint8 RGB [H, W, 3] of a PyAV frame, turned as its file asks (phones store upright videos lying)."""
-    return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90) % 4))
+def upright(frame: Any, width: int, height: int) -> np.ndarray:
+    """Return uint8 RGB [H, W, 3] of a PyAV frame, scaled to a size and then turned and mirrored as its file asks."""
+    scaled = {} if (frame.width, frame.height) == (width, height) else {
+        "width": width, "height": height, "interpolation": "BICUBIC"}
+    picture, matrix = frame.to_ndarray(format="rgb24", **scaled), display_matrix(frame)
+    turn = turn_of(matrix)
+    if turn % 90:
+        return np.array(Image.fromarray(picture).rotate(-turn, Image.Resampling.BILINEAR))
+    (a, b), (c, d) = matrix
+    if turn % 180:
+        picture, a, d = picture.transpose(1, 0, 2), c, b
+    return np.ascontiguousarray(picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
 
 
 @DECODERS.register("pyav")
 class PyavClip:
-    """Read a file by PyAV: packets are counted on opening, frames decoded in order up to the last one wanted."""
+    """Read a file by PyAV: frames are decoded in order up to the last one wanted, and on from there the next time.
+
+    Frames of another size than the first are scaled to it.
+    """
 
     def __init__(self, path: Path):
-        try:
-            import av
-        except ImportError as error:
-            raise LaunchError(f"DATA.DECODER pyav: the av package cannot be imported ({error})") from error
-        self.path, self._error = path, av.error.FFmpegError
-        try:
-            self._container = open_container(path)
-        except (self._error, ValueError) as error:
-            raise VideoDecodeError(path, f"not a video, or damaged (pyav: {first_line(error)})") from error
-        try:
-            self.num_frames, self.fps = self._measure()
-        except VideoDecodeError:
-            self.close()
-            raise
-        except (self._error, ValueError) as error:
-            self.close()
-            raise VideoDecodeError(path, f"damaged: reading failed (pyav: {first_line(error)})") from error
+        import av
 
-    def _measure(self) -> tuple[int, float]:
-        if not self._container.streams.video:
-            raise VideoDecodeError(self.path, "has no video stream")
-        self._stream = self._container.streams.video[0]
-        self._stream.thread_type, self._stream.thread_count = "NONE", 1
-        rate = self._stream.average_rate or self._stream.guessed_rate
-        count = sum(1 for packet in self._container.demux(self._stream) if packet.size and not packet.is_discard)
-        return count, float(rate) if rate else math.nan
+        self.path, self._look, self._error = path, look_at(path), av.error.FFmpegError
+        self.num_frames, self.fps = self._look.frames, self._look.fps
+        self._open = ExitStack()
+        self._frames: Iterator[Any] | None = None
+        self._next, self._size = 0, (0, 0)
+
+    def _restart(self) -> Iterator[Any]:
+        self.close()
+        self._next, self._frames = 0, decoded(*self._open.enter_context(opened(self.path)))
+        return self._frames
 
     def _decode(self, wanted: set[int]) -> dict[int, np.ndarray]:
         """Return the frames at `wanted`; if the stream ends at most SHORTFALL early, its last one stands for the
         rest."""
         found: dict[int, np.ndarray] = {}
-        last, index, frame = max(wanted), -1, None
-        self._container.seek(0, stream=self._stream, backward=True)
-        for index, frame in enumerate(self._container.decode(self._stream)):
+        last, frame = max(wanted), None
+        frames = self._frames
+        if frames is None or min(wanted) < self._next:
+            frames = self._restart()
+        for frame in frames:
+            index = self._next
+            self._next += 1
+            if index == 0:
+                self._size = frame.width, frame.height
             if index in wanted:
-                found[index] = _upright(frame)
+                found[index] = upright(frame, *self._size)
             if index == last:
                 return found
-        if frame is None or last - index > SHORTFALL:
+        ended, self._frames = self._next, None
+        if frame is None or last - ended >= SHORTFALL:
             raise VideoDecodeError(self.path, f"truncated or damaged: frame {last} of {self.num_frames} was asked for, "
-                                              f"decoding ended after {index + 1}")
-        picture = _upright(frame)
+                                              f"decoding ended after {ended}")
+        picture = upright(frame, *self._size)
         return {want: found.get(want, picture) for want in wanted}
 
     def frames(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
@@ -104,8 +81,10 @@ class PyavClip:
             found = self._decode(set(order))
             return np.stack([found[i] for i in order])
         except (self._error, ValueError) as error:
+            self._frames = None
             raise VideoDecodeError(self.path, f"damaged: decoding failed (pyav: {first_line(error)})") from error
 
     def close(self) -> None:
         """See Clip."""
-        self._container.close()
+        self._frames = None
+        self._open.close()

@@ -1,5 +1,6 @@
 """Looks at one video file with a decoder."""
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,8 +11,9 @@ import av
 import numpy as np
 import psutil
 
-from datasets.decoding import Clip, open_video, read_frames
-from datasets.readers.pyav import SHORTFALL, open_container
+from datasets.decoding import Clip, FolderClip, open_video, read_frames
+from datasets.readers.look import look_at, opened
+from datasets.readers.pyav import SHORTFALL
 from utils.errors import VideoDecodeError
 
 CHUNK = 16  # frames decoded at once when every frame is asked for
@@ -50,25 +52,30 @@ class VideoFacts:
 
 
 def header(path: Path) -> dict[str, Any]:
-    """Return what the container says: format, codec, frames, width, height, fps, seconds, streams.
+    """Return what the container says of the stream that is shown: format, codec, frames, width, height, fps, seconds,
+    streams.
 
-    frames is 0 where the container does not count them. The dictionary is empty where FFmpeg cannot open the file, or
-    it has no pictures.
+    frames is 0 where the container does not count them. The dictionary is empty for a folder. Raises VideoDecodeError.
     """
     if path.is_dir():
         return {}
-    try:
-        with open_container(path) as container:
-            if not container.streams.video:
-                return {}
-            stream = container.streams.video[0]
-            rate, length = stream.average_rate, container.duration
-            return {"format": container.format.name, "codec": stream.codec_context.name, "frames": stream.frames,
-                    "width": stream.codec_context.width, "height": stream.codec_context.height,
-                    "fps": float(rate) if rate else None, "seconds": length / av.time_base if length else None,
-                    "streams": ", ".join(stream.type for stream in container.streams)}
-    except (av.error.FFmpegError, ValueError, OSError):
-        return {}
+    with opened(path) as (container, stream):
+        rate, length = stream.average_rate, container.duration
+        return {"format": container.format.name, "codec": stream.codec_context.name, "frames": stream.frames,
+                "width": stream.codec_context.width, "height": stream.codec_context.height,
+                "fps": float(rate) if rate else None, "seconds": length / av.time_base if length else None,
+                "streams": ", ".join(stream.type for stream in container.streams)}
+
+
+def lost(path: Path, said: dict[str, Any]) -> str:
+    """Say how many frames an AVI file counts and does not have; "" where none is lost. `said`: see header.
+
+    Other containers count frames that they hide (edit lists), or none.
+    """
+    packets = look_at(path).packets if said.get("format") == "avi" else math.inf
+    counted = said.get("frames", 0)
+    return f"the container counts {counted} frames, {packets} are there: a part is damaged" \
+        if counted - packets > SHORTFALL else ""
 
 
 def _indices(count: int, every_frame: bool) -> Iterator[np.ndarray]:
@@ -97,14 +104,12 @@ def examine(file: FileToExamine) -> VideoFacts:
         try:
             known = {"frames": clip.num_frames, "fps": clip.fps if np.isfinite(clip.fps) else None}
             said = header(path)
-            known["codec"] = said.get("codec", "jpeg frames" if path.is_dir() else None)
+            known["codec"] = said.get("codec", "frames")
             known["height"], known["width"] = _size(clip, path, file.every_frame)
         finally:
             clip.close()
         known["readable"] = True
-        counted = said.get("frames", 0)
-        if counted - clip.num_frames > SHORTFALL:
-            known["reason"] = f"the container counts {counted} frames, {clip.num_frames} can be read: a part is damaged"
+        known["reason"] = clip.gaps if isinstance(clip, FolderClip) else lost(path, said)
     except VideoDecodeError as error:
         known["reason"] = error.reason
     return VideoFacts(**known, seconds=time.perf_counter() - started, memory=psutil.Process().memory_info().rss)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from datasets.annotations import is_jpeg
+from datasets.annotations import is_frame
 from runs.preparing.published_lists import videos_a_class
 from runs.preparing.split_lists import SPLITS, SplitList
 from runs.preparing.video_files import VIDEO_SUFFIXES, check_folder, nearest, plain, stem
@@ -34,13 +34,13 @@ def videos_folder(directory: Path) -> Path:
 
 
 def _read(path: Path) -> Folder:
-    """Read a class's folder; a folder of JPEG frames counts as the .avi it stands for."""
+    """Read a class's folder; a folder of frames counts as the .avi it stands for."""
     files: list[str] = []
     frames: list[str] = []
     others: list[str] = []
     for entry in path.iterdir():
         if entry.is_dir():
-            (frames if any(is_jpeg(inner.name) for inner in entry.iterdir()) else others).append(entry.name)
+            (frames if any(is_frame(inner.name) for inner in entry.iterdir()) else others).append(entry.name)
         elif entry.name.lower().endswith(VIDEO_SUFFIXES) and not entry.name.startswith(".") and entry.is_file():
             files.append(entry.name)
         else:

@@ -1,7 +1,7 @@
 """Make the split lists of a data set: derive, import or fetch them; they are checked before they are written.
 
 DATASET is a published one. For your own videos give --videos DIR, where DIR/<class>/... holds video files or folders of
-JPEG frames, and say which classes are for training, validation and test: by name (--classes my.yaml), or by shares and
+frames, and say which classes are for training, validation and test: by name (--classes my.yaml), or by shares and
 a seed (--split 0.7,0.15,0.15). datasets/README.md shows such a file.
 """
 

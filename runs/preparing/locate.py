@@ -82,7 +82,7 @@ def _state(root: Path, record: VideoRecord, error: VideoDecodeError) -> str:
     if path.is_symlink() and not path.exists():
         return f"a link to {os.readlink(path)}, where nothing is"
     if path.is_dir():
-        return "a directory without JPEG frames"
+        return "a directory without frames (JPEG, PNG, WebP)"
     return error.reason
 
 

@@ -97,7 +97,7 @@ def _videos(root: Path, folder: str, there: list[str]) -> tuple[list[str], str]:
     files = {path.rsplit(".", 1)[0] for path in found if stem(path) != Path(path).name}
     paths = [f"{folder}/{path}" for path in found if path not in files]
     return paths, "" if paths else (f"no video in {root / folder}; expected files ({', '.join(VIDEO_SUFFIXES)}) or "
-                                    "folders of JPEG frames")
+                                    "folders of frames")
 
 
 def _shared_out(folders: list[str], split: Shares, seed: int) -> dict[str, dict[str, str]]:

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from datasets.decoding import Clip, choose_decoder, container_problem, open_video, read_frames
+from datasets.decoding import Clip, FolderClip, choose_decoder, open_video, read_frames
 from datasets.frame_sampling import SEGMENT_ABOVE, interval_indices, segment_indices
-from runs.preparing.examine import header
+from runs.preparing.examine import header, lost
 from utils.config import load_config
 from utils.errors import LaunchError
 from utils.seed import numpy_generator
@@ -26,7 +26,7 @@ CELL = 1.7  # inches a picture
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument("video", type=Path, help="a video file, or a folder of JPEG frames")
+    parser.add_argument("video", type=Path, help="a video file, or a folder of frames")
     parser.add_argument("--cfg", help="project file: T, rates and decoder are taken from it")
     parser.add_argument("--out", type=Path, help="the contact sheet, a PNG (default: <video>.png in this directory)")
     parser.add_argument("--decoder", help="a decoder's name, or auto (default: the project's, else auto)")
@@ -83,9 +83,11 @@ def describe(path: Path, clip: Clip, decoder: str, size: tuple[int, int]) -> str
         lines.append(f"container: {said['format']}, {said['codec']} {said['width']}x{said['height']}, {counted}, "
                      f"{seconds}, streams: {said['streams']}")
         if said["frames"] and said["frames"] != clip.num_frames:
-            lines.append(f"problem: the container counts {said['frames']} frames, the decoder {clip.num_frames}")
-    if not path.is_dir() and (problem := container_problem(path)):
-        lines.append(f"problem: {problem}")
+            problem = lost(path, said)
+            lines.append(f"problem: {problem}" if problem else f"note: {said['frames']} frames are stored, "
+                                                               f"{clip.num_frames} are shown")
+    if isinstance(clip, FolderClip) and clip.gaps:
+        lines.append(f"problem: {clip.gaps}")
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""Videos as they lie in folders: files by their extension, and folders of JPEG frames, each of which is one video."""
+"""Videos as they lie in folders: files by their extension, and folders of frames, each of which is one video."""
 
 import difflib
 import os
@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
-from datasets.annotations import is_jpeg
+from datasets.annotations import is_frame
 from utils.errors import ListError
 
 VIDEO_SUFFIXES = (".mp4", ".webm", ".avi", ".mkv", ".mov", ".mpg", ".mpeg", ".m4v")  # the first is taken first
@@ -58,7 +58,8 @@ def walk_videos(root: Path, *, skip_unreadable: bool = False) -> Iterator[str]:
                 if skip_unreadable:
                     continue
                 raise ListError(f"{error.filename}: cannot be read: {error.strerror or error}") from error
-            if folder and any(is_jpeg(entry.name) for entry in entries):
+            videos = sum(entry.name.lower().endswith(VIDEO_SUFFIXES) for entry in entries)
+            if folder and sum(is_frame(entry.name) for entry in entries) > videos:  # else they are covers of videos
                 yield folder
                 continue
             for entry in entries:

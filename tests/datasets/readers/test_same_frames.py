@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from datasets.decoding import open_video, read_frames
-from datasets.readers.pyav import read_header
+from datasets.readers.pyav import look_at
 from tests.datasets.readers.decoder_files import FRAMES, READERS, STEP, ramp, write_pictures
 
 STEPS = 3000 * np.random.default_rng(0).integers(1, 5, FRAMES - 1)
@@ -63,7 +63,7 @@ def test_an_index_is_its_frame_whatever_is_asked_with_it(files, name, decoder):
     path, count = files / name, KINDS[name].get("frames", FRAMES)
     clip = open_video(path, decoder)
     assert clip.num_frames == count
-    assert clip.fps == pytest.approx(read_header(path)[0])
+    assert clip.fps == pytest.approx(look_at(path)[0])
     for order in ORDERS:
         order = [i for i in order if i < count] or [0]
         for found in (frames(path, decoder, order), read_frames(clip, np.array(order), path).astype(int)):
