@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from datasets.decoding import DECODERS, FOLDER_FPS, container_problem, open_video, read_frames
+from runs.preparing.examine import FileToExamine, examine
 from tests.datasets.readers.decoder_files import (
     FILES,
     FRAMES,
@@ -86,7 +87,7 @@ def test_damaged_stream(videos, tmp_path, decoder):
     path = tmp_path / "x.mp4"
     path.write_bytes(content)
     found = reason(path, decoder)
-    assert found.startswith(f"damaged: decoding failed ({decoder}: ")
+    assert found.startswith("damaged: decoding failed (pyav: ")
     assert "0x" not in found and "\n" not in found
 
 
@@ -97,13 +98,12 @@ def test_missing_empty_and_other_files(tmp_path, decoder):
     path.write_bytes(b"")
     assert reason(path, decoder) == "empty file (0 bytes)"
     path.write_bytes(b"<html>404</html>\n" * 40)
-    assert reason(path, decoder).startswith(f"not a video, or damaged ({decoder}: ")
+    assert reason(path, decoder).startswith("not a video, or damaged (pyav: ")
 
 
 @pytest.mark.parametrize("decoder", READERS)
 def test_sound_without_pictures(tmp_path, decoder):
-    found = reason(write_sound(tmp_path / "sound.avi"), decoder)
-    assert found.startswith("not a video, or damaged" if decoder == "torchcodec" else "has no video stream")
+    assert reason(write_sound(tmp_path / "sound.avi"), decoder) == "has no video stream"
 
 
 @pytest.mark.parametrize("decoder", READERS)
@@ -125,6 +125,58 @@ def test_a_folder_is_read_as_frames_in_the_order_of_numbers(tmp_path, decoder):
     clip.close()
 
 
+def fill(folder: Path, *names: str) -> Path:
+    """A folder of pictures, each of its own level: 10, 20, ... in the order given."""
+    folder.mkdir()
+    for i, name in enumerate(names, start=1):
+        (folder / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (8, 6), (10 * i,) * 3).save(folder / name, lossless=True)
+    return folder
+
+
+FLOW = ("flow_x_00001.jpg", "flow_x_00002.jpg", "flow_y_00001.jpg", "flow_y_00002.jpg")
+
+
+@pytest.mark.parametrize("names", [
+    ("img_1.jpg", "img_2.jpg", *FLOW), ("frame000001.jpg", "frame000002.jpg", "x_0001.jpg", "y_0001.jpg"),
+    ("1.png", "2.png"), ("image_00009.webp", "image_00010.webp"), ("00001.JPG", "00002.JPG", "cover.jpg", "Thumb.png"),
+    ("v7_img_9.jpeg", "v7_img_10.jpeg"), ("f_1_t100.jpg", "f_2_t200.jpg"), ("part1_001.jpg", "part2_002.jpg")])
+def test_a_folder_is_one_sequence_whatever_lies_beside(tmp_path, names):
+    folder = fill(tmp_path / "clip", *names)
+    for stray in ("._00001.jpg", ".00003.jpg", "Thumbs.db", "notes1.txt"):
+        (folder / stray).write_bytes(b"\0\0")
+    (folder / "3").mkdir()
+    clip = open_video(folder)
+    assert clip.num_frames == 2 and clip.gaps == ""
+    assert read_frames(clip, np.array([0, 1]), folder).mean((1, 2, 3)).round(-1).tolist() == [10, 20]
+
+
+@pytest.mark.parametrize(("names", "found"), [
+    (FLOW, "flow_x_#.jpg (2, as flow_x_00001.jpg) and flow_y_#.jpg (2, as flow_y_00001.jpg); leave one of them there"),
+    (("img_1.jpg", "img_2.jpg", "mask_1.png"), "img_#.jpg (2, as img_1.jpg) and mask_#.png (1, as mask_1.png); leave"),
+    (("1.jpg", "1.png"), "#.jpg (1, as 1.jpg) and #.png (1, as 1.png)"),
+    (("cam1_1.jpg", "cam1_2.jpg", "cam2_1.jpg", "cam2_2.jpg"), "two of one number: cam1_1.jpg and cam2_1.jpg"),
+    (("01.jpg", "1.jpg"), "two of one number: 01.jpg and 1.jpg"),
+    (("1_2.jpg", "2_1.jpg"), "names that two numbers put in different orders: 1_2.jpg, 2_1.jpg"),
+    (("a.jpg", "b.jpg"), "a.jpg (1, as a.jpg) and b.jpg (1, as b.jpg)")])
+def test_a_folder_of_two_sequences_is_refused_by_their_names(tmp_path, names, found):
+    assert reason(fill(tmp_path / "clip", *names)).startswith(f"expected one sequence of frames, found {found}")
+
+
+def test_gaps_are_said(tmp_path):
+    clip = open_video(fill(tmp_path / "clip", "1.jpg", "2.jpg", "5.jpg", "6.jpg", "8.jpg"))
+    assert clip.num_frames == 5 and clip.gaps == "2 gaps in the numbers, the first behind 2.jpg"
+    assert open_video(fill(tmp_path / "even", "0.jpg", "30.jpg", "60.jpg")).gaps == ""
+    facts = examine(FileToExamine(str(tmp_path / "clip"), "auto"))
+    assert facts.readable and facts.reason == clip.gaps
+
+
+def test_a_frame_of_16_bits_is_refused(tmp_path):
+    (tmp_path / "clip").mkdir()
+    Image.fromarray(np.full((6, 8), 40000, np.uint16)).save(tmp_path / "clip/1.png")
+    assert "frame 1.png is no whole picture (expected 8 bits a channel, found mode I;16" in reason(tmp_path / "clip")
+
+
 def test_gray_jpegs_have_three_channels(tmp_path):
     (tmp_path / "clip").mkdir()
     Image.new("L", (8, 6), 77).save(tmp_path / "clip" / "img_00001.jpeg")
@@ -133,19 +185,19 @@ def test_gray_jpegs_have_three_channels(tmp_path):
 
 def test_folders_that_are_no_clip(tmp_path):
     (tmp_path / "none").mkdir()
-    assert reason(tmp_path / "none") == "has no JPEG frames"
+    assert reason(tmp_path / "none") == "has no frames (JPEG, PNG or WebP)"
     mixed = write_folder(tmp_path / "mixed", [1, 2])
     Image.new("RGB", (10, 10)).save(mixed / "2.jpg")
     assert reason(mixed) == "expected frames of one size, found [(10, 10), (48, 64)]"
     broken = write_folder(tmp_path / "broken", [1, 2])
     (broken / "1.jpg").write_bytes((broken / "1.jpg").read_bytes()[:300])
-    assert reason(broken).startswith("frame 1.jpg is no whole JPEG (")
+    assert reason(broken).startswith("frame 1.jpg is no whole picture (")
     (broken / "1.jpg").write_bytes(b"")
-    assert reason(broken).startswith("frame 1.jpg is no whole JPEG (")
+    assert reason(broken).startswith("frame 1.jpg is no whole picture (")
 
 
 def test_frames_decoder_wants_a_folder(videos):
-    assert reason(videos / "clip.mp4", "frames") == "expected a folder of JPEG frames, found a file"
+    assert reason(videos / "clip.mp4", "frames") == "expected a folder of frames, found a file"
 
 
 def test_decoders_have_their_names(videos):

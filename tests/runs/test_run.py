@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 
+from datasets.decoding import choose_decoder
 from runs.clip_fsar import COMMANDS
 from runs.session.session import run
 from tests.conftest import REPOSITORY, run_command
@@ -30,7 +31,7 @@ def test_train_select_test(tiny_project):
     record = json.loads((out / "run.json").read_text())
     assert record["config"]["TRAIN"]["WAY"] == 3 and record["sources"]["TRAIN.WAY"].endswith("run.yaml")
     assert set(record["lists"]) == {"train", "val", "test"}
-    assert record["decoder"] == results["decoder"] == "decord" and "torchcodec" in record["versions"]
+    assert record["decoder"] == results["decoder"] == choose_decoder("auto") and "torchcodec" in record["versions"]
     assert (out / "curves.png").stat().st_size > 1000 and list((out / "tensorboard").iterdir())
     kinds = [json.loads(line)["kind"] for line in (out / "log.jsonl").read_text().splitlines()]
     assert kinds.count("train") == 8 and kinds.count("validation") == 3

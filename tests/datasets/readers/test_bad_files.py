@@ -128,8 +128,7 @@ def test_flipped_bits(videos, tmp_path, name, decoder, seed):
 
 @pytest.mark.parametrize("decoder", READERS)
 def test_sound_alone(tmp_path, decoder):
-    found = outcome(write_sound(tmp_path / "sound.mkv"), decoder)
-    assert found.startswith("not a video, or damaged" if decoder == "torchcodec" else "has no video stream")
+    assert outcome(write_sound(tmp_path / "sound.mkv"), decoder) == "has no video stream"
 
 
 @pytest.mark.parametrize("decoder", READERS)
@@ -152,7 +151,7 @@ def test_a_wrong_extension_is_no_matter(videos, tmp_path, decoder, name, other):
 @pytest.mark.parametrize("decoder", READERS)
 def test_a_directory_and_a_dangling_link(tmp_path, decoder):
     (tmp_path / "x.mp4").mkdir()
-    assert outcome(tmp_path / "x.mp4", decoder) == "has no JPEG frames"
+    assert outcome(tmp_path / "x.mp4", decoder) == "has no frames (JPEG, PNG or WebP)"
     (tmp_path / "y.mp4").symlink_to(tmp_path / "nothing.mp4")
     assert outcome(tmp_path / "y.mp4", decoder) == "no such file"
 

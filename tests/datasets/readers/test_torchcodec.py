@@ -42,6 +42,12 @@ def test_the_decoder_that_auto_picks_is_the_one_of_the_pixels(tiny_project, monk
     assert build_split(cfg, "test").pixels["decoder"] == "pyav"
 
 
+def test_auto_is_pyav_where_nothing_else_is(monkeypatch):
+    monkeypatch.setattr(decoding, "torchcodec_problem", lambda: "no such thing here")
+    monkeypatch.setattr(decoding, "find_spec", lambda name: None)
+    assert choose_decoder("auto") == "pyav"
+
+
 def test_without_torchcodec_the_error_says_what_to_do(monkeypatch, tmp_path):
     (tmp_path / "x.mp4").write_bytes(b"anything but a video")
     monkeypatch.setitem(sys.modules, "torchcodec", None)

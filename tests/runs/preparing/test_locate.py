@@ -91,7 +91,7 @@ def test_what_is_at_the_listed_place_is_said(tmp_path):
     (tmp_path / "a.avi").symlink_to("gone.avi")
     (tmp_path / "b.avi").mkdir()
     assert found(tmp_path, "a.avi") == Located(None, False, "a link to gone.avi, where nothing is")
-    assert found(tmp_path, "b.avi") == Located(None, False, "a directory without JPEG frames")
+    assert found(tmp_path, "b.avi") == Located(None, False, "a directory without frames (JPEG, PNG, WebP)")
     assert "no such video (line 1 of the list); tried " in found(tmp_path, "c.avi").reason
 
 

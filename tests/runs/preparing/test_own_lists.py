@@ -116,7 +116,7 @@ def test_shares_and_seed_decide_the_split(tmp_path, capfd):
     ({**BY_NAME, "vall": ["jump"]}, "vall: expected train, val or test"),
     ({**BY_NAME, "test": ["empty"]},
      "test class 'empty': no video in VIDEOS/empty; expected files (.mp4, .webm, .avi, .mkv, .mov, .mpg, .mpeg, .m4v) "
-     "or folders of JPEG frames"),
+     "or folders of frames"),
     ({**BY_NAME, "test": ["linked"]},
      "test class 'linked': a link out of VIDEOS, which runs refuse; put the folder itself there"),
 ])

@@ -81,7 +81,7 @@ def test_folders_short_clips_and_damage(tmp_path, capsys):
     whole[len(whole) // 2 : len(whole) * 7 // 10] = bytes(len(whole) * 7 // 10 - len(whole) // 2)
     path.write_bytes(whole)
     _, text, _ = probe(capsys, path, "--out", tmp_path / "y.png")
-    assert re.search(r"problem: the container counts 30 frames, the decoder \d+", text)
+    assert re.search(r"problem: the container counts 30 frames, \d+ are there: a part is damaged", text)
 
 
 def test_refusals(video, tmp_path, capsys):
