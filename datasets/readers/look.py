@@ -64,7 +64,7 @@ def shown_stream(container: Any) -> Any | None:
         if stream.disposition & ATTACHED:
             return 1
         context = stream.codec_context
-        return context.width * context.height + FAVOUR * bool(stream.disposition & DEFAULT)
+        return int(context.width * context.height + FAVOUR * bool(stream.disposition & DEFAULT))
 
     stream = max((stream for stream in container.streams.video if stream.codec_context), key=score, default=None)
     if stream is not None:
@@ -178,15 +178,21 @@ def opened(path: Path) -> Iterator[tuple[Any, Any]]:
     with container:
         stream = shown_stream(container)
         if stream is None:
-            raise VideoDecodeError(path, "has no video stream" + (" that can be decoded" if container.streams.video else ""))
+            raise VideoDecodeError(path, "has no video stream that can be decoded" if container.streams.video else
+                                   "has no video stream")
         yield container, stream
 
 
-def _ordered(times: list[int], keys: list[bool]) -> bool:
-    """Whether no two frames are shown at once, and none on the other side of a keyframe than it is stored."""
+def _ordered(times: list[int], keys: list[bool], reordered: bool) -> bool:
+    """Whether times are those of showing, none twice or below 0, and no frame is shown before a keyframe it follows.
+
+    Times that only rise, of frames that are stored in another order than shown (`reordered`), are those of storing.
+    """
     shown, at = np.array(times), np.flatnonzero(keys)
+    if len(set(times)) < len(times) or min(times) < 0 or (reordered and len(times) > 1 and (np.diff(shown) > 0).all()):
+        return False
     latest, earliest = np.maximum.accumulate(shown), np.minimum.accumulate(shown[::-1])[::-1]
-    return len(set(times)) == len(times) and bool((latest[at] == shown[at]).all() and (earliest[at] == shown[at]).all())
+    return bool((latest[at] == shown[at]).all() and (earliest[at] == shown[at]).all())
 
 
 def _first_frame(packet: Any) -> Any | None:
@@ -237,8 +243,8 @@ def _look(path: Path, _stamp: tuple[int, int]) -> Look:
                 whole &= packet.dts is None  # the last one, which is no packet of the file
         known = [time for time in times if time is not None]
         whole &= len(known) == len(keys) > 0 and first is not None and known[0] == min(known) and judge.pictures
-        jumps = (whole and judge.entrances and len(container.streams.video) == 1 and _ordered(known, keys)
-                 and _may_jump(path, context, judge.codec))
+        jumps = (whole and judge.entrances and len(container.streams.video) == 1
+                 and _ordered(known, keys, bool(context.has_b_frames)) and _may_jump(path, context, judge.codec))
         codec, index = context.name, stream.index
     count = len(keys)
     if not whole:

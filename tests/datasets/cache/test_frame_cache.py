@@ -160,8 +160,9 @@ def refusal(project: Path, cache: Path, *pairs: str, split: str = "test") -> str
 
 def test_a_stale_cache_says_what_differs(project, lossless, tmp_path):
     text = refusal(project, lossless, "DATA.DECODER", "pyav", "DATA.TEST_SCALE", "34")
-    assert text.startswith(f"{lossless}: stale frame cache (DATA.FRAME_CACHE), not used. decoder: {choose_decoder('auto')} "
-                           "there, pyav here; test frame size: 36 x 36 there, 34 x 34 here. Make it anew")
+    made_by = choose_decoder("auto")
+    assert text.startswith(f"{lossless}: stale frame cache (DATA.FRAME_CACHE), not used. decoder: {made_by} there, "
+                           "pyav here; test frame size: 36 x 36 there, 34 x 34 here. Make it anew")
     index = FrameIndex(lossless, write=True)
     index.set_meta(format=0)
     assert "format: 0 there, 1 here" in refusal(project, lossless)

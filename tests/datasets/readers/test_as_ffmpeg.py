@@ -29,7 +29,7 @@ CODECS = {
     "vp8": ["libvpx", "-g", "12", "-auto-alt-ref", "1", "-lag-in-frames", "16"],
     "vp9": ["libvpx-vp9", "-g", "12", "-auto-alt-ref", "1", "-lag-in-frames", "16"],
     "vp9_small": ["libvpx-vp9", "-g", "12", "-deadline", "realtime", "-cpu-used", "8"],
-    "av1": ["libsvtav1", "-g", "12"],
+    "av1": ["libaom-av1", "-g", "12", "-cpu-used", "8"],
     "mpeg4": ["mpeg4", "-g", "12"],
     "mpeg4_b": ["mpeg4", "-g", "12", "-bf", "2"],
     "xvid": ["libxvid", "-g", "12", "-bf", "2"],

@@ -52,7 +52,7 @@ def test_all_good(copied):
     assert table.frames.between(16, 60).all() and table.width.between(96, 160).all()
     assert set(table.codec) == {"h264", "mpeg4"} and table.fps.isin((10, 12, 15, 20, 24, 25, 30)).all()
     assert re.search(r"^test +20 +20 +0 +0 +0 +0 +5$", page, re.MULTILINE)
-    assert re.search(r"60 files looked at with (torchcodec|decord|pyav) in [\d.]+ s: \d+ a second, [\d.]+ cores busy", page)
+    assert re.search(r"60 files looked at with \w+ in [\d.]+ s: \d+ a second, [\d.]+ cores busy", page)
     assert not list((project.parent / "checked").glob(".*"))
 
 
