@@ -62,8 +62,10 @@ def main(arguments: list[str]) -> int:
         module = module.load(given.pop(0))
         prog = f"{prog} {name}" if prog else f"{module.__name__.replace('.', '/')}.py"
     parser = _parser(module, prog or "clip-fsar", example)
-    # argparse takes -1e-5 for an option; with a blank in front it is a value, and YAML does not mind.
-    parsed = parser.parse_intermixed_args([f" {item}" if re.match(r"-[\d.]", item) else item for item in given])
+    # argparse takes -1e-5 for an option; with a blank in front it is a value, and YAML does not mind. So it does a file
+    # that is there, whose name may begin with a dash (YouTube's ids).
+    files = [f"./{item}" if item.startswith("-") and Path(item).is_file() else item for item in given]
+    parsed = parser.parse_intermixed_args([f" {item}" if re.match(r"-[\d.]", item) else item for item in files])
     parsed.given = given
     return command(lambda: module.run(parsed))
 

@@ -183,12 +183,16 @@ def opened(path: Path) -> Iterator[tuple[Any, Any]]:
         yield container, stream
 
 
-def _ordered(times: list[int], keys: list[bool], reordered: bool) -> bool:
+def _ordered(times: list[int], decoded_at: list[int | None], keys: list[bool], reordered: bool) -> bool:
     """Whether times are those of showing, none twice or below 0, and no frame is shown before a keyframe it follows.
 
     Times that only rise, of frames that are stored in another order than shown (`reordered`), are those of storing.
+    A keyframe that is decoded before the one before it is shown may be taken for that one.
     """
     shown, at = np.array(times), np.flatnonzero(keys)
+    if any(mark is not None and mark <= shown[one] for one, mark in
+           zip(at, (decoded_at[key] for key in at[1:]), strict=False)):
+        return False
     if len(set(times)) < len(times) or min(times) < 0 or (reordered and len(times) > 1 and (np.diff(shown) > 0).all()):
         return False
     latest, earliest = np.maximum.accumulate(shown), np.minimum.accumulate(shown[::-1])[::-1]
@@ -227,6 +231,7 @@ def _counted(path: Path) -> tuple[int, Any | None]:
 @lru_cache(maxsize=1 << 16)
 def _look(path: Path, _stamp: tuple[int, int]) -> Look:
     times: list[int | None] = []
+    marks: list[int | None] = []  # when packets are decoded
     keys: list[bool] = []
     whole, first = True, None  # whole: no packet is hidden or empty
     with opened(path) as (container, stream):
@@ -237,6 +242,7 @@ def _look(path: Path, _stamp: tuple[int, int]) -> Look:
                 first = _first_frame(packet) if not keys and packet.is_keyframe else first
                 judge.add(packet)
                 times.append(packet.pts)
+                marks.append(packet.dts)
                 keys.append(packet.is_keyframe)
                 whole &= not packet.is_discard
             else:
@@ -244,7 +250,7 @@ def _look(path: Path, _stamp: tuple[int, int]) -> Look:
         known = [time for time in times if time is not None]
         whole &= len(known) == len(keys) > 0 and first is not None and known[0] == min(known) and judge.pictures
         jumps = (whole and judge.entrances and len(container.streams.video) == 1
-                 and _ordered(known, keys, bool(context.has_b_frames)) and _may_jump(path, context, judge.codec))
+                 and _ordered(known, marks, keys, bool(context.has_b_frames)) and _may_jump(path, context, judge.codec))
         codec, index = context.name, stream.index
     count = len(keys)
     if not whole:

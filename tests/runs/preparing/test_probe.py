@@ -84,6 +84,14 @@ def test_folders_short_clips_and_damage(tmp_path, capsys):
     assert re.search(r"problem: the container counts 30 frames, \d+ are there: a part is damaged", text)
 
 
+@pytest.mark.parametrize("name", ["-dash.mp4", "-1x.mp4", "12:30.mp4"])
+def test_names_that_look_like_an_option_or_an_address(video, tmp_path, monkeypatch, capsys, name):
+    (tmp_path / name).write_bytes(video.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    status, text, _ = probe(capsys, name, "--out", "x.png")
+    assert status == 0 and f"{name}\n" in text and "30 frames of 64x48" in text
+
+
 def test_refusals(video, tmp_path, capsys):
     (tmp_path / "empty.mp4").touch()
     assert probe(capsys, tmp_path / "empty.mp4")[::2] == (
