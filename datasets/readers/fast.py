@@ -115,6 +115,6 @@ def open_torchcodec(path: Path) -> Clip:
         return decoder.metadata.num_frames or 0, lambda order: decoder.get_frames_at(order).data.numpy()
 
     look = look_at(path)
-    if not look.jumps or look.mirrored:
+    if not (look.jumps and look.quarters):
         return PyavClip(path)
     return JumpingClip(path, start, (RuntimeError, ValueError, IndexError))

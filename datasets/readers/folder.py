@@ -43,13 +43,11 @@ def _in_order(path: Path, names: list[str]) -> tuple[list[str], list[int]]:
     columns = [column for column in zip(*map(_numbers, names), strict=True) if len(set(column)) == len(names)]
     orders = {tuple(sorted(range(len(names)), key=column.__getitem__)) for column in columns}
     if len(names) > 1 and len(orders) != 1:
-        by_last: dict[int, str] = {}
-        for name in names:
-            if (other := by_last.setdefault(_numbers(name)[-1], name)) != name:
-                raise VideoDecodeError(path, f"expected one sequence of frames, found two of one number: {other} and "
-                                             f"{name}")
-        raise VideoDecodeError(path, f"expected one sequence of frames, found names that two numbers put in different "
-                                     f"orders: {', '.join(names[:3])}")
+        numbers = [_numbers(name)[-1] for name in names]
+        same = next((i for i, number in enumerate(numbers) if numbers.count(number) > 1), 0)
+        other = names[numbers.index(numbers[same], same + 1) if numbers.count(numbers[same]) > 1 else 1]
+        raise VideoDecodeError(path, "expected one sequence of frames, found names that no one number puts in order: "
+                                     f"{names[same]} and {other}")
     return [names[i] for i in next(iter(orders), (0,) * len(names))], sorted(columns[-1]) if columns else []
 
 

@@ -7,7 +7,7 @@ only where nothing else tells how many there are. What it found is kept in memor
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -31,22 +31,19 @@ class Look(NamedTuple):
     """Hold what a file holds.
 
     Args:
-        stream: index of the stream whose frames are shown. packets: how many it has, hidden ones too.
-        frames: how many are shown. fps: average frames a second, NaN where unknown. codec: FFmpeg's name of it.
-        shape: height and width of the first frame, turned as it is shown.
+        frames: how many are shown. packets: how many are stored, hidden ones too.
+        fps: average frames a second, NaN where unknown. shape: height and width of the first frame, as it is shown.
         jumps: whether a frame can be reached from the keyframe before it, by its time.
-        plain: whether frames are shown as they are stored, neither turned nor mirrored. mirrored: whether they are.
+        plain: whether frames are neither turned nor mirrored. quarters: whether they are turned by quarters at most.
     """
 
-    stream: int
-    packets: int
     frames: int
+    packets: int
     fps: float
-    codec: str
     shape: tuple[int, int]
     jumps: bool
     plain: bool
-    mirrored: bool
+    quarters: bool
 
 
 def open_container(path: Path) -> Any:
@@ -108,59 +105,31 @@ def turn_of(matrix: np.ndarray) -> int:
     return round(math.degrees(math.atan2(b / scales[1], a / scales[0]))) % 360 if scales.all() else 0
 
 
-def _units(data: memoryview, prefix: int, hevc: bool) -> Iterator[tuple[int, memoryview]]:
-    """Yield type and bytes of the NAL units of an H.264 or HEVC packet, each behind its length in `prefix` bytes."""
-    at = 0
+def _kinds(data: memoryview, prefix: int, hevc: bool) -> set[int]:
+    """Return the types of the NAL units in an H.264 or HEVC packet, each unit behind its length in `prefix` bytes."""
+    at, kinds = 0, set()
     while at + prefix < len(data):
-        end = at + prefix + int.from_bytes(data[at : at + prefix], "big")
-        unit = data[at + prefix : end]
-        if not len(unit):
-            return
-        yield (unit[0] >> 1 & 63 if hevc else unit[0] & 31), unit
-        at = end
+        kinds.add(data[at + prefix] >> 1 & 63 if hevc else data[at + prefix] & 31)
+        at += prefix + int.from_bytes(data[at : at + prefix], "big")
+    return kinds
 
 
-class _Packets:
-    """Judge packets of one codec, one by one: whether each holds one picture, and each keyframe is an entrance."""
-
-    def __init__(self, context: Any):
-        self.codec, self.extradata = context.codec.canonical_name, bytes(context.extradata or b"")
-        self.prefix = 0  # length of a NAL unit's length; 0: they are found by start codes
-        if self.codec in ("h264", "hevc") and self.extradata[:1] == b"\x01":
-            self.prefix = (self.extradata[21 if self.codec == "hevc" else 4] & 3) + 1
-        # Whether each packet is one frame; whether decoding can begin at each keyframe.
-        self.pictures = self.codec in ("mpeg4", *REORDERED_RIGHT, *STILLS)
-        self.entrances = self.pictures and (self.codec not in ("h264", "hevc") or self.prefix > 0)
-        self._sizes = set[Any]()
-
-    def add(self, packet: Any) -> None:
-        data, key = memoryview(packet), packet.is_keyframe
-        if self.prefix:
-            self._add_units(data, key)
-        elif self.codec == "mpeg4":
-            self.pictures &= len(data) > EMPTY
-        elif self.codec == "vp8":
-            self.pictures &= bool(data[0] & 16)
-            if key:
-                self._sizes.add(bytes(data[6:10]))
-        elif self.codec == "vp9" and key:
-            self._sizes.add(int.from_bytes(data[4:9], "big") >> 4)
-        elif self.codec == "vp9" and data[-1] & 0xE0 != 0xC0:  # one frame alone, and not several with an index
-            self.pictures &= bool(data[0] & 2) or bool(data[0] & 8)
-        self.entrances &= len(self._sizes) < 2 and not packet.has_sidedata("new_extradata")
-
-    def _add_units(self, data: memoryview, key: bool) -> None:
-        hevc, last = self.codec == "hevc", 31 if self.codec == "hevc" else 5
-        picture = entrance = False
-        for kind, unit in _units(data, self.prefix, hevc):
-            picture |= (hevc or kind > 0) and kind <= last
-            entrance |= hevc or kind == 5  # other keyframes of H.264 refer to what is before them
-            if kind == (33 if hevc else 7):  # another size may begin here
-                self.entrances &= bytes(unit) in self.extradata
-            if picture and (entrance or not key):
-                break
-        self.pictures &= picture
-        self.entrances &= entrance or not key
+def _judged(codec: str, extradata: bytes, packet: Any) -> tuple[bool, bool]:
+    """Return whether a packet is sure to hold one picture that is shown, and decoding to begin there if anywhere."""
+    data, hevc = memoryview(packet), codec == "hevc"
+    if codec in ("h264", "hevc"):
+        if extradata[:1] != b"\x01":  # units are found by start codes: no MP4, and nearly never Matroska
+            return True, False
+        kinds = _kinds(data, (extradata[21 if hevc else 4] & 3) + 1, hevc)
+        # H.264's keyframes other than IDR pictures (5) refer to what is before them.
+        return min(kinds - {0} or {99} if not hevc else kinds) <= (31 if hevc else 5), hevc or 5 in kinds
+    if codec == "mpeg4":
+        return len(data) > EMPTY, True
+    if codec == "vp8":
+        return data[0] & 16 > 0, True
+    if codec == "vp9":  # one that is shown, or shown again, or several with an index behind them
+        return data[0] & 10 > 0 or data[-1] & 0xE0 == 0xC0, True
+    return codec in ("av1", *STILLS), codec in ("av1", *STILLS)
 
 
 @contextmanager
@@ -183,24 +152,22 @@ def opened(path: Path) -> Iterator[tuple[Any, Any]]:
         yield container, stream
 
 
-def _ordered(times: list[int], decoded_at: list[int | None], keys: list[bool], reordered: bool) -> bool:
+def _ordered(times: Sequence[int], marks: Sequence[int | None], keys: Sequence[bool], reordered: bool) -> bool:
     """Whether times are those of showing, none twice or below 0, and no frame is shown before a keyframe it follows.
 
     Times that only rise, of frames that are stored in another order than shown (`reordered`), are those of storing.
     A keyframe that is decoded before the one before it is shown may be taken for that one.
     """
     shown, at = np.array(times), np.flatnonzero(keys)
-    if any(mark is not None and mark <= shown[one] for one, mark in
-           zip(at, (decoded_at[key] for key in at[1:]), strict=False)):
-        return False
     if len(set(times)) < len(times) or min(times) < 0 or (reordered and len(times) > 1 and (np.diff(shown) > 0).all()):
         return False
     latest, earliest = np.maximum.accumulate(shown), np.minimum.accumulate(shown[::-1])[::-1]
-    return bool((latest[at] == shown[at]).all() and (earliest[at] == shown[at]).all())
+    return bool((latest[at] == shown[at]).all() and (earliest[at] == shown[at]).all()) and all(
+        mark is None or mark > time for time, mark in zip(shown[at], [marks[key] for key in at[1:]], strict=False))
 
 
 def _first_frame(packet: Any) -> Any | None:
-    """Return the frame of a stream's first packet, if that is a keyframe; None: it is not, or none comes of it."""
+    """Return the frame of a stream's first packet; None: none comes of it."""
     import av
 
     try:
@@ -209,56 +176,51 @@ def _first_frame(packet: Any) -> Any | None:
         return None
 
 
-def _may_jump(path: Path, context: Any, codec: str) -> bool:
+def _may_jump(path: Path, codec: str, reordered: bool) -> bool:
     """Whether seeking was found exact in this container with this codec."""
     with open(path, "rb") as file:
         kind = container_kind(file.read(64))
-    if kind == "avi" and codec in ("h264", "hevc"):
-        return False
-    return kind is not None and (not context.has_b_frames or (kind != "avi" and codec in REORDERED_RIGHT))
+    if kind == "avi":
+        return not reordered and codec not in ("h264", "hevc")
+    return kind is not None and (not reordered or codec in REORDERED_RIGHT)
 
 
 def _counted(path: Path) -> tuple[int, Any | None]:
     """Return the number of frames, and the first one, by decoding all of them."""
-    count, first = 0, None
     with opened(path) as (container, stream):
-        for frame in decoded(container, stream):
-            first = first or frame
-            count += 1
-    return count, first
+        frames = decoded(container, stream)
+        first = next(frames, None)
+        return sum(1 for _ in frames) + (first is not None), first
 
 
 @lru_cache(maxsize=1 << 16)
 def _look(path: Path, _stamp: tuple[int, int]) -> Look:
-    times: list[int | None] = []
-    marks: list[int | None] = []  # when packets are decoded
-    keys: list[bool] = []
-    whole, first = True, None  # whole: no packet is hidden or empty
+    packets: list[tuple[Any, ...]] = []  # (shown at, decoded at, keyframe, not hidden, picture, entrance)
+    empty, first = False, None
     with opened(path) as (container, stream):
-        context, judge = stream.codec_context, _Packets(stream.codec_context)
+        codec, extradata = stream.codec_context.codec.canonical_name, bytes(stream.codec_context.extradata or b"")
         rate = stream.average_rate or stream.guessed_rate
         for packet in container.demux(stream):
             if packet.size:
-                first = _first_frame(packet) if not keys and packet.is_keyframe else first
-                judge.add(packet)
-                times.append(packet.pts)
-                marks.append(packet.dts)
-                keys.append(packet.is_keyframe)
-                whole &= not packet.is_discard
+                first = _first_frame(packet) if not packets else first
+                packets.append((packet.pts, packet.dts, packet.is_keyframe, not packet.is_discard,
+                                *_judged(codec, extradata, packet)))
             else:
-                whole &= packet.dts is None  # the last one, which is no packet of the file
-        known = [time for time in times if time is not None]
-        whole &= len(known) == len(keys) > 0 and first is not None and known[0] == min(known) and judge.pictures
-        jumps = (whole and judge.entrances and len(container.streams.video) == 1
-                 and _ordered(known, marks, keys, bool(context.has_b_frames)) and _may_jump(path, context, judge.codec))
-        codec, index = context.name, stream.index
-    count = len(keys)
+                empty |= packet.dts is not None  # else it is the end, which is no packet of the file
+        times, marks, keys, shown, pictures, entrances = zip(*packets, strict=True) if packets else ((),) * 6
+        whole = not empty and first is not None and keys[0] and None not in times and times[0] == min(times) \
+            and all(shown) and all(pictures)
+        reordered = bool(stream.codec_context.has_b_frames)
+        jumps = whole and len(container.streams.video) == 1 and _may_jump(path, codec, reordered) and all(
+            entrance for entrance, key in zip(entrances, keys, strict=True) if key
+        ) and _ordered(times, marks, keys, reordered)
+    frames = len(packets)
     if not whole:
-        count, first = _counted(path)
+        frames, first = _counted(path)
     matrix = np.eye(2) if first is None else display_matrix(first)
     shape = (0, 0) if first is None else (first.height, first.width)[:: -1 if turn_of(matrix) % 180 == 90 else 1]
-    return Look(index, len(keys), count, float(rate) if rate else math.nan, codec, shape, jumps,
-                bool((np.sign(matrix) == np.eye(2)).all()), turn_of(matrix) % 90 > 0 or bool(np.linalg.det(matrix) < 0))
+    return Look(frames, len(packets), float(rate) if rate else math.nan, shape, jumps,
+                bool((np.sign(matrix) == np.eye(2)).all()), turn_of(matrix) % 90 == 0 and np.linalg.det(matrix) > 0)
 
 
 def look_at(path: Path) -> Look:

@@ -155,9 +155,10 @@ def test_a_folder_is_one_sequence_whatever_lies_beside(tmp_path, names):
     (FLOW, "flow_x_#.jpg (2, as flow_x_00001.jpg) and flow_y_#.jpg (2, as flow_y_00001.jpg); leave one of them there"),
     (("img_1.jpg", "img_2.jpg", "mask_1.png"), "img_#.jpg (2, as img_1.jpg) and mask_#.png (1, as mask_1.png); leave"),
     (("1.jpg", "1.png"), "#.jpg (1, as 1.jpg) and #.png (1, as 1.png)"),
-    (("cam1_1.jpg", "cam1_2.jpg", "cam2_1.jpg", "cam2_2.jpg"), "two of one number: cam1_1.jpg and cam2_1.jpg"),
-    (("01.jpg", "1.jpg"), "two of one number: 01.jpg and 1.jpg"),
-    (("1_2.jpg", "2_1.jpg"), "names that two numbers put in different orders: 1_2.jpg, 2_1.jpg"),
+    (("cam1_1.jpg", "cam1_2.jpg", "cam2_1.jpg", "cam2_2.jpg"),
+     "names that no one number puts in order: cam1_1.jpg and cam2_1.jpg"),
+    (("01.jpg", "1.jpg"), "names that no one number puts in order: 01.jpg and 1.jpg"),
+    (("1_2.jpg", "2_1.jpg"), "names that no one number puts in order: 1_2.jpg and 2_1.jpg"),
     (("a.jpg", "b.jpg"), "a.jpg (1, as a.jpg) and b.jpg (1, as b.jpg)")])
 def test_a_folder_of_two_sequences_is_refused_by_their_names(tmp_path, names, found):
     assert reason(fill(tmp_path / "clip", *names)).startswith(f"expected one sequence of frames, found {found}")
