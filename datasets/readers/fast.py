@@ -74,7 +74,7 @@ def open_decord(path: Path) -> Clip:
         return len(reader), lambda order: reader.get_batch(order).asnumpy()
 
     look = look_at(path)
-    if not (look.jumps and look.plain):
+    if not look.jumps or look.turn or look.mirrored:
         return PyavClip(path)
     return JumpingClip(path, start, (decord.DECORDError, decord.DECORDLimitReachedError, RuntimeError, IndexError,
                                      ValueError, AssertionError))
@@ -115,6 +115,6 @@ def open_torchcodec(path: Path) -> Clip:
         return decoder.metadata.num_frames or 0, lambda order: decoder.get_frames_at(order).data.numpy()
 
     look = look_at(path)
-    if not (look.jumps and look.quarters):
+    if not look.jumps or look.turn % 90 or look.mirrored:
         return PyavClip(path)
     return JumpingClip(path, start, (RuntimeError, ValueError, IndexError))

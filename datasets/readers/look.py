@@ -34,7 +34,7 @@ class Look(NamedTuple):
         frames: how many are shown. packets: how many are stored, hidden ones too.
         fps: average frames a second, NaN where unknown. shape: height and width of the first frame, as it is shown.
         jumps: whether a frame can be reached from the keyframe before it, by its time.
-        plain: whether frames are neither turned nor mirrored. quarters: whether they are turned by quarters at most.
+        matrix: a, b, c, d: where a frame's x axis (a, b) and y axis (c, d) lead when it is shown; or multiples of it.
     """
 
     frames: int
@@ -42,8 +42,19 @@ class Look(NamedTuple):
     fps: float
     shape: tuple[int, int]
     jumps: bool
-    plain: bool
-    quarters: bool
+    matrix: tuple[int, int, int, int]
+
+    @property
+    def turn(self) -> int:
+        """Whole degrees, clockwise, that frames are turned by, as ffmpeg rounds them; a mirror may come on top."""
+        a, b, c, d = self.matrix
+        return round(math.degrees(math.atan2(b / (math.hypot(b, d) or 1), a / (math.hypot(a, c) or 1)))) % 360
+
+    @property
+    def mirrored(self) -> bool:
+        """Whether frames are mirrored, too."""
+        a, b, c, d = self.matrix
+        return a * d < b * c
 
 
 def open_container(path: Path) -> Any:
@@ -91,18 +102,13 @@ def decoded(container: Any, stream: Any) -> Iterator[Any]:
         yield from frames
 
 
-def display_matrix(frame: Any) -> np.ndarray:
-    """Return [2, 2] int64 of where a frame's x and y axes (rows) lead when it is shown."""
+def _matrix(frame: Any) -> tuple[int, int, int, int]:
+    """Return Look.matrix of a frame, which then is in a reference cycle: this is no way to treat every frame."""
     from av.sidedata.sidedata import Type
 
     found = frame.side_data.get(Type.DISPLAYMATRIX)
-    return np.eye(2, dtype=np.int64) if found is None else np.frombuffer(found, np.int32)[[[0, 1], [3, 4]]].astype(int)
-
-
-def turn_of(matrix: np.ndarray) -> int:
-    """Return the whole degrees, clockwise, that a display matrix turns by; a mirror may come on top."""
-    (a, b), scales = matrix[0], np.hypot(*matrix)
-    return round(math.degrees(math.atan2(b / scales[1], a / scales[0]))) % 360 if scales.all() else 0
+    a, b, _, c, d, *_ = (1, 0, 0, 0, 1) if found is None else np.frombuffer(found, np.int32).tolist()
+    return a, b, c, d
 
 
 def _kinds(data: memoryview, prefix: int, hevc: bool) -> set[int]:
@@ -217,10 +223,11 @@ def _look(path: Path, _stamp: tuple[int, int]) -> Look:
     frames = len(packets)
     if not whole:
         frames, first = _counted(path)
-    matrix = np.eye(2) if first is None else display_matrix(first)
-    shape = (0, 0) if first is None else (first.height, first.width)[:: -1 if turn_of(matrix) % 180 == 90 else 1]
-    return Look(frames, len(packets), float(rate) if rate else math.nan, shape, jumps,
-                bool((np.sign(matrix) == np.eye(2)).all()), turn_of(matrix) % 90 == 0 and np.linalg.det(matrix) > 0)
+    look = Look(frames, len(packets), float(rate) if rate else math.nan, (0, 0), jumps, (1, 0, 0, 1))
+    if first is None:
+        return look
+    look = look._replace(matrix=_matrix(first))
+    return look._replace(shape=(first.height, first.width)[:: -1 if look.turn % 180 == 90 else 1])
 
 
 def look_at(path: Path) -> Look:

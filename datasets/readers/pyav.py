@@ -9,22 +9,23 @@ import numpy as np
 from PIL import Image
 
 from datasets.readers.clip import DECODERS, first_line
-from datasets.readers.look import decoded, display_matrix, look_at, opened, turn_of
+from datasets.readers.look import Look, decoded, look_at, opened
 from utils.errors import VideoDecodeError
 
 SHORTFALL = 2  # a decoder may give this many frames fewer than the packets that it was given; the last repeats
 
 
-def upright(frame: Any, width: int, height: int) -> np.ndarray:
+def upright(frame: Any, width: int, height: int, look: Look) -> np.ndarray:
     """Return uint8 RGB [H, W, 3] of a PyAV frame, scaled to a size and then turned and mirrored as its file asks."""
-    scaled = {} if (frame.width, frame.height) == (width, height) else {
-        "width": width, "height": height, "interpolation": "BICUBIC"}
-    picture, matrix = frame.to_ndarray(format="rgb24", **scaled), display_matrix(frame)
-    turn = turn_of(matrix)
-    if turn % 90:
-        return np.array(Image.fromarray(picture).rotate(-turn, Image.Resampling.BILINEAR))
-    (a, b), (c, d) = matrix
-    if turn % 180:
+    # With threads of its own, what is left of a frame could not be freed in a forked process.
+    options: dict[str, Any] = {"threads": 1} if "threads" in (type(frame).reformat.__doc__ or "") else {}
+    if (frame.width, frame.height) != (width, height):
+        options |= {"width": width, "height": height, "interpolation": "BICUBIC"}
+    picture = frame.to_ndarray(format="rgb24", **options)
+    if look.turn % 90:
+        return np.array(Image.fromarray(picture).rotate(-look.turn, Image.Resampling.BILINEAR))
+    a, b, c, d = look.matrix
+    if look.turn % 180:
         picture, a, d = picture.transpose(1, 0, 2), c, b
     return np.ascontiguousarray(picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
 
@@ -64,14 +65,14 @@ class PyavClip:
             if index == 0:
                 self._size = frame.width, frame.height
             if index in wanted:
-                found[index] = upright(frame, *self._size)
+                found[index] = upright(frame, *self._size, self._look)
             if index == last:
                 return found
         ended, self._frames = self._next, None
         if frame is None or last - ended >= SHORTFALL:
             raise VideoDecodeError(self.path, f"truncated or damaged: frame {last} of {self.num_frames} was asked for, "
                                               f"decoding ended after {ended}")
-        picture = upright(frame, *self._size)
+        picture = upright(frame, *self._size, self._look)
         return {want: found.get(want, picture) for want in wanted}
 
     def frames(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
