@@ -57,27 +57,11 @@ class Look(NamedTuple):
         return a * d < b * c
 
 
-def open_container(path: Path) -> Any:
-    """Open a file as a PyAV container. Raises av.error.FFmpegError, ValueError."""
-    import av
-
-    # A title in an odd encoding must not make a video unreadable; PyAV 19 ignores it by itself.
-    lenient: dict[str, Any] = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
-    return av.open(str(path.absolute()), **lenient)  # a bare name may have a colon, and look like a protocol
-
-
-def shown_stream(container: Any) -> Any | None:
-    """Return the video stream that ffmpeg shows: a default one, else the largest; a cover picture last; None: none."""
-    def score(stream: Any) -> int:
-        if stream.disposition & ATTACHED:
-            return 1
-        context = stream.codec_context
-        return int(context.width * context.height + FAVOUR * bool(stream.disposition & DEFAULT))
-
-    stream = max((stream for stream in container.streams.video if stream.codec_context), key=score, default=None)
-    if stream is not None:
-        stream.thread_type, stream.thread_count = "NONE", 1
-    return stream
+def _preference(stream: Any) -> int:
+    """Return how much ffmpeg wants to show a stream: a default one, else the largest; a cover picture last."""
+    if stream.disposition & ATTACHED:
+        return 1
+    return int(stream.codec_context.width * stream.codec_context.height + FAVOUR * bool(stream.disposition & DEFAULT))
 
 
 def decoded(container: Any, stream: Any) -> Iterator[Any]:
@@ -124,11 +108,12 @@ def _judged(codec: str, extradata: bytes, packet: Any) -> tuple[bool, bool]:
     """Return whether a packet is sure to hold one picture that is shown, and decoding to begin there if anywhere."""
     data, hevc = memoryview(packet), codec == "hevc"
     if codec in ("h264", "hevc"):
-        if extradata[:1] != b"\x01":  # units are found by start codes: no MP4, and nearly never Matroska
+        first, last, prefix = (0, 31, extradata[21:22]) if hevc else (1, 5, extradata[4:5])
+        if extradata[:1] != b"\x01" or not prefix:  # units are found by start codes: no MP4, and hardly Matroska
             return True, False
-        kinds = _kinds(data, (extradata[21 if hevc else 4] & 3) + 1, hevc)
+        kinds = _kinds(data, (prefix[0] & 3) + 1, hevc)
         # H.264's keyframes other than IDR pictures (5) refer to what is before them.
-        return min(kinds - {0} or {99} if not hevc else kinds) <= (31 if hevc else 5), hevc or 5 in kinds
+        return any(first <= kind <= last for kind in kinds), hevc or 5 in kinds
     if codec == "mpeg4":
         return len(data) > EMPTY, True
     if codec == "vp8":
@@ -146,15 +131,19 @@ def opened(path: Path) -> Iterator[tuple[Any, Any]]:
     """
     import av
 
+    # A title in an odd encoding must not make a video unreadable; PyAV 19 ignores it by itself.
+    lenient: dict[str, Any] = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
     try:
-        container = open_container(path)
+        container = av.open(str(path.absolute()), **lenient)  # a bare name may have a colon, and look like a protocol
     except (av.error.FFmpegError, ValueError) as error:
         raise VideoDecodeError(path, f"not a video, or damaged (pyav: {first_line(error)})") from error
     with container:
-        stream = shown_stream(container)
-        if stream is None:
+        streams = [stream for stream in container.streams.video if stream.codec_context]
+        if not streams:
             raise VideoDecodeError(path, "has no video stream that can be decoded" if container.streams.video else
                                    "has no video stream")
+        stream = max(streams, key=_preference)
+        stream.thread_type, stream.thread_count = "NONE", 1
         yield container, stream
 
 
