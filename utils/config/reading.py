@@ -23,6 +23,8 @@ def shown(value: Any) -> str:
     words = {None: "null", True: "true", False: "false"}
     if value is None or isinstance(value, bool):
         return words[value]
+    if isinstance(value, int) and abs(value) >= 10**80:  # too long to print, or even to be printed
+        return "a whole number of over 80 digits"
     short = reprlib.Repr()
     short.maxlist, short.maxstring, short.maxother = 4, 80, 80
     return short.repr(value)
