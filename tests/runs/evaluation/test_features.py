@@ -162,7 +162,7 @@ def test_a_damaged_feature_file_is_named(tmp_path):
     assert facts == {"x": 1, "y": 2} and found["maps"].shape == (3, 2, 4) and (found["maps"] == 7).all()
     assert torch.equal(found["clip"], torch.arange(5.0).expand(3, 5))
     (tmp_path / "b.safetensors").write_bytes((tmp_path / "a.safetensors").read_bytes()[:-20])
-    with pytest.raises(FeatureStoreError, match="b.safetensors: expected stored features, found a file that cannot be read"):
+    with pytest.raises(FeatureStoreError, match="b.safetensors: expected stored features, found a file that"):
         read_feature_file(tmp_path / "b.safetensors")
     with FeatureFile(tmp_path / "c.safetensors", {}, spare=0) as file:
         file.allocate({"clip": (1, 1)})
