@@ -6,13 +6,14 @@ turns whatever comes into the error that the caller announces.
 
 import json
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from utils.errors import FewShotError
 
+Kind = Callable[[str], FewShotError]  # makes an error of a text
 TEXT_BYTES = 64 << 20  # of a text file; the longest known list has 5 MB
 _KINDS = {stat.S_IFDIR: "a directory", stat.S_IFIFO: "a pipe", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",
           stat.S_IFSOCK: "a socket"}
@@ -20,7 +21,7 @@ _STRANGERS = {b"version https://git-lfs": "a Git LFS pointer in place of the fil
               b"<!doctype html": "a web page", b"<html": "a web page", b"<?xml": "an XML page"}
 
 
-def regular(path: Path, kind: type[FewShotError], limit: int | None = None, absent: str = "no such file") -> int:
+def regular(path: Path, kind: Kind, limit: int | None = None, absent: str = "no such file") -> int:
     """Return the bytes of a file. Raises `kind`: no file, one without an end (a pipe, a device), more than `limit`."""
     try:
         found = path.stat()
@@ -44,7 +45,7 @@ def stranger(path: Path) -> str:
 
 
 @contextmanager
-def told(kind: type[FewShotError], path: Path, expected: str, advice: str = "") -> Iterator[None]:
+def told(kind: Kind, path: Path, expected: str, advice: str = "") -> Iterator[None]:
     """Turn every error in this block but FewShotErrors into `kind`: "path: expected this, found that"."""
     try:
         yield
@@ -56,7 +57,7 @@ def told(kind: type[FewShotError], path: Path, expected: str, advice: str = "") 
         raise kind(f"{path}: expected {expected}, found {found}{advice}") from error
 
 
-def read_text(path: Path, kind: type[FewShotError], limit: int = TEXT_BYTES, encoding: str = "utf-8") -> str:
+def read_text(path: Path, kind: Kind, limit: int = TEXT_BYTES, encoding: str = "utf-8") -> str:
     """Return the text of a file. Raises as `regular`; OSError, UnicodeDecodeError."""
     regular(path, kind, limit)
     return path.read_text(encoding=encoding)

@@ -279,7 +279,8 @@ def test_every_flipped_bit_of_what_is_read_is_told(project, lossless):
 
 
 INDICES = ["UPDATE videos SET frames = 4000000000", "UPDATE videos SET frames = -5", "UPDATE videos SET frames = 'abc'",
-           "UPDATE videos SET fps = 'abc'", "UPDATE videos SET length = 1e30", "UPDATE videos SET path = CAST(path AS BLOB)",
+           "UPDATE videos SET fps = 'abc'", "UPDATE videos SET length = 1e30",
+           "UPDATE videos SET path = CAST(path AS BLOB)",
            "UPDATE videos SET start = 9000000000000", "UPDATE videos SET checksum = 'x'", "UPDATE videos SET error = 3",
            "UPDATE meta SET value = '[1]'", "UPDATE meta SET value = '1'", "DROP TABLE meta", "DROP TABLE videos",
            f"UPDATE meta SET value = '{'[' * 100_000}'", "UPDATE meta SET value = '{'",
