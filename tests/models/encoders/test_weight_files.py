@@ -1,6 +1,7 @@
 """Weights: every format, nothing run from a file, wrong files refused by name."""
 
 import pickle
+import random
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from models.encoders import weight_files
 from models.encoders.clip import build_towers, clip_encoder
 from tests.conftest import TINY_TOWER
 from tests.utils.test_checkpoint import flipped
-from utils.errors import WeightsError
+from utils import checkpoint
+from utils.errors import CheckpointError, WeightsError
 
 
 @pytest.fixture()
@@ -159,3 +161,40 @@ def test_unreachable_download_says_where_to_place_the_file(tmp_path):
     with pytest.raises(WeightsError, match="place it at .*x.pt"):
         weight_files.download("http://127.0.0.1:9/x.pt", tmp_path / "x.pt", "0" * 64)
     assert not (tmp_path / "x.pt").exists()
+
+
+def mutated(content: bytes, number: int, seed: int):
+    """The content with some bytes put over others, most of them in its head or tail."""
+    draw = random.Random(seed)
+    for _ in range(number):
+        one = bytearray(content)
+        for _ in range(draw.randrange(1, 5)):
+            at = draw.choice([draw.randrange(len(one)), draw.randrange(min(400, len(one))), -1 - draw.randrange(400)])
+            one[at:max(at + draw.choice([0, 1, 1, 4]), at)] = draw.randbytes(draw.choice([1, 1, 4, 8]))
+        yield bytes(one)
+
+
+def _fuzz(tmp_path, number: int) -> None:
+    model = torch.nn.Linear(31, 9)
+    torch.jit.script(model).save(str(tmp_path / "script.pt"))
+    torch.save(model.state_dict(), tmp_path / "zip.pt")
+    torch.save(model.state_dict(), tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    safetensors.torch.save_file(model.state_dict(), tmp_path / "a.safetensors")
+    checkpoint.atomic_save({"epoch": 1, "model_state": model.state_dict()}, tmp_path / "a.pyth")
+    for path in sorted(tmp_path.iterdir()):
+        read = checkpoint.read if path.suffix == ".pyth" else weight_files.read_state
+        for content in mutated(path.read_bytes(), number, 11):
+            path.write_bytes(content)
+            try:
+                read(path)
+            except (WeightsError, CheckpointError) as error:
+                assert str(error).startswith(str(path)) and "weights_only" not in str(error)
+
+
+def test_files_of_other_bytes_are_read_or_told(tmp_path):
+    _fuzz(tmp_path, 60)
+
+
+@pytest.mark.slow
+def test_many_files_of_other_bytes_are_read_or_told(tmp_path):
+    _fuzz(tmp_path, 4000)
