@@ -81,7 +81,7 @@ def unreadable(error: BaseException, path: Path, what: str = "checkpoint") -> st
                 "text only")
     if isinstance(error, OSError):
         return f"cannot be read ({error.strerror})"
-    why = stranger(path) or (str(error) if type(error) is ValueError else "")
+    why = stranger(path) or (str(error) if isinstance(error, torch_files.Damaged) else "")
     return (f"damaged, or no {what}: expected a file of torch.save with tensors, numbers and text"
             + (f", found {why}" if why else ""))
 

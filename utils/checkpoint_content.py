@@ -112,8 +112,8 @@ def check_content(state: Any, path: Path) -> None:
         raise CheckpointError(f"{path}: expected a checkpoint with model_state, found {keys}")
     for name, value in state["model_state"].items():
         if not isinstance(name, str) or not is_plain(value):
-            raise CheckpointError(f"{path}: model_state: {_name(name)}: expected the name of a plain tensor and "
-                                  f"the tensor, found {_kind(value)}")
+            words = "a tensor" if isinstance(name, str) else "a name of a tensor"
+            raise CheckpointError(f"{path}: model_state: {_name(name)}: expected {words}, found {_kind(value)}")
     _check_parts(state, _TRAINING if "resume" in state else _ANY, str(path))
     if "resume" in state:
         _check_parts(state["resume"], _RESUME, f"{path}: resume")

@@ -36,7 +36,7 @@ class Patience:
     stall_s: float = 30.0  # for the next bytes; below `slow` bytes/s over this long counts as a stall, too
     slow: int = 1024
     answer_s: float = 60.0  # until the server has answered: connected, redirected, sent its header
-    all_s: float = 4 * 3600.0  # for all attempts together; the next call goes on where this one stopped
+    all_s: float = 3600.0  # for all attempts together; the next call goes on where this one stopped
     tries: int = 4  # attempts without progress before it gives up
     pause_s: float = 0.5  # before the second attempt; doubles with each
     lock_s: float = 3600.0  # for another process that fetches the same file

@@ -12,12 +12,19 @@ from utils.files import whole_file
 from utils.foreign import parse_json, read_text, told
 
 SUM = "checksum"  # this key holds the CRC-32 (8 hex digits) of the others, sorted, as json.dumps writes them
+_TIMES = ("seconds_an_iteration", "share_waiting_for_data")
+
+
+def _lasting(value: Any) -> Any:
+    """Return what is the same wherever and how fast a run goes: all but paths and times."""
+    return {name: _lasting(part) for name, part in value.items()
+            if name not in _TIMES and not (isinstance(part, str) and "/" in part)} if isinstance(value, dict) else value
 
 
 def add_sum(content: dict[str, Any]) -> dict[str, Any]:
-    """Put the checksum of what JSON keeps of `content` into it, as its last key, and return it."""
+    """Put the checksum of what JSON keeps of `content`, paths and times apart, into it as its last key; return it."""
     content.pop(SUM, None)
-    written = json.dumps(json.loads(json.dumps(content)), sort_keys=True)
+    written = json.dumps(_lasting(json.loads(json.dumps(content))), sort_keys=True)
     content[SUM] = f"{zlib.crc32(written.encode()):08x}"
     return content
 

@@ -22,6 +22,10 @@ _ZIP, _END = b"PK\x03\x04", b"PK\x05\x06"  # a zip file starts and ends with the
 _COMMENT = 14  # bytes of ours: crc32=, and 8 hex digits
 
 
+class Damaged(ValueError):
+    """Bytes that are not those that were written, or that no model needs."""
+
+
 class _Summing:
     """Pass bytes on to a file and sum them up."""
 
@@ -53,7 +57,7 @@ def _crc(file: BinaryIO, size: int) -> int:
 
 
 def checked_zip(path: Path) -> bool:
-    """Return whether a file is a zip file. Raises ValueError where its bytes are not those that were written.
+    """Return whether a file is a zip file. Raises Damaged where its bytes are not those that were written.
 
     Ours has a sum of all its bytes. In one of torch alone each member has its own, which torch does not look at.
     """
@@ -67,13 +71,13 @@ def checked_zip(path: Path) -> bool:
             file.seek(0)
             own = zlib.crc32(b"\0\0", _crc(file, size - _COMMENT - 2))
             if end[-_COMMENT - 2:] != struct.pack("<H", _COMMENT) + b"crc32=%08x" % own:
-                raise ValueError("its checksum is not that of its bytes")
+                raise Damaged("its checksum is not that of its bytes")
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
         if sum(one.file_size for one in members) > size + PICKLE_BYTES:  # torch compresses only an archive's code
-            raise ValueError("its parts are far larger than the file")
+            raise Damaged("its parts are far larger than the file")
         if not end.startswith(_END) and (not end[-22:].startswith(_END) or archive.testzip()):
-            raise ValueError("a part does not have the checksum it was written with")
+            raise Damaged("a part does not have the checksum it was written with")
         for one in members:
             if one.filename.endswith("/data.pkl"):
                 with archive.open(one) as file:
@@ -82,11 +86,11 @@ def checked_zip(path: Path) -> bool:
 
 
 def check_pickle(file: IO[bytes], size: int = 0, parts: int = 1) -> None:
-    """Raise ValueError where pickles, one after the other, are larger than any that a file of weights needs."""
+    """Raise Damaged where pickles, one after the other, are larger than any that a file of weights needs."""
     ops = (op for _ in range(parts) for op in pickletools.genops(file))
     for number, (op, arg, _) in enumerate(ops):
         if size > PICKLE_BYTES or number > PICKLE_OPS or "PUT" in op.name and int(arg or 0) > PICKLE_OPS:
-            raise ValueError("it has more parts than any model")
+            raise Damaged("it has more parts than any model")
 
 
 class _NumpyType:
@@ -118,7 +122,7 @@ def _numbers_of_numpy() -> Iterator[None]:
 def load(path: Path, kind: type[FewShotError]) -> Any:
     """Return the content of a file of torch.save, of which nothing is run, on the CPU; NumPy's numbers as Python's.
 
-    Raises `kind` where there is no file, else whatever torch raises on a damaged one; ValueError (see `checked_zip`).
+    Raises `kind` where there is no file, else Damaged, or whatever torch raises on a damaged one.
     """
     regular(path, kind)
     if not checked_zip(path):

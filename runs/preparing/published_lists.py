@@ -62,8 +62,7 @@ def fetch_published(dataset: str, out: Path, patience: Patience | None = None) -
         path, url = out / f"{split}_few_shot.txt", address(dataset, split)
         if not _lies_there(dataset, split, path):
             try:
-                path = fetch(url, store / path.name, file_hash(dataset, split),
-                             patience=patience or Patience(all_s=600))
+                path = fetch(url, store / path.name, file_hash(dataset, split), patience=patience)
             except HashError as error:
                 raise ListError(f"{error}\nThe file at this address is not the published one; something between here "
                                 f"and the server may answer in its place.\n{by_hand(dataset, out)}") from error

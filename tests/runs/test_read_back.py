@@ -13,8 +13,8 @@ import pytest
 from runs.evaluation import paired
 from runs.evaluation.predictions import FILE, read_predictions, write_predictions
 from runs.tables.reading import read_results
+from tests.damage import flipped
 from tests.runs.result_files import result
-from tests.utils.test_checkpoint import flipped
 from utils.errors import FewShotError, ResultsError
 from utils.json_files import load_json, write_json
 from utils.logging import RecordLog, read_records

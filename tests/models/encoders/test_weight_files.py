@@ -1,7 +1,6 @@
 """Weights: every format, nothing run from a file, wrong files refused by name."""
 
 import pickle
-import random
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ import torch
 from models.encoders import weight_files
 from models.encoders.clip import build_towers, clip_encoder
 from tests.conftest import TINY_TOWER
-from tests.utils.test_checkpoint import flipped
+from tests.damage import flipped, mutated
 from utils import checkpoint
 from utils.errors import CheckpointError, WeightsError
 
@@ -163,17 +162,6 @@ def test_unreachable_download_says_where_to_place_the_file(tmp_path):
     assert not (tmp_path / "x.pt").exists()
 
 
-def mutated(content: bytes, number: int, seed: int):
-    """The content with some bytes put over others, most of them in its head or tail."""
-    draw = random.Random(seed)
-    for _ in range(number):
-        one = bytearray(content)
-        for _ in range(draw.randrange(1, 5)):
-            at = draw.choice([draw.randrange(len(one)), draw.randrange(min(400, len(one))), -1 - draw.randrange(400)])
-            one[at:max(at + draw.choice([0, 1, 1, 4]), at)] = draw.randbytes(draw.choice([1, 1, 4, 8]))
-        yield bytes(one)
-
-
 def _fuzz(tmp_path, number: int) -> None:
     model = torch.nn.Linear(31, 9)
     torch.jit.script(model).save(str(tmp_path / "script.pt"))
@@ -183,7 +171,7 @@ def _fuzz(tmp_path, number: int) -> None:
     checkpoint.atomic_save({"epoch": 1, "model_state": model.state_dict()}, tmp_path / "a.pyth")
     for path in sorted(tmp_path.iterdir()):
         read = checkpoint.read if path.suffix == ".pyth" else weight_files.read_state
-        for content in mutated(path.read_bytes(), number, 11):
+        for content in mutated(path.read_bytes(), number):
             path.write_bytes(content)
             try:
                 read(path)

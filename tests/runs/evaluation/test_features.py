@@ -14,7 +14,7 @@ from models.builder import build_model
 from runs.evaluation import features as feature_store
 from runs.evaluation.evaluate import Evaluator
 from tests.conftest import TINY_TOWER
-from tests.utils.test_checkpoint import flipped
+from tests.damage import flipped
 from utils import feature_file
 from utils.config import load_config
 from utils.errors import FeatureStoreError, VideoDecodeError
