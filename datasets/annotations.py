@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 
 from utils.episode import VideoRecord
 from utils.errors import AnnotationError, VideoDecodeError
+from utils.foreign import TEXT_BYTES, regular
 from utils.registry import Registry
 
 DEFAULT_FORMAT = "ids"
@@ -45,6 +46,8 @@ LIST_FORMATS.register(DEFAULT_FORMAT, "Ssv2_few_shot")(ListFormat("/", "78687", 
 def read_lines(path: Path) -> list[str]:
     """Return the stripped lines of a list, blank ones kept. Raises AnnotationError when it cannot be read."""
     try:
+        if path.exists():
+            regular(path, AnnotationError, TEXT_BYTES)
         return [line.strip() for line in path.read_text(encoding="utf-8-sig").split("\n")]
     except FileNotFoundError:
         folder = path.parent

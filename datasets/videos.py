@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from datasets.annotations import file_stamp, resolve_video
+from datasets.cache.mended import MendedClip
 from datasets.cache.store import FrameCache
 from datasets.decoding import open_video
 from datasets.readers.clip import Clip
@@ -37,10 +39,10 @@ class Videos:
     def open(self, video: int) -> tuple[Path, Clip]:
         """Return where a video lies and its opened clip; with a cache its file need not be there.
 
-        Raises as `path` and decoding.open_video; FrameCacheError where a cache is damaged.
+        Raises as `path` and decoding.open_video; FrameCacheError where a cache is damaged and the file is not there.
         """
         if self.cache is not None:
             listed = self.records[video].path
-            return self.root / listed, self.cache.clip(listed)
+            return self.root / listed, MendedClip(self.cache, listed, partial(self.path, video), self.decoder)
         path = self.path(video)
         return path, open_video(path, self.decoder)

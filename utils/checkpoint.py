@@ -7,7 +7,6 @@ earlier versions hold one, `random`, which is ignored.
 """
 
 import logging
-import pickle
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -18,14 +17,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from utils.checkpoint_content import check_content
+from utils import torch_files
+from utils.checkpoint_content import check_content, is_plain
 from utils.errors import CheckpointError, DiskError
 from utils.files import free_text, whole_file
+from utils.foreign import regular, stranger, told
 
 _NAME = re.compile(r"^checkpoint_epoch_(\d{5,})\.pyth$")
+_WRAPPED = re.compile(r"^((module|_orig_mod)\.)+|_orig_mod\.")
 _FORBIDDEN = re.compile(r"GLOBAL ([\w.]*\w)")
-DAMAGED = (pickle.UnpicklingError, RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError,
-           AttributeError)  # damaged pickles make torch.load fail in any of these ways
+SHOWN = 8  # names in a message
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -36,8 +37,8 @@ def atomic_save(state: dict[str, Any], path: Path) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(path) as part, part.open("wb") as file:
-            torch.save(state, file)
+        with whole_file(path) as part:
+            torch_files.save(state, part)
     except (OSError, RuntimeError, DiskError) as error:
         raise CheckpointError(f"{path}: {_refusal(state, path.parent, error)}") from error
 
@@ -64,39 +65,52 @@ def _refusal(state: dict[str, Any], directory: Path, error: BaseException) -> st
 def read(path: str | Path) -> dict[str, Any]:
     """Return a checkpoint's content. Raises CheckpointError naming a file that is missing, damaged or no checkpoint."""
     path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such checkpoint")
+    regular(path, CheckpointError, absent="no such checkpoint")
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except DAMAGED as error:
-        raise CheckpointError(f"{path}: {_unreadable(error)}") from error
+        state: dict[str, Any] = torch_files.load(path, CheckpointError)
+    except Exception as error:
+        raise CheckpointError(f"{path}: {unreadable(error, path)}") from error
     check_content(state, path)
     return state
 
 
-def _unreadable(error: BaseException) -> str:
+def unreadable(error: BaseException, path: Path, what: str = "checkpoint") -> str:
     """Say why a file cannot be read. torch's own text is left out: it advises to load the file by running its code."""
     if found := _FORBIDDEN.search(str(error)):
         return (f"refused: it names {found.group(1)}, and reading that could run code; expected tensors, numbers and "
                 "text only")
     if isinstance(error, OSError):
         return f"cannot be read ({error.strerror})"
-    return "damaged, or no checkpoint: expected a file of torch.save with tensors, numbers and text"
+    why = stranger(path) or (str(error) if isinstance(error, torch_files.Damaged) else "")
+    return (f"damaged, or no {what}: expected a file of torch.save with tensors, numbers and text"
+            + (f", found {why}" if why else ""))
 
 
-def misfits(own: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
-    """Say in which names and shapes the tensors of a file differ from a module's; empty: they fit."""
-    return [*(f"missing {n} {list(v.shape)}" for n, v in own.items() if n not in found),
-            *(f"unexpected {n} {list(v.shape)}" for n, v in found.items() if n not in own),
-            *(f"{n}: expected shape {list(own[n].shape)}, found {list(v.shape)}"
-              for n, v in found.items() if n in own and own[n].shape != v.shape)]
+def plain_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors by their names in the module, without what data parallelism and torch.compile put before them."""
+    return {_WRAPPED.sub("", name): value for name, value in state.items()}
+
+
+def misfits(own: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
+    """Say in which names, shapes and kinds of numbers the tensors of a file differ from a module's; "": they fit."""
+    texts = [*(f"missing {n} {list(v.shape)}" for n, v in own.items() if n not in found),
+             *(f"unexpected {n} {list(v.shape)}" for n, v in found.items() if n not in own),
+             *(f"{n}: expected shape {list(own[n].shape)}, found {list(v.shape)}"
+               for n, v in found.items() if n in own and own[n].shape != v.shape),
+             *(f"{n}: expected numbers of {own[n].dtype}, found {v.dtype}, {str(v.layout)} on {v.device}"
+               for n, v in found.items() if n in own and not (
+                   is_plain(v) and v.is_floating_point() == own[n].is_floating_point()))]
+    return "; ".join(texts[:SHOWN]) + (f" (and {len(texts) - SHOWN} more)" if len(texts) > SHOWN else "")
 
 
 def load_model_state(model: nn.Module, state: dict[str, Tensor], origin: str | Path) -> None:
     """Fit `model_state` strictly. Raises CheckpointError that lists missing, unexpected and misshapen names."""
-    found = {name.removeprefix("module."): value for name, value in state.items()}
-    if problems := misfits(model.state_dict(), found):
-        raise CheckpointError(f"{origin}: does not fit this model: " + "; ".join(problems))
+    own, found = model.state_dict(), plain_names(state)
+    if problems := misfits(own, found):
+        raise CheckpointError(f"{origin}: does not fit this model: {problems}")
+    if other := sorted({str(v.dtype) for n, v in found.items() if v.dtype != own[n].dtype}):
+        _LOGGER.warning("%s: holds weights of %s, which are taken as they are, with fewer digits or more", origin,
+                        ", ".join(other))
     model.load_state_dict(found)
 
 
@@ -107,6 +121,13 @@ def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
     return state
 
 
+def _alike(own: Any, found: Any) -> bool:
+    """Return whether a value of a file is a number, a list of as many numbers, or of the type that the own one is."""
+    if isinstance(own, (tuple, list)):
+        return isinstance(found, (tuple, list)) and len(own) == len(found) and all(map(_alike, own, found))
+    return isinstance(found, (int, float) if isinstance(own, (int, float)) else type(own))
+
+
 def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, Any], origin: str | Path) -> None:
     """Fit `optimizer_state` (groups in the published order). Raises CheckpointError when sizes or shapes differ."""
     own = [len(group["params"]) for group in optimizer.param_groups]
@@ -115,15 +136,26 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]
         raise CheckpointError(f"{origin}: optimizer groups: expected {own} parameters, found {found}")
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     numbers = [i for group in state["param_groups"] for i in group["params"]]
+    needed = {"step", "exp_avg", "exp_avg_sq"} if "betas" in optimizer.defaults else set()
     for parameter, number in zip(parameters, numbers, strict=True):
-        for moment in state["state"].get(number, {}).values():
-            if isinstance(moment, Tensor) and moment.ndim and moment.shape != parameter.shape:
-                raise CheckpointError(f"{origin}: optimizer state {number}: expected shape {list(parameter.shape)}, "
-                                      f"found {list(moment.shape)}")
+        moments = state["state"].get(number, {})
+        if moments and not needed <= set(moments):
+            raise CheckpointError(f"{origin}: optimizer state {number}: expected {', '.join(sorted(needed))}, found "
+                                  f"{', '.join(moments)}")
+        for name, moment in moments.items():
+            shape = [] if name == "step" else list(parameter.shape)
+            if moment is not None and list(torch.as_tensor(moment).shape) != shape:
+                raise CheckpointError(f"{origin}: optimizer state {number}: expected shape {shape}, "
+                                      f"found {list(torch.as_tensor(moment).shape)}")
     # How the update is computed is this run's choice, not the file's.
     chosen = [{name: group[name] for name in ("fused", "foreach") if name in group} for group in optimizer.param_groups]
-    optimizer.load_state_dict(
-        {**state, "param_groups": [{**group, **how} for group, how in zip(state["param_groups"], chosen, strict=True)]})
+    groups = [{**mine, **group, **how}
+              for mine, group, how in zip(optimizer.param_groups, state["param_groups"], chosen, strict=True)]
+    for mine, group in zip(optimizer.param_groups, groups, strict=True):
+        if wrong := [name for name, value in mine.items() if name != "params" and not _alike(value, group[name])]:
+            raise CheckpointError(f"{origin}: optimizer groups: {wrong[0]}: expected a value such as {mine[wrong[0]]}")
+    with told(CheckpointError, Path(origin), "an optimizer's state"):
+        optimizer.load_state_dict({**state, "param_groups": groups})
     for parameter, moments in optimizer.state.items():  # the file may be of a run with another memory format
         moments.update({name: torch.empty_like(parameter, dtype=value.dtype).copy_(value)
                         for name, value in moments.items() if isinstance(value, Tensor) and value.ndim})
@@ -175,7 +207,8 @@ class CheckpointStore:
 
     def _numbered(self) -> list[tuple[int, Path]]:
         found = self.directory.iterdir() if self.directory.is_dir() else ()
-        return sorted(((int(name[1]), path) for path in found if (name := _NAME.match(path.name))), reverse=True)
+        return sorted(((int(name[1]), path) for path in found if (name := _NAME.match(path.name)) and path.is_file()),
+                      reverse=True)
 
     def states(self) -> list[Path]:
         """Return every file a run can go on from, the numbered ones latest first."""

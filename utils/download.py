@@ -1,15 +1,17 @@
 """Fetch a public file: resumed where it broke off, checked, seen under its name only when whole.
 
-A server may stall, cut a body short, lack Range support, or send something else: each ends in the file or in an error
-within a bounded time.
+A server may stall, drip, cut a body short, lack Range support, or send something else: each ends in the file or in an
+error within a bounded time. A time limit of a socket holds for one receive only, so a clock cuts the connection, too.
 """
 
 import hashlib
+import socket
+import threading
 import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,8 @@ class Patience:
     connect_s: float = 10.0
     stall_s: float = 30.0  # for the next bytes; below `slow` bytes/s over this long counts as a stall, too
     slow: int = 1024
+    answer_s: float = 60.0  # until the server has answered: connected, redirected, sent its header
+    all_s: float = 3600.0  # for all attempts together; the next call goes on where this one stopped
     tries: int = 4  # attempts without progress before it gives up
     pause_s: float = 0.5  # before the second attempt; doubles with each
     lock_s: float = 3600.0  # for another process that fetches the same file
@@ -41,6 +45,54 @@ class Patience:
 
 class _Broken(Exception):
     """One attempt failed; another may not."""
+
+
+class _Clock:
+    """Cut the connections of a download when their time is over, whatever they are at."""
+
+    def __init__(self) -> None:
+        self._sockets: list[socket.socket] = []
+        self._timer: threading.Timer | None = None
+        self.over = False
+
+    def allow(self, seconds: float) -> None:
+        """Give the connections this much time from now; 0: the clock stops, and is theirs no more."""
+        if self._timer:
+            self._timer.cancel()
+        if seconds:
+            self._timer = threading.Timer(seconds, self._cut)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def watch(self, connection: socket.socket) -> socket.socket:
+        """Return a new connection, and keep a second handle on it, which TLS does not take away."""
+        self._sockets.append(connection.dup())
+        return connection
+
+    def _cut(self) -> None:
+        self.over = True
+        for one in self._sockets:
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Stop, and give the handles back."""
+        self.allow(0)
+        for one in self._sockets:
+            one.close()
+
+
+def _watched(pool: urllib3.PoolManager, clock: _Clock) -> urllib3.PoolManager:
+    """Let a clock watch every connection that a pool opens."""
+    kinds: dict[str, Any] = {}
+    for scheme, kind in pool.pool_classes_by_scheme.items():
+        class Connection(kind.ConnectionCls):  # type: ignore[name-defined, misc]
+            def _new_conn(self) -> socket.socket:
+                return clock.watch(super()._new_conn())
+
+        kinds[scheme] = type(kind.__name__, (kind,), {"ConnectionCls": Connection})
+    pool.pool_classes_by_scheme = kinds
+    return pool
 
 
 def sha256(path: Path) -> str:
@@ -144,17 +196,29 @@ def _fetch_part(url: str, part: Path, expected: str | None, patience: Patience) 
 
 def _attempts(url: str, part: Path, patience: Patience, *, resume: bool) -> None:
     """Try until the body is whole; the count starts again whenever an attempt brought the file a good bit further."""
-    furthest, failed = _size(part), 0
-    with _pool(url, patience) as pool:
+    furthest, failed, end = _size(part), 0, time.monotonic() + patience.all_s
+    with _pool(url, patience) as pool, closing(_Clock()) as clock:
+        _watched(pool, clock)
         while True:
             if not resume:  # without a hash a leftover may be of another file
                 part.unlink(missing_ok=True)
+            clock.allow(patience.answer_s)
+            reason: Exception = _Broken("")
             try:
                 with _ask(pool, url, part) as response:
-                    return _read(response, url, part, patience)
-            except (_Broken, urllib3.exceptions.HTTPError) as error:
+                    clock.allow(max(end - time.monotonic(), 0.001))
+                    _read(response, url, part, patience)
+                    if not clock.over:  # a connection that was cut looks like one at its end
+                        return
+            except (_Broken, urllib3.exceptions.HTTPError, ValueError, LookupError, AttributeError) as error:
                 reason = error
+            clock.allow(0)
+            reason = _Broken("no answer in the time it has") if clock.over else reason
             size = _size(part)
+            if clock.over and time.monotonic() >= end:
+                raise DownloadError(f"{url}: cannot be downloaded: not whole after {patience.all_s:g} s ({size} bytes "
+                                    "of it are here)") from reason
+            clock.over = False
             failed = 0 if size >= furthest + _PROGRESS else failed + 1
             furthest = max(furthest, size)
             if failed >= patience.tries:

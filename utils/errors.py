@@ -18,7 +18,8 @@ class ConfigError(FewShotError):
         self.problems = list(problems)
         count = len(self.problems)
         head = f"{count} problem{'s' if count != 1 else ''} in the configuration:"
-        super().__init__("\n".join([head, *(f"  - {problem}" for problem in self.problems)]))
+        more = [f"... and {count - 50} more"] if count > 50 else []
+        super().__init__("\n".join([head, *(f"  - {problem}" for problem in [*self.problems[:50], *more])]))
 
     def __reduce__(self) -> tuple[type["ConfigError"], tuple[list[str]]]:
         return type(self), (self.problems,)

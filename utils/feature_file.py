@@ -9,6 +9,7 @@ import math
 import os
 import struct
 import tempfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from torch import Tensor
 
 from utils.errors import FeatureStoreError
 from utils.files import give_name, refusals, told_as
+from utils.foreign import parse_json, regular, told
+from utils.json_files import SUM
 
 RAM_SHARE = 0.25  # an array above this share of the free memory is mapped from disk
 PAGE = 4096
@@ -52,6 +55,7 @@ class FeatureFile:
         self.path, self.facts, self.spare = path, facts, spare
         self._part = path.with_name(f".{path.name}.{os.getpid()}.part")
         self._shapes: dict[str, tuple[int, ...]] = {}
+        self._arrays: dict[str, Tensor] = {}
         self._offset = 0
 
     def __enter__(self) -> "FeatureFile":
@@ -71,8 +75,8 @@ class FeatureFile:
     def allocate(self, shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
         """float32 zeros of each shape, mapped from the file. Raises FeatureStoreError when the disk refuses."""
         self._shapes = shapes
-        at = self._offset = -(-(8 + len(self._header({})) + self.spare) // PAGE) * PAGE
-        size, arrays = 4 * sum(map(math.prod, shapes.values())), {}
+        at = self._offset = -(-(8 + len(self._header({SUM: "0" * 8})) + self.spare) // PAGE) * PAGE
+        size, arrays = 4 * sum(map(math.prod, shapes.values())), self._arrays
         with told_as(FeatureStoreError, self.path, "cannot be written"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self._part.open("wb") as file:
@@ -84,7 +88,8 @@ class FeatureFile:
 
     def commit(self, more: dict[str, Any]) -> None:
         """Write the header with `more` facts, and give the file its name. Raises FeatureStoreError."""
-        head = self._header(more)
+        facts = {**self.facts, **more}
+        head = self._header({**more, SUM: _sum(self._arrays, facts)})
         room = self._offset - 8
         if len(head) > room:
             raise FeatureStoreError(f"{self.path}: expected at most {room} bytes of facts, found {len(head)}")
@@ -94,11 +99,25 @@ class FeatureFile:
             give_name(self._part, self.path)
 
 
-def read_feature_file(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """(arrays by name, memory-mapped; facts). Raises FeatureStoreError on a file that is none, or damaged."""
-    try:
+def _sum(arrays: dict[str, Tensor], facts: dict[str, Any]) -> str:
+    """Return the CRC-32 of what a feature file says and holds."""
+    found = zlib.crc32(json.dumps(facts, sort_keys=True).encode())
+    for name, value in sorted(arrays.items()):
+        found = zlib.crc32(f"{name}{list(value.shape)}{value.dtype}".encode(), found)
+        found = zlib.crc32(value.numpy().data, found)
+    return f"{found:08x}"
+
+
+def read_feature_file(path: Path, wanted: dict[str, Any] | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """(arrays by name, memory-mapped; facts). Raises FeatureStoreError on a file that is none, is damaged, or does not
+    have the `wanted` facts."""
+    regular(path, FeatureStoreError)
+    with told(FeatureStoreError, path, "stored features"):
         with safetensors.safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()[_META])  # noqa: SIM118
-    except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise FeatureStoreError(f"{path}: expected stored features, found a file that cannot be read ({error}); "
-                                "delete it") from error
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            facts = parse_json(file.metadata()[_META])
+        if facts.pop(SUM, None) != _sum(arrays, facts):
+            raise ValueError("its checksum is not that of what it holds")
+        if other := [name for name, value in (wanted or {}).items() if facts.get(name) != value]:
+            raise ValueError(f"of another {other[0]}: {facts.get(other[0])!r}, not {wanted and wanted[other[0]]!r}")
+        return arrays, facts

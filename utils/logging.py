@@ -1,5 +1,6 @@
 """Send log lines to the screen and a file, and records to log.jsonl."""
 
+import json
 import logging
 import os
 import sys
@@ -10,7 +11,10 @@ from typing import Any
 import simplejson
 from tqdm import tqdm
 
+from utils.errors import ResultsError
 from utils.files import refusals, whole_file
+from utils.foreign import TEXT_BYTES, parse_json, regular
+from utils.json_files import SUM, add_sum, check_sum
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -51,16 +55,42 @@ def setup_logging(output_dir: Path, file_name: str, rank: int = 0) -> None:
     logging.getLogger().addHandler(file)
 
 
+_FIGURES = {"train": ("loss", "accuracy", "lr"), "validation": ("accuracy", "interval95")}
+
+
+def _record(line: bytes) -> dict[str, Any]:
+    """Return a record with the figures that its kind must have. Raises ValueError."""
+    record = check_sum(parse_json(line))
+    record.pop(SUM, None)
+    figures = [record.get(name, "none") for name in _FIGURES.get(str(record.get("kind")), ())]
+    if type(record.get("iteration", 0)) is not int or not isinstance(record.get("split", ""), str) or not all(
+            figure is None or isinstance(figure, (int, float)) and abs(figure) < 1e300 for figure in figures):
+        raise ValueError("a record without its figures")
+    return record
+
+
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """Return the records of a .jsonl file; a last line cut short by a crash is left out."""
-    records = []
-    if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                records.append(simplejson.loads(line))
-            except simplejson.JSONDecodeError:
-                break
+    """Return the records of a .jsonl file. A last line cut short by a crash is left out; other damaged lines are, too,
+    with a warning. Raises ResultsError where the path leads to something else than a file."""
+    if not path.exists():
+        return []
+    regular(path, ResultsError, TEXT_BYTES)
+    records, bad = [], []
+    *lines, _ = path.read_bytes().split(b"\n")
+    for number, line in enumerate(lines, start=1):
+        try:
+            records.append(_record(line))
+        except ValueError:
+            bad.append(str(number))
+    if bad:
+        _LOGGER.warning("%s: damaged: %d of %d lines are no records and are left out (%s)", path, len(bad), len(lines),
+                        ", ".join(bad[:8]))
     return records
+
+
+def _line(record: dict[str, Any]) -> str:
+    """Return a record as JSON with its checksum; NaN and infinities become null."""
+    return json.dumps(add_sum(simplejson.loads(simplejson.dumps(record, ignore_nan=True))))
 
 
 class RecordLog:
@@ -75,13 +105,13 @@ class RecordLog:
         kept = [record for record in read_records(path) if keep(record)] if keep else []
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as part:  # a kill during the rewrite must not lose the records kept
-            part.write_text("".join(f"{simplejson.dumps(record, ignore_nan=True)}\n" for record in kept),
+            part.write_text("".join(f"{_line(record)}\n" for record in kept),
                             encoding="utf-8")
         self._path, self._file = path, path.open("ab", buffering=0)
 
     def write(self, record: dict[str, Any]) -> None:
         """Append a record; NaN and infinities become null. Raises DiskError, and then leaves no part of it."""
-        left, size = simplejson.dumps(record, ignore_nan=True).encode() + b"\n", os.fstat(self._file.fileno()).st_size
+        left, size = _line(record).encode() + b"\n", os.fstat(self._file.fileno()).st_size
         try:
             with refusals(self._path):
                 while left:

@@ -18,10 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from utils.errors import FrameCacheError
+from utils.errors import FewShotError, FrameCacheError
+from utils.foreign import parse_json, regular
+from utils.json_files import SUM, add_sum, check_sum
 
 FORMAT = 1  # raise it when a cache of the same settings would hold other bytes
 DATA, INDEX = "frames.bin", "index.sqlite"
+INDEX_BYTES, OPERATIONS = 4 << 30, 1_000_000_000  # of SQLite for one question: 20 seconds, or 50 million videos
 _HEAD = struct.Struct("<4sIId")  # mark, checksum of the name, frames, frames a second
 _MARK = b"FSC1"
 # The fields of Entry in their order; `bytes` is its file_bytes.
@@ -63,6 +66,14 @@ class Entry:
         """Return the bytes of the table."""
         return _HEAD.size + 8 * self.frames
 
+    @property
+    def is_possible(self) -> bool:
+        """Return whether every field is of its type, and the frames fit into the bytes."""
+        counts = (self.height, self.width, self.file_bytes, self.frames, self.start, self.length, self.checksum)
+        return (isinstance(self.path, str) and all(type(n) is int and n >= 0 for n in counts)
+                and isinstance(self.fps, float) and type(self.mtime_ns) is int and isinstance(self.error, str | None)
+                and (self.error is not None or self.frames > 0 and self.table_size <= self.length))
+
     def head(self) -> bytes:
         """Return what the table starts with. It names the video, so that an index that points elsewhere is noticed."""
         name = zlib.crc32(f"{self.path}:{self.height}:{self.width}".encode())
@@ -79,7 +90,9 @@ def index_errors(directory: Path) -> Iterator[None]:
     """Turn SQLite's errors into FrameCacheErrors."""
     try:
         yield
-    except (sqlite3.Error, json.JSONDecodeError, OSError) as error:
+    except FewShotError:
+        raise
+    except Exception as error:
         raise FrameCacheError(f"{directory / INDEX}: expected the index of a frame cache, found one that cannot be "
                               f"read or written ({error})") from error
 
@@ -89,13 +102,17 @@ class FrameIndex:
 
     def __init__(self, directory: Path, write: bool = False):
         self.directory = directory
-        if not write and not (directory / INDEX).is_file():
+        if (directory / INDEX).exists():
+            regular(directory / INDEX, FrameCacheError, INDEX_BYTES)
+        elif not write:
             raise FrameCacheError(f"{directory}: expected a frame cache ({INDEX} and {DATA}), found none; make it with "
                                   f"python runs/prepare.py cache --cfg X.yaml --out {directory}")
         with index_errors(directory):
             # A reader writes nothing itself, but may roll back what a killed writer left in the journal.
             self._base = sqlite3.connect(f"{(directory / INDEX).resolve().as_uri()}?mode={'rwc' if write else 'rw'}",
                                          uri=True, isolation_level=None, timeout=60)
+            self._base.execute("PRAGMA trusted_schema = OFF")
+            self._base.set_progress_handler(lambda: 1, OPERATIONS)
             if write:
                 self._base.execute("PRAGMA synchronous = FULL")
                 self._base.executescript(_SCHEMA)
@@ -107,13 +124,16 @@ class FrameIndex:
     def meta(self) -> dict[str, Any]:
         """Return what the cache says of itself: format, decoder, codec, lists."""
         with index_errors(self.directory):
-            return {key: json.loads(value) for key, value in self._base.execute("SELECT key, value FROM meta")}
+            found = {key: parse_json(value) for key, value in self._base.execute("SELECT key, value FROM meta")}
+            check_sum(found).pop(SUM, None)
+            return found
 
     def set_meta(self, **facts: Any) -> None:
-        """Set some entries of `meta`, in one transaction."""
+        """Set some entries of `meta`, in one transaction, and the checksum of all."""
+        content = add_sum({**self.meta(), **facts})
         with index_errors(self.directory), self._transaction():
             self._base.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)",
-                                   [(key, json.dumps(value, sort_keys=True)) for key, value in facts.items()])
+                                   [(key, json.dumps(value, sort_keys=True)) for key, value in content.items()])
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -133,7 +153,10 @@ class FrameIndex:
         with index_errors(self.directory):
             for row in self._base.execute(f"SELECT {_COLUMNS} FROM videos{where}", size or ()):
                 path, height, width, size_bytes, time, frames, fps, *rest = row
-                yield Entry(path, height, width, size_bytes, time, frames, math.nan if fps is None else fps, *rest)
+                entry = Entry(path, height, width, size_bytes, time, frames, math.nan if fps is None else fps, *rest)
+                if not entry.is_possible:
+                    raise ValueError(f"a row that is no video: {row}")
+                yield entry
 
     def end(self) -> int:
         """Return the byte of the data file behind the last video."""

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from datasets.cache.codec import Codec
-from datasets.cache.index import DATA, FORMAT, Entry, FrameIndex
+from datasets.cache.index import DATA, FORMAT, INDEX, Entry, FrameIndex
 from utils.errors import FrameCacheError, VideoDecodeError
 from utils.files import told_as
+from utils.foreign import regular, told
 
 NAMED = 3  # videos named in a message
 
@@ -83,7 +84,8 @@ def open_frame_cache(directory: Path, request: CacheRequest) -> "FrameCache":
     index = FrameIndex(directory)
     try:
         meta, end = index.meta(), index.end()
-        problems = _settings(meta, request)
+        with told(FrameCacheError, directory / INDEX, "the index of a frame cache"):
+            problems = _settings(meta, request)
         entries = {} if problems else {entry.path: entry for entry in index.entries(request.size)}
     finally:
         index.close()
@@ -92,8 +94,7 @@ def open_frame_cache(directory: Path, request: CacheRequest) -> "FrameCache":
         raise FrameCacheError(f"{directory}: stale frame cache (DATA.FRAME_CACHE), not used. {'; '.join(problems)}. "
                               "Make it anew or bring it up to date with python runs/prepare.py cache --cfg X.yaml "
                               f"--out {directory}, or set DATA.FRAME_CACHE null to decode the videos")
-    with told_as(FrameCacheError, directory / DATA, "cannot be read"):
-        found = (directory / DATA).stat().st_size
+    found = regular(directory / DATA, FrameCacheError)
     if found < end:
         raise FrameCacheError(f"{directory / DATA}: damaged frame cache: expected at least {end} bytes, found {found}")
     return FrameCache(directory, codec_of(meta, directory), {path: entries[path] for path in request.paths})
@@ -149,6 +150,8 @@ class CachedClip:
             raise self._damaged("its table does not have the checksum it was written with")
         self._lengths, self._checksums = np.frombuffer(table, "<u4", offset=len(head)).reshape(-1, 2).T
         self._ends = entry.start + entry.table_size + np.cumsum(self._lengths, dtype=np.int64)
+        if self._ends[-1] != entry.start + entry.length:
+            raise self._damaged("its table does not fit its bytes")
 
     def _damaged(self, what: str) -> FrameCacheError:
         return FrameCacheError(f"{self._cache.directory}: damaged frame cache: video {self._entry.path}: {what}; "

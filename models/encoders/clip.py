@@ -1,6 +1,5 @@
 """This file builds CLIP's towers with open_clip: the visual one is trained, the text one reads class names."""
 
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import open_clip
+import psutil
 import torch
 from open_clip.model import _build_vision_tower
 from torch import Tensor, nn
@@ -16,11 +16,13 @@ from models.encoders import weight_files
 from models.encoders.base import Encoder, Output, Text
 from models.registries import ENCODERS
 from utils.errors import ConfigError, WeightsError
+from utils.foreign import parse_json, read_text, told
 
 # OpenAI's names; the plain open_clip names keep GELU, with which OpenAI's weights give other features.
 OPEN_CLIP_NAMES = {name: f"{name.replace('/', '-').replace('@336px', '-336')}-quickgelu"
                    for name in weight_files.OPENAI}
 Config: TypeAlias = Mapping[str, Any]  # open_clip's model config
+CONFIG_BYTES, LAYER_BYTES = 1 << 20, 20_000  # of a model config; of a layer's modules, without their weights
 TEXT_SEED = 0  # random text towers are the same in every run: a checkpoint meets the features it was trained with
 _LOGGER = logging.getLogger(__name__)
 
@@ -38,24 +40,44 @@ def tower_config(name: str) -> dict[str, Any]:
 
 
 def _config_file(name: str) -> dict[str, Any]:
-    try:
-        config: dict[str, Any] = json.loads(Path(name).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"VIDEO.HEAD.BACKBONE_NAME: {name}: not a readable model config ({error})") from error
+    with told(WeightsError, Path(name), "VIDEO.HEAD.BACKBONE_NAME to be a readable model config"):
+        config: dict[str, Any] = parse_json(read_text(Path(name), WeightsError, CONFIG_BYTES))
     parts = {"embed_dim": int, "vision_cfg": dict, "text_cfg": dict}
     wrong = [part for part, kind in parts.items()
-             if not isinstance(config, dict) or not isinstance(config.get(part), kind)]
+             if not isinstance(config, dict) or type(config.get(part)) is not kind or config[part] == 0]
     if wrong:
         raise WeightsError(f"VIDEO.HEAD.BACKBONE_NAME: {name}: expected a model config with embed_dim (a number), "
                            f"vision_cfg and text_cfg (sections), as open_clip's; wrong or missing: {', '.join(wrong)}")
+    _check_config(name, config)
     return config
+
+
+def _check_config(name: str, config: Config) -> None:
+    """Raise WeightsError on a model config that asks a public hub for a model, or that no memory can hold."""
+    hubs = [key for part in (config["vision_cfg"], config["text_cfg"]) for key in part
+            if key.startswith("hf_") or key == "timm_model_name" and ":" in str(part[key])]
+    if hubs:
+        raise WeightsError(f"VIDEO.HEAD.BACKBONE_NAME: {name}: {hubs[0]}: expected a tower that is described here, "
+                           "found one that would be asked of a public hub")
+    patch, image = (config["vision_cfg"].get(key) for key in ("patch_size", "image_size"))
+    if isinstance(patch, int) and isinstance(image, int) and not 0 < patch <= image:
+        raise WeightsError(f"VIDEO.HEAD.BACKBONE_NAME: {name}: vision_cfg.patch_size: expected 1 to {image} pixels, as "
+                           f"many as image_size, found {patch}")
+    for part in ("vision_cfg", "text_cfg"):
+        layers, width = (config[part].get(key, 1) for key in ("layers", "width"))
+        if type(layers) is not int or type(width) is not int:  # a ResNet has a list of layers
+            continue
+        need = layers * (LAYER_BYTES + 48 * width**2)
+        if min(layers, width) < 1 or need > psutil.virtual_memory().total:
+            raise WeightsError(f"VIDEO.HEAD.BACKBONE_NAME: {name}: {part}: expected layers that memory holds, found "
+                               f"{layers:,} of width {width:,}, of {need / 2**30:,.1f} GiB")
 
 
 def _built(make: Callable[[], nn.Module]) -> nn.Module:
     """Call one of open_clip's constructors. Raises WeightsError on a config that it refuses."""
     try:
         return make().float()
-    except (TypeError, ValueError, KeyError, AssertionError, AttributeError, RuntimeError, ZeroDivisionError) as error:
+    except Exception as error:
         raise WeightsError(f"VIDEO.HEAD.BACKBONE_NAME: open_clip refuses this model config: {error}") from error
 
 

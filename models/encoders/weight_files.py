@@ -1,6 +1,7 @@
 """Weights are found or downloaded, checked, read without running code from the file, and fitted strictly."""
 
 import io
+import math
 import pickle
 import zipfile
 from collections import OrderedDict
@@ -14,9 +15,11 @@ import torch
 import torchvision.models
 from torch import Tensor, nn
 
-from utils.checkpoint import DAMAGED, misfits
+from utils import torch_files
+from utils.checkpoint import misfits, plain_names, unreadable
 from utils.download import fetch, sha256
 from utils.errors import DownloadError, HashError, WeightsError
+from utils.foreign import regular
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,12 @@ def download(url: str, path: Path, expected: str) -> None:
                            f"at {path}, or name a file in VIDEO.HEAD.BACKBONE_WEIGHTS") from error
 
 
+def _strided(storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:
+    if math.prod(size) > storage.numel():
+        raise WeightsError(f"refused: it makes {math.prod(size):,} numbers of {storage.numel():,}")
+    return storage.as_strided(size, stride, offset).clone()
+
+
 class _ArchiveUnpickler(pickle.Unpickler):
     """This reads the attribute tree of a TorchScript archive. Only tensors and inert containers can come out of it."""
 
@@ -107,7 +116,7 @@ class _ArchiveUnpickler(pickle.Unpickler):
         if module.startswith("__torch__"):
             return type(name, (_Node,), {})
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return lambda storage, offset, size, stride, *_: storage.as_strided(size, stride, offset).clone()
+            return _strided
         if (module, name) == ("collections", "OrderedDict"):
             return OrderedDict
         if module == "torch" and name.endswith("Storage"):
@@ -144,7 +153,7 @@ def _tensors(node: Any, prefix: str = "") -> dict[str, Tensor]:
 
 def _read_archive(path: Path) -> dict[str, Tensor] | None:
     """Read the state of a TorchScript archive; None when the file is not one."""
-    if not zipfile.is_zipfile(path):
+    if not torch_files.checked_zip(path):
         return None
     with zipfile.ZipFile(path) as archive:
         roots = [n.removesuffix("/data.pkl") for n in archive.namelist() if n.endswith("/data.pkl")]
@@ -158,23 +167,24 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
     Nothing in the file is run. Raises WeightsError naming the file when it is none of these.
     """
+    regular(path, WeightsError)
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
         state: Any = _read_archive(path)
         if state is None:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            state = torch_files.load(path, WeightsError)
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from error
-    except (*DAMAGED, zipfile.BadZipFile, safetensors.SafetensorError) as error:
-        raise WeightsError(f"{path}: expected weights (a TorchScript archive, a state dict or safetensors), "
-                           f"found a file that cannot be read: {str(error).splitlines()[0]}") from error
+    except Exception as error:
+        raise WeightsError(f"{path}: expected weights (a TorchScript archive, a state dict or safetensors): "
+                           f"{unreadable(error, path, 'weights')}") from error
     for wrapper in ("state_dict", "model_state"):
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             state = state[wrapper]
     if not isinstance(state, dict) or not any(isinstance(v, Tensor) for v in state.values()):
         raise WeightsError(f"{path}: expected tensors by name, found a {type(state).__name__} without any")
-    return {k.removeprefix("module."): v for k, v in state.items() if isinstance(v, Tensor)}
+    return plain_names({k: v for k, v in state.items() if isinstance(v, Tensor) and isinstance(k, str)})
 
 
 def fit(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
@@ -186,6 +196,5 @@ def fit(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
     found = {k: v for k, v in own.items() if k.endswith("num_batches_tracked")}
     found |= {k: v for k, v in state.items() if k not in _EXTRA and not k.endswith("attn_mask")}
     if problems := misfits(own, found):
-        more = f" (and {len(problems) - 8} more)" if len(problems) > 8 else ""
-        raise WeightsError(f"{path}: these weights are of another model: " + "; ".join(problems[:8]) + more)
+        raise WeightsError(f"{path}: these weights are of another model: {problems}")
     module.load_state_dict({k: v.to(own[k].dtype) for k, v in found.items()})

@@ -42,7 +42,7 @@ class ClipFsarOptions:
     MERGE_BEFORE: bool = key("average the supports of a class before modulating, not after", default=False,
                              affects=NUMBERS)
     SINGLE_DIRECT: bool = key("OTAM in one direction (query to support) only", default=False, affects=NUMBERS)
-    TRANSFORMER_DEPTH: int = key("layers of the modulator", default=1, minimum=1, affects=NUMBERS)
+    TRANSFORMER_DEPTH: int = key("layers of the modulator", default=1, minimum=1, maximum=1000, affects=NUMBERS)
     MODULATOR: str = key("prototype modulator, from the modulators registry", default="transformer",
                          registry=MODULATORS, affects=NUMBERS)
     ALIGNMENT: str = key("distance of two frame sequences, from the alignments registry", default="otam",

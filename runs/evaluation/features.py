@@ -29,10 +29,10 @@ from models.heads.base import Features, Head, Role
 from utils.config.schema import Config
 from utils.distributed import ALONE, Ranks
 from utils.episode import EpisodeSpec
-from utils.errors import VideoDecodeError
+from utils.errors import FeatureStoreError, VideoDecodeError
 from utils.feature_file import FeatureFile, read_feature_file, scratch
 
-FORMAT = 3  # raise it when the same settings give other features
+FORMAT = 4  # raise it when the same settings give other features
 CHUNK = 64  # rows put in a role at once
 # Pixels a forward pass: a CPU is slower with more, which fall out of its caches (RN50 at 224 on 2 cores: 0.35 s a clip
 # one by one, 0.62 s by eights; a small tower at 112: 15 ms by fours, 19 ms one by one, 29 ms by sixteens).
@@ -162,9 +162,14 @@ def _kept_store(model: FewShotModel, plan: EncodingPlan, directory: Path) -> Fea
     ranks, facts = plan.ranks, store_facts(model.head, plan.split)
     name = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
     path = directory / f"{plan.split.name}-{name[:32]}.safetensors"
-    encoded = ranks.broadcast(0 if path.is_file() else len(plan.draws))
     features: Features = {}
     errors: dict[int, VideoDecodeError] = {}
+    if ranks.main and path.exists():
+        try:
+            features, errors = _read_store(path, facts, len(plan.rows))
+        except FeatureStoreError as error:
+            _LOGGER.warning("%s: its clips are encoded anew", error)
+    encoded = ranks.broadcast(0 if features else len(plan.draws))
     if encoded and not ranks.main:
         features, errors = _encode(model, plan, plan.scratch)
     elif encoded:
@@ -172,16 +177,24 @@ def _kept_store(model: FewShotModel, plan: EncodingPlan, directory: Path) -> Fea
             _, errors = _encode(model, plan, file.allocate)
             file.commit({"bad_videos": {str(video): [error.path, error.reason] for video, error in errors.items()}})
     if ranks.main:
-        features, kept = read_feature_file(path)
+        if encoded:
+            features, errors = _read_store(path, facts, len(plan.rows))
         _LOGGER.info("features of %d clips of the %s list %s %s", len(plan.rows), plan.split.name,
                      "kept in" if encoded else "read from", path)
-        errors = {int(video): VideoDecodeError(*error) for video, error in kept["bad_videos"].items()}
     if not encoded:
         shapes, errors = ranks.broadcast((_shapes(features), errors))
         features = features or plan.scratch(shapes)
         for part in (part for value in features.values() for part in value.split(CHUNK)):
             ranks.share(part, 0)
     return FeatureStore(plan.rows, features, errors, encoded)
+
+
+def _read_store(path: Path, facts: dict[str, Any], rows: int) -> tuple[Features, dict[int, VideoDecodeError]]:
+    """Return (features, errors by video) of a file with these facts and as many rows. Raises FeatureStoreError."""
+    features, kept = read_feature_file(path, json.loads(json.dumps(facts)))
+    if not features or any(len(value) != rows or value.dtype != torch.float32 for value in features.values()):
+        raise FeatureStoreError(f"{path}: expected {rows} rows of float32, found {_shapes(features)}")
+    return features, {int(video): VideoDecodeError(*error) for video, error in kept["bad_videos"].items()}
 
 
 def _shapes(features: Features) -> Shapes:

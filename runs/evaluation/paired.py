@@ -52,6 +52,20 @@ def _load(run: Path) -> tuple[Path, pd.DataFrame, dict[str, str]]:
     return path, *read_predictions(path)
 
 
+def _paired(a: pd.DataFrame, b: pd.DataFrame, path_a: Path, path_b: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return both tables with the same query in each row, whatever their order. Raises ResultsError."""
+    who = ["episode", "query"]
+    a, b = a.sort_values(who, ignore_index=True), b.sort_values(who, ignore_index=True)
+    names = [*who, "query_video", "true_class"]
+    if len(a) != len(b) or not a[names].equals(b[names]):
+        both = a[names].merge(b[names], "outer", names, indicator="in")
+        one = both[both["in"] != "both"].iloc[0]
+        raise ResultsError(f"expected two tests of the same queries, found {len(a):,} in {path_a} and {len(b):,} in "
+                           f"{path_b}; only one has query {one['query']} ({one['query_video']}) of episode "
+                           f"{one['episode']}")
+    return a, b
+
+
 def compare(run_a: Path, run_b: Path, scoring: str | None = None) -> Comparison:
     """Compare two runs, given by their directories or their predictions.parquet.
 
@@ -68,6 +82,7 @@ def compare(run_a: Path, run_b: Path, scoring: str | None = None) -> Comparison:
             raise ResultsError(f"expected two tests of the same {what}, found {origin_a.get(name, 'none')} in "
                                f"{path_a} and {origin_b.get(name, 'none')} in {path_b}; the same list, way, shot, "
                                "queries, number of episodes and TEST.EPISODE_SEED give the same episodes")
+    a, b = _paired(a, b, path_a, path_b)
     names = scoring or origin_a["scoring"], scoring or origin_b["scoring"]
     right_a, right_b = _correct(a, names[0], path_a), _correct(b, names[1], path_b)
     change = pd.Series(right_b.astype(float) - right_a).groupby(a["episode"].to_numpy()).mean()

@@ -1,19 +1,28 @@
 """Write and read predictions.parquet: every query of a test with its scores, one row each."""
 
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from datasets.builder import SplitData
 from runs.evaluation.evaluate import Evaluation
 from utils.errors import ResultsError
 from utils.files import whole_file
+from utils.foreign import regular, told
+from utils.json_files import SUM
 from utils.metrics import Kind
 
 FILE = "predictions.parquet"
+VALUE_BYTES = 64  # that a value of a table takes in memory, about
+_TEXT, _COUNT = pa.string(), pa.int64()
+_QUERY = pa.schema({"episode": _COUNT, "query": _COUNT, "query_video": _TEXT, "true_class": _TEXT,
+                    "classes": pa.list_(_TEXT)})
 PREFIXES: dict[Kind, str] = {"distance": "distance", "logits": "logits", "probabilities": "share"}  # of score columns
 
 
@@ -41,11 +50,22 @@ def predictions_table(evaluation: Evaluation, split: SplitData) -> pd.DataFrame:
 
 
 def write_predictions(path: Path, evaluation: Evaluation, split: SplitData, origin: dict[str, str]) -> None:
-    """Write the table, and in the file's metadata what it is of (hashes). The file is never half there."""
-    table = pa.Table.from_pandas(predictions_table(evaluation, split), preserve_index=False)
-    table = table.replace_schema_metadata({**(table.schema.metadata or {}), **origin})
+    """Write the table, and in the file's metadata what it is of (hashes) and a checksum. It is never half there."""
+    queries = predictions_table(evaluation, split)
+    table = pa.Table.from_pandas(queries, preserve_index=False)
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), **origin, SUM: _sum(queries, origin)})
     with whole_file(path) as part:
         pq.write_table(table, part)
+
+
+def _sum(table: pd.DataFrame, origin: dict[str, str]) -> str:
+    """Return the CRC-32 of a table's names, values and facts."""
+    found = zlib.crc32(repr(sorted(origin.items())).encode())
+    for name, column in table.items():
+        values = np.concatenate(column.to_list()) if isinstance(column[0], np.ndarray) else column.to_numpy()
+        data = values.tobytes() if values.dtype.kind in "iuf" else "\0".join(values).encode()
+        found = zlib.crc32(str(name).encode() + data, found)
+    return f"{found:08x}"
 
 
 def scores_of(table: pd.DataFrame, scoring: str) -> np.ndarray | None:
@@ -68,12 +88,34 @@ def scorings_of(table: pd.DataFrame) -> list[str]:
 
 def read_predictions(path: Path) -> tuple[pd.DataFrame, dict[str, str]]:
     """Return (table, what it is of). Raises ResultsError naming a file that is missing or damaged."""
-    if not path.is_file():
-        raise ResultsError(f"{path}: no such file; a test writes it (python runs/run.py ...)")
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        raise ResultsError(f"{path}: expected the predictions of a test, found a file that cannot be read "
-                           f"({error})") from error
-    origin = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items() if key != b"pandas"}
-    return table.to_pandas(), origin
+    regular(path, ResultsError, absent="no such file; a test writes it (python runs/run.py ...)")
+    with told(ResultsError, path, "the predictions of a test"):
+        with pq.ParquetFile(path) as file:
+            groups = [file.metadata.row_group(k) for k in range(file.metadata.num_row_groups)]
+            values = sum(group.column(k).num_values for group in groups for k in range(group.num_columns))
+            if VALUE_BYTES * values > psutil.virtual_memory().available:
+                raise ValueError(f"{values:,} values, more than memory holds")
+            table = file.read()
+        origin = {key.decode(): value.decode() for key, value in table.schema.metadata.items() if key != b"pandas"}
+        table = table.replace_schema_metadata()
+        _check(table, origin)
+        queries, found = table.to_pandas(), origin.pop(SUM, None)
+        if found is not None and found != _sum(queries, origin):
+            raise ValueError("its checksum is not that of what it holds")
+        return queries, origin
+
+
+def _check(table: pa.Table, origin: dict[str, str]) -> None:
+    """Raise an error of any kind unless each row is a query with its classes and as many scores of every scoring."""
+    table.select(_QUERY.names).cast(_QUERY)
+    lists = ["classes", *(name for name in table.column_names if name.partition("_")[0] in PREFIXES.values())]
+    inner = [pc.list_flatten(table[name]) for name in lists]
+    lengths = {length for name in lists for length in pc.unique(pc.list_value_length(table[name])).to_pylist()}
+    if len(lists) == 1 or len(lengths) != 1 or any(column.null_count for column in [*table.columns, *inner]):
+        raise ValueError("rows without as many scores as classes")
+    for scores in inner[1:]:
+        pc.is_finite(scores)
+    if table.group_by(["episode", "query"]).aggregate([]).num_rows != table.num_rows:
+        raise ValueError("a query that stands there twice")
+    if "scoring" not in origin:
+        raise ValueError("no name of its scoring")

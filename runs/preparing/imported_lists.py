@@ -72,7 +72,7 @@ def _read(split: str, source: str, store: Path, patience: Patience | None) -> Sp
         return SplitList(split, source, tuple(read_lines(Path(source))))
     path = store / f"{split}_import.txt"
     try:
-        fetch(source, path, patience=patience or Patience(limit=_LIMIT))
+        fetch(source, path, patience=patience or Patience(limit=_LIMIT, all_s=600))
     except DownloadError as error:
         raise ListError(f"{error}\n--from takes an address with {{split}} in it, --{split} that of one list; or fetch "
                         "the lists on a machine with network and give their directory with --from") from error

@@ -10,6 +10,7 @@ from runs.tables.cells import Cell, Column, percent, row_label
 from utils.config.layers import POOL, parse_yaml
 from utils.config.reading import shown
 from utils.errors import ResultsError
+from utils.foreign import read_text
 
 PUBLISHED = POOL / "published.yaml"
 AS_PUBLISHED = "as published"  # the source does not say how the figure was scored
@@ -49,7 +50,7 @@ def _cell(source: dict[str, Any], figure: dict[str, Any], data_set: str) -> Cell
 def published_cells(columns: Collection[Column], path: Path = PUBLISHED) -> list[Cell]:
     """Return the published figures of these columns. Raises ResultsError where the file has another form than here."""
     try:
-        content = parse_yaml(path.read_text(encoding="utf-8"))
+        content = parse_yaml(read_text(path, ResultsError))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ResultsError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
     if not isinstance(content, list):

@@ -13,6 +13,8 @@ from utils.config.reading import shown
 from utils.errors import ResultsError
 from utils.json_files import load_json
 
+_COUNTS = ("shot", "way", "query", "episodes", "frames")
+
 
 @dataclass(frozen=True, slots=True)
 class TestedUnder:
@@ -128,11 +130,12 @@ def _score(path: Path, scorings: dict[str, Any], name: str) -> Score:
     left_out = {"title": name, "interval95_videos": None, "text_weight": None}  # by earlier versions, other scorings
     score = Score(**{key: _value(path, part if key in part or key not in left_out else left_out, key, hint, prefix)
                      for key, hint in typing.get_type_hints(Score).items()})
-    if not 0 <= score.accuracy <= 1:
-        raise ResultsError(f"{path}: {prefix}accuracy: expected 0 to 1, found {shown(score.accuracy)}")
-    if score.interval95_videos is not None and len(score.interval95_videos) != 2:
-        raise ResultsError(f"{path}: {prefix}interval95_videos: expected its two ends, found "
-                           f"{shown(part['interval95_videos'])}")
+    for key in ("accuracy", "interval95"):
+        if not 0 <= (getattr(score, key) or 0) <= 1:
+            raise ResultsError(f"{path}: {prefix}{key}: expected 0 to 1, found {shown(getattr(score, key))}")
+    ends = score.interval95_videos
+    if ends is not None and not (len(ends) == 2 and 0 <= ends[0] <= ends[1] <= 1):
+        raise ResultsError(f"{path}: {prefix}interval95_videos: expected its two ends, found {shown(list(ends))}")
     return score
 
 
@@ -169,6 +172,9 @@ def read_results(runs: Iterable[str | Path], scoring: str | None = None) -> list
         seen.add(path.resolve())
         hints = typing.get_type_hints(TestedUnder)
         setting = TestedUnder(**{name: _value(path, content, name, hint) for name, hint in hints.items()})
+        for name in _COUNTS:
+            if not 1 <= getattr(setting, name) < 2**53:
+                raise ResultsError(f"{path}: {name}: expected a count from 1, found {shown(getattr(setting, name))}")
         lists = _section(path, content, "lists")
         lists = {split: _value(path, lists, split, str, "lists.") for split in lists}
         scorings, config = _section(path, content, "scorings"), _config(path, content)

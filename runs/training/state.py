@@ -150,8 +150,9 @@ def keep_best(store: checkpoint.CheckpointStore, iteration: int) -> bool:
 
 
 def find_best(store: checkpoint.CheckpointStore) -> None:
-    """Restore a run's best checkpoint before a test if it is lost. Raises CheckpointError that says what to do."""
-    if store.best.is_file():
+    """Restore a run's best checkpoint before a test if it is lost, or damaged where other states are there. Raises
+    CheckpointError that says what to do."""
+    if store.best.is_file() and (not store.states() or _iteration(store.best) is not None):
         return
     for _, state in store.readable():
         if "resume" in state and keep_best(store, state["resume"]["best_iteration"]):

@@ -185,7 +185,17 @@ def _without(*keys: str) -> dict:
     (result(lists={"test": 3}), "lists.test: expected text, found 3"),
     (result(accuracy=61.0), "scorings.prototypes.accuracy: expected 0 to 1, found 61.0"),
     (result(scoring="of another"), "scorings.of another: this key is missing (found prototypes, fused, text)"),
-    ([], "expected keys and values, found []"), ("{", "cannot be read (Expecting property name"),
+    ([], "expected the JSON of a run, found a file that cannot be read (expected keys and values, found [])"),
+    ("{", "expected the JSON of a run, found a file that cannot be read (Expecting property name"),
+    ("[" * 100_000, "expected the JSON of a run, found a file that cannot be read (nested too deep)"),
+    (json.dumps(result()).replace("0.61", "9" * 5000), "expected the JSON of a run, found a file that cannot be read"),
+    (result(accuracy=10**400), "scorings.prototypes.accuracy: expected number, found a whole number of over 80 digits"),
+    (result(way=-5), "way: expected a count from 1, found -5"),
+    (result(shot=10**30), "shot: expected a count from 1, found 1000000000000000000000000000000"),
+    (result(scorings={"prototypes": {"accuracy": 0.5, "interval95": -1}}), "scorings.prototypes.interval95: expected"),
+    (result(scorings={"prototypes": {"accuracy": 0.5, "interval95": 0.1, "interval95_videos": [0.9, 0.1]}}),
+     "scorings.prototypes.interval95_videos: expected its two ends, found [0.9, 0.1]"),
+    (result(checksum="00000000"), "expected the JSON of a run, found a file that cannot be read (its checksum is"),
     ({"seeds": [0], "runs": []}, "runs: expected the directories of the seeds, found []"),
 ])
 def test_errors_name_file_and_key(tmp_path, content, text):

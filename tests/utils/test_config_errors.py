@@ -155,7 +155,7 @@ def test_wrong_files(project, text, message):
 def test_a_file_that_is_no_mapping_or_is_missing(tmp_path):
     path = tmp_path / "mine.yaml"
     assert problems_of(path) == [f"{path}: no such file"]
-    assert "cannot be read" in problems_of(tmp_path)[0]
+    assert "expected a file, found a directory" in problems_of(tmp_path)[0]
     path.write_text("- TRAIN\n", encoding="utf-8")
     assert problems_of(path) == [f"{path}: expected sections and keys, found a list"]
     path.write_bytes(b"OUTPUT_DIR: \xff\n")

@@ -4,6 +4,9 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from operator import attrgetter
+from string import Formatter
+
+import psutil
 
 from utils.config.class_names import TARGETS
 from utils.config.schema import Config
@@ -20,7 +23,7 @@ class Finding:
 def impossible(cfg: Config) -> list[Finding]:
     """Every combination that cannot run, found without importing torch or touching data."""
     checks = (_work, _class_twice, _enough_classes, _schedule, _optimizer, _pictures, _pixels, _text, _draws, _seeds,
-              _ranks, _passes, _places)
+              _ranks, _passes, _places, _memory)
     return [finding for check in checks for finding in check(cfg)]
 
 
@@ -138,10 +141,10 @@ def _pixels(cfg: Config) -> Iterator[Finding]:
 def _text(cfg: Config) -> Iterator[Finding]:
     prompt = cfg.TEST.PROMPT
     try:
-        filled = prompt.format("\0")
-    except (IndexError, KeyError, ValueError, AttributeError):
-        filled = ""
-    if "\0" not in filled:
+        places = [part[1:] for part in Formatter().parse(prompt) if part[1] is not None]
+    except ValueError:
+        places = []
+    if places != [("", "", None)] and set(places) != {("0", "", None)}:
         yield Finding(("TEST.PROMPT",), f"expected a sentence with {{}} where the class name goes, found {prompt!r}")
 
 
@@ -179,6 +182,24 @@ def _passes(cfg: Config) -> Iterator[Finding]:
                       f"{train.EPISODES_PER_STEP}")
 
 
+def _memory(cfg: Config) -> Iterator[Finding]:
+    """What a machine's memory cannot hold even at the least that it takes."""
+    data, total = cfg.DATA, psutil.virtual_memory().total
+    picture = 12 * data.NUM_INPUT_FRAMES  # bytes of the same pixel in all frames of a clip
+    scales = [*data.TRAIN_JITTER_SCALES, *([data.TEST_SCALE] if isinstance(data.TEST_SCALE, int) else data.TEST_SCALE)]
+    for key, size in (
+        *((f"TRAIN.NUM_{split}_TASKS", 200) for split in ("TRAIN", "VAL", "TEST")),  # an episode's videos
+        ("DATA_LOADER.NUM_WORKERS", 1 << 25), ("NUM_PROCESSES", 1 << 27),
+        ("DATA.NUM_INPUT_FRAMES", 12 * min(data.TRAIN_CROP_SIZE, data.TEST_CROP_SIZE)**2),
+        *((key, picture * max(scales)) for key in ("DATA.TRAIN_JITTER_SCALES", "DATA.TEST_SCALE")),
+    ):
+        value = attrgetter(key)(cfg)
+        count = max(value) if isinstance(value, tuple) else value or 0
+        if count * size > total:
+            yield Finding((key,), f"{count:,} need {count * size / 2**30:,.0f} GiB of memory or more, and there are "
+                                  f"{total / 2**30:,.0f}: expected at most {total // size:,}")
+
+
 def _places(cfg: Config) -> Iterator[Finding]:
     """Directories and files that a run reads and writes must have names."""
     for key in ("OUTPUT_DIR", "DATA.DATA_ROOT_DIR", "DATA.ANNO_DIR"):
@@ -188,3 +209,5 @@ def _places(cfg: Config) -> Iterator[Finding]:
         value = attrgetter(key)(cfg)
         if value in ("", ".", "..") or "/" in value or "\\" in value:
             yield Finding((key,), f"expected the name of a file in OUTPUT_DIR, without a directory, found {value!r}")
+        elif value.endswith((".json", ".jsonl", ".parquet", ".html", ".csv", ".png", ".lock")):
+            yield Finding((key,), f"expected the name of a text log, such as training.log, found {value!r}")

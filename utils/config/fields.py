@@ -148,7 +148,7 @@ def _number(value: Any, hint: type) -> Any:
         raise Mismatch
     try:
         return float(value)  # PyYAML reads 1e-3 (no dot) as text
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise Mismatch from None
 
 

@@ -15,6 +15,7 @@ from utils.config.schema import Config
 from utils.registry import nearest
 
 OPTIONS = "VIDEO.HEAD.OPTIONS"
+LOOKED_UP = 50  # unknown keys for which a similar name is looked for
 _NULLS = ("null", "Null", "NULL", "~")
 
 
@@ -23,6 +24,8 @@ def shown(value: Any) -> str:
     words = {None: "null", True: "true", False: "false"}
     if value is None or isinstance(value, bool):
         return words[value]
+    if isinstance(value, int) and abs(value) >= 10**80:  # too long to print, or even to be printed
+        return "a whole number of over 80 digits"
     short = reprlib.Repr()
     short.maxlist, short.maxstring, short.maxother = 4, 80, 80
     return short.repr(value)
@@ -118,7 +121,8 @@ class Reading:
             return
         kind = "section" if isinstance(value, dict) and not layer.key else "key"
         name = layer.key or dotted
-        self.problems.append(f"{layer.name}: {name}: unknown {kind}{suggestion(name)}")
+        advice = suggestion(name) if len(self.problems) < LOOKED_UP else ""
+        self.problems.append(f"{layer.name}: {name}: unknown {kind}{advice}")
 
     def _section(self, layer: Layer, value: Any, dotted: str) -> None:
         if isinstance(value, dict):
@@ -189,6 +193,9 @@ def typed(value: Any, key: Key) -> tuple[Any, str]:
     if result is not None and key.choices and result not in key.choices:
         hint = nearest(str(result), key.choices)
         return None, f"expected {' or '.join(key.choices)}, found {shown(result)}{hint and f'; {hint}'}"
+    for text in result if isinstance(result, tuple) else (result,):
+        if isinstance(text, str) and ("\0" in text or text.encode("utf-8", "ignore").decode() != text):
+            return None, f"expected text, found {shown(text)}, which holds a NUL or half a character"
     if any(isinstance(number, int) and abs(number) >= 2**63 for number in _numbers(result)):
         return None, f"expected a whole number below 2^63, found {shown(value)}"
     if problem := _out_of_range(result, key):

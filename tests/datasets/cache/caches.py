@@ -32,3 +32,11 @@ def fill(project: Path, out: Path, *options: str) -> int:
 def split_of(project: Path, cache: Path | None, split: str, *pairs: str):
     own = [] if cache is None else ["DATA.FRAME_CACHE", str(cache)]
     return builder.build_split(load_config(project, [*own, *pairs]), split)
+
+
+def flip(path: Path, place: int, bits: int = 1) -> None:
+    with path.open("r+b") as file:
+        file.seek(place)
+        byte = file.read(1)[0]
+        file.seek(place)
+        file.write(bytes([byte ^ bits]))

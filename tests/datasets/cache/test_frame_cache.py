@@ -19,7 +19,7 @@ from datasets.cache.store import FrameCache
 from datasets.cache.writer import CacheWriter, VideoToCache, encode_video
 from datasets.decoding import choose_decoder, open_video
 from runs.evaluation.features import store_facts
-from tests.datasets.cache.caches import fill, split_of
+from tests.datasets.cache.caches import fill, flip, split_of
 from utils.config import load_config
 from utils.errors import FrameCacheError, VideoDecodeError
 from utils.seed import numpy_generator
@@ -194,14 +194,6 @@ def test_another_file_of_the_same_name_is_refused(project, lossless, tmp_path):
     assert split_of(project, lossless, "test").dataset.videos.stamp(2)[0] == len(content) + 8
 
 
-def flip(path: Path, place: int) -> None:
-    with path.open("r+b") as file:
-        file.seek(place)
-        byte = file.read(1)[0]
-        file.seek(place)
-        file.write(bytes([byte ^ 1]))
-
-
 def test_damage_is_found_named_and_repaired(project, lossless, capsys):
     split = split_of(project, lossless, "test")
     entry = split.dataset.videos.cache.entries[split.records[1].path]
@@ -246,7 +238,7 @@ def test_a_shortened_or_unreadable_cache_is_refused_not_a_crash(project, lossles
 
 def test_a_video_without_a_frame_rate_keeps_that(tmp_path):
     with CacheWriter(tmp_path, LOSSLESS, "decord") as writer:
-        writer.index.put([Entry("a", 4, 4, 1, 1, frames=3)])
+        writer.index.put([Entry("a", 4, 4, 1, 1, frames=3, length=100)])
         (entry,) = writer.index.entries((4, 4))
     assert math.isnan(entry.fps) and entry.frames == 3
 

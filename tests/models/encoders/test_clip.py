@@ -114,3 +114,23 @@ def test_a_prompt_that_cuts_a_class_name_is_refused(caplog):
         _check_length(["a jump"], long + "{}", tokenizer)
     _check_length(["a jump"], "{} " + long, tokenizer)
     assert "only the first 75 tokens of the sentence for 'a jump' are read" in caplog.text
+
+
+def _changed(part: str, **changes):
+    return {**TINY_TOWER, part: {**TINY_TOWER[part], **changes}}
+
+
+@pytest.mark.parametrize("config, said", [
+    ({**TINY_TOWER, "embed_dim": True}, "wrong or missing: embed_dim"),
+    ({**TINY_TOWER, "embed_dim": 0}, "wrong or missing: embed_dim"),
+    (_changed("vision_cfg", timm_model_name="hf-hub:a/b"), "timm_model_name: expected a tower that is described here"),
+    (_changed("text_cfg", hf_model_name="a/b"), "hf_model_name: expected a tower that is described here"),
+    (_changed("vision_cfg", layers=10**7), r"vision_cfg: expected layers that memory holds, found 10,000,000 of width"),
+    (_changed("text_cfg", width=10**9), "text_cfg: expected layers that memory holds"),
+    (_changed("vision_cfg", patch_size=1000), "vision_cfg.patch_size: expected 1 to 32 pixels"),
+    ("[" * 100_000, "nested too deep"), ("<html>", "a web page"), ("", "an empty file")], ids=range(10))
+def test_model_configs_of_strangers(tmp_path, config, said):
+    path = tmp_path / "tower.json"
+    path.write_text(config if isinstance(config, str) else json.dumps(config))
+    with pytest.raises(WeightsError, match=f"tower.json: .*{said}"):
+        tower_config(str(path))

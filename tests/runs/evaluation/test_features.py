@@ -14,6 +14,7 @@ from models.builder import build_model
 from runs.evaluation import features as feature_store
 from runs.evaluation.evaluate import Evaluator
 from tests.conftest import TINY_TOWER
+from tests.damage import flipped
 from utils import feature_file
 from utils.config import load_config
 from utils.errors import FeatureStoreError, VideoDecodeError
@@ -161,13 +162,50 @@ def test_a_damaged_feature_file_is_named(tmp_path):
     assert facts == {"x": 1, "y": 2} and found["maps"].shape == (3, 2, 4) and (found["maps"] == 7).all()
     assert torch.equal(found["clip"], torch.arange(5.0).expand(3, 5))
     (tmp_path / "b.safetensors").write_bytes((tmp_path / "a.safetensors").read_bytes()[:-20])
-    with pytest.raises(FeatureStoreError, match="b.safetensors: expected stored features.*delete it"):
+    with pytest.raises(FeatureStoreError, match="b.safetensors: expected stored features, found a file that"):
         read_feature_file(tmp_path / "b.safetensors")
     with FeatureFile(tmp_path / "c.safetensors", {}, spare=0) as file:
         file.allocate({"clip": (1, 1)})
         with pytest.raises(FeatureStoreError, match="c.safetensors: expected at most"):
             file.commit({"long": "x" * 10000})
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.safetensors", "b.safetensors"]
+
+
+def test_every_flipped_bit_and_zeroed_page_of_a_feature_file_is_told(tmp_path):
+    path = tmp_path / "a.safetensors"
+    facts = {"weights": "ab" * 32, "rows": [1, 2]}
+    with FeatureFile(path, facts, spare=100) as file:
+        made = file.allocate({"maps": (30, 2, 4), "clip": (30, 5)})
+        for value in made.values():
+            value[:] = torch.randn(value.shape, generator=torch.manual_seed(1))
+        file.commit({"bad_videos": {}})
+    assert read_feature_file(path, facts)[1] == {**facts, "bad_videos": {}}
+    with pytest.raises(FeatureStoreError, match=r"of another weights: 'abab.*', not 'cd'"):
+        read_feature_file(path, {"weights": "cd"})
+    content = path.read_bytes()
+    pages = [content[:at] + bytes(512) + content[at + 512:] for at in range(0, len(content) - 512, 512)]
+    for one in [*flipped(content, 100), *pages, content[:-1], content + b"x", b"", content[:100]]:
+        path.write_bytes(one)
+        with pytest.raises(FeatureStoreError, match="a.safetensors: expected stored features, found a"):
+            read_feature_file(path, facts)
+
+
+def test_a_damaged_store_is_made_anew(tiny_project, tmp_path, caplog):
+    cfg, model = config(tiny_project), None
+    torch.manual_seed(5)
+    model = build_model(cfg)
+
+    def run():
+        return Evaluator(cfg, build_split(cfg, "test"), CPU).run(model, "test", tmp_path / "store")
+
+    first = run()
+    path, = (tmp_path / "store").iterdir()
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
+    again = run()
+    assert f"{path}: expected stored features, found a file that cannot be read (its checksum" in caplog.text
+    assert again.encoded == first.encoded == 20 and run().encoded == 0 and path.read_bytes() == whole
+    assert all(np.array_equal(first.scores[n], again.scores[n]) for n in first.scores)
 
 
 def test_large_arrays_are_memory_mapped_and_leave_no_file(tmp_path, monkeypatch):

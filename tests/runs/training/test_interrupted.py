@@ -35,7 +35,7 @@ def assert_same_end(first: Path, second: Path) -> None:
         for key in ("iteration", "best", "best_iteration", "window", "validated"):
             assert a["resume"][key] == b["resume"][key]
     a, b = (json.loads((d / "results.json").read_text()) for d in (first, second))
-    paths = {"checkpoint": "", "backbone": "", "test_id": ""}
+    paths = {"checkpoint": "", "backbone": "", "test_id": "", "checksum": ""}
     assert {**a, **paths} == {**b, **paths}
     assert records(first) == records(second)
     assert (first / "curves.png").read_bytes() == (second / "curves.png").read_bytes()

@@ -114,7 +114,7 @@ def test_a_best_that_is_lost_for_good_is_decided_anew(trained):
     project, saved = trained
     best = saved / "checkpoint_best.pyth"
     for path in saved.glob("checkpoint_epoch*"):
-        _change(path, best=2.0, best_iteration=1)
+        _change(path, best=1.0, best_iteration=1)
     best.unlink()
     status, text = run_until(project, *TEST_ONLY)
     assert status == 1 and f"CheckpointError: {best}: no such checkpoint, and the numbered checkpoint it was a copy " \
@@ -124,7 +124,7 @@ def test_a_best_that_is_lost_for_good_is_decided_anew(trained):
     assert checkpoint.read(best)["resume"]["best_iteration"] == 3
     assert not (saved / "checkpoint_epoch_00004.pyth").exists()
     for path in saved.glob("checkpoint_epoch*"):
-        _change(path, best=2.0, best_iteration=1)
+        _change(path, best=1.0, best_iteration=1)
     best.unlink()
     status, text = run_until(project, "TRAIN.NUM_TRAIN_TASKS", "4")
     assert status == 0 and checkpoint.read(best)["resume"]["best_iteration"] == 4, text
