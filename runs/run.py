@@ -21,12 +21,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(parsed: argparse.Namespace) -> None:
     """Print the configuration, profile it, or run it. Raises FewShotError."""
+    from utils.command import printed
     from utils.config import resolve_config
     from utils.config.show import describe_notes, format_config
 
     resolved = resolve_config(parsed.cfg, parsed.overrides)
     if parsed.print_config:
-        sys.stdout.write(format_config(resolved))
+        printed(format_config(resolved))
         sys.stderr.write(describe_notes(resolved))
         return
     from runs.session.launch import launch  # torch and the data sets load only when there is something to run
