@@ -4,9 +4,12 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from operator import attrgetter
+from string import Formatter
 
 from utils.config.class_names import TARGETS
 from utils.config.schema import Config
+
+NO_TEST = "false has no effect beside TRAIN.ENABLE true: a training ends with one test of its best checkpoint"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,8 @@ def remarks(cfg: Config, sources: dict[str, str]) -> Iterator[Finding]:
     if solver.MEAN is not None and cfg.DATA.MEAN_FROM == "DATA":
         yield Finding(("SOLVER.MEAN",), "has no effect: DATA.MEAN_FROM is DATA (upstream), so frames are normalised "
                                         f"with DATA.MEAN {list(cfg.DATA.MEAN)}")
+    if train.ENABLE and not cfg.TEST.ENABLE and "configs/pool/" not in sources["TEST.ENABLE"]:
+        yield Finding(("TEST.ENABLE",), NO_TEST)
     unread = "SOLVER" if solver.WEIGHT_DECAY_FROM == "OPTIMIZER" else "OPTIMIZER"
     if sources[f"{unread}.WEIGHT_DECAY"] == "command line":
         yield Finding((f"{unread}.WEIGHT_DECAY",), "has no effect: SOLVER.WEIGHT_DECAY_FROM is "
@@ -138,10 +143,10 @@ def _pixels(cfg: Config) -> Iterator[Finding]:
 def _text(cfg: Config) -> Iterator[Finding]:
     prompt = cfg.TEST.PROMPT
     try:
-        filled = prompt.format("\0")
-    except (IndexError, KeyError, ValueError, AttributeError):
-        filled = ""
-    if "\0" not in filled:
+        fields = [field[1:] for field in Formatter().parse(prompt) if field[1] is not None]
+    except ValueError:
+        fields = []
+    if fields != [("", "", None)] and set(fields) != {("0", "", None)}:
         yield Finding(("TEST.PROMPT",), f"expected a sentence with {{}} where the class name goes, found {prompt!r}")
 
 
