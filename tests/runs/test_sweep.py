@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -214,22 +215,21 @@ def _wait(condition, seconds: float = 30) -> None:
         time.sleep(0.02)
 
 
+SWEEP = (f"import sys; sys.path[:0] = [{str(REPOSITORY)!r}]\nfrom pathlib import Path\n"
+         "from runs.sweeps import grid\ngrid.RUN = Path({stub!r})\n"
+         "from runs.clip_fsar import main\nsys.exit(main(['sweep', *sys.argv[1:]]))")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupt_stops_the_children(project, stub, number):
     """Both children end, and the lock they held is free; what is done is skipped afterwards."""
-    code = (f"import sys; sys.path[:0] = [{str(REPOSITORY)!r}]\nfrom pathlib import Path\n"
-            f"from runs.sweeps import grid\ngrid.RUN = Path({str(stub)!r})\n"
-            "from runs.clip_fsar import main\nsys.exit(main(['sweep', *sys.argv[1:]]))")
     out = project.parent / "sweep"
     process = subprocess.Popen(
-        [sys.executable, "-c", code, "--cfg", project, "--out", out, "--jobs", "2", "--grid", "RANDOM_SEED=0,77",
+        [sys.executable, "-c", SWEEP.format(stub=str(stub)), "--cfg", project, "--out", out, "--jobs", "2", "--grid", "RANDOM_SEED=0,77",
          "--grid", "TRAIN.SHOT=1,2"], cwd=REPOSITORY, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # a background job's children ignore it
     slow = [out / f"RANDOM_SEED=77,TRAIN.SHOT={shot}" for shot in (1, 2)]
     _wait(lambda: all((d / "trace").is_file() and _trace(d) for d in slow))
-    combination = grid.plan([project], ["RANDOM_SEED=77", "TRAIN.SHOT=1"], [], out)[0]
-    busy = execute.execute([combination], 1)
-    assert "another process is running it; wait for its end" in str(busy.failed[0])
     process.send_signal(number)
     stdout, stderr = process.communicate(timeout=30)
     assert process.returncode == 128 + number and "2 of 4 combinations done, 0 failed" in stdout
@@ -240,6 +240,27 @@ def test_interrupt_stops_the_children(project, stub, number):
         with pytest.raises(ProcessLookupError):
             os.kill(_trace(directory)[0][4], 0)
     assert execute.is_done(grid.plan([project], ["RANDOM_SEED=0", "TRAIN.SHOT=1"], [], out)[0])
+
+
+def test_a_killed_sweep_goes_on(project, stub, capsys):
+    """Its run lives on: the next sweep waits for it, then has it go on, and starts nothing beside it."""
+    out = project.parent / "sweep"
+    process = subprocess.Popen([sys.executable, "-c", SWEEP.format(stub=str(stub)), "--cfg", project, "--out", out,
+                                "--grid", "RANDOM_SEED=60,0"], cwd=REPOSITORY, stderr=subprocess.DEVNULL)
+    first, second = out / "RANDOM_SEED=60", out / "RANDOM_SEED=0"
+    _wait(lambda: (first / "trace").is_file() and _trace(first))
+    process.kill()
+    process.wait()
+    assert _sweep(project, "--grid", "RANDOM_SEED=60,0") == 0
+    told = capsys.readouterr()
+    assert told.err.count("RANDOM_SEED=60: another process is running it; waiting for its end") == 1
+    assert "2 of 2 combinations done, 0 failed" in told.out
+    assert [what for what, *_ in _trace(first)] == ["start", "end"] * 2
+    assert _trace(second)[0][1] > _trace(first)[1][1]
+    lock = execute.lock_file(first / execute.LOCK)
+    (first / execute.MARKER).rename(first / "aside")  # another sweep does it meanwhile
+    threading.Timer(1, lambda: ((first / "aside").rename(first / execute.MARKER), lock.close())).start()
+    assert _sweep(project, "--grid", "RANDOM_SEED=60,0") == 0 and len(_trace(first)) == 4
 
 
 NASTY = ["it's $HOME {}", '"a `b` \\\\ {}"', "'x, {}'", "!{} & ; | * ~"]
