@@ -1,6 +1,7 @@
 """Say in one message what a machine lacks for a run, before anything that takes seconds is imported."""
 
 import os
+import resource
 from pathlib import Path
 
 from utils.config.layers import POOL
@@ -10,6 +11,8 @@ from utils.errors import ConfigError
 
 GPU_DEVICES = ("nvidia[0-9]*", "dxg", "kfd")  # in /dev: NVIDIA's, Windows' for Linux, AMD's
 
+FILES, FILES_A_WORKER = 60, 14  # open files of a run with loader workers, and of each worker with its clips under way
+
 
 def check_machine(resolved: Resolved) -> None:
     """Raise ConfigError naming a head that is not here, else all that is certainly missing (GPUs, videos, lists), with
@@ -17,7 +20,7 @@ def check_machine(resolved: Resolved) -> None:
     cfg = resolved.config
     if problem := unknown_head(resolved):
         raise ConfigError([problem])
-    problems = [*_gpus(cfg), *_videos(cfg, resolved.path), *_lists(cfg)]
+    problems = [*_open_files(cfg), *_gpus(cfg), *_videos(cfg, resolved.path), *_lists(cfg)]
     if problems:
         raise ConfigError([*problems, *_weights(cfg)])
 
@@ -52,6 +55,19 @@ def _gpus(cfg: Config) -> list[str]:
         return []
     return [f"NUM_GPUS: the configuration asks for {cfg.NUM_GPUS} CUDA device(s), this machine has 0. Add NUM_GPUS 0 "
             "(CPU) to the command line"]
+
+
+def _open_files(cfg: Config) -> list[str]:
+    """Allow as many open files as the loader takes, through which clips come here: workers that get none hang."""
+    workers, (soft, hard) = cfg.DATA_LOADER.NUM_WORKERS, resource.getrlimit(resource.RLIMIT_NOFILE)
+    need = FILES + FILES_A_WORKER * workers
+    if not workers or soft == resource.RLIM_INFINITY or soft >= need:
+        return []
+    if hard == resource.RLIM_INFINITY or hard >= need:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (need, hard))
+        return []
+    return [f"DATA_LOADER.NUM_WORKERS: {workers} workers may take {need} open files, {hard} are allowed here. ulimit -n "
+            f"{need} allows them; DATA_LOADER.NUM_WORKERS 0 takes none"]
 
 
 def _videos(cfg: Config, project: Path) -> list[str]:

@@ -225,7 +225,8 @@ def test_interrupt_stops_the_children(project, stub, number):
     """Both children end, and the lock they held is free; what is done is skipped afterwards."""
     out = project.parent / "sweep"
     process = subprocess.Popen(
-        [sys.executable, "-c", SWEEP.format(stub=str(stub)), "--cfg", project, "--out", out, "--jobs", "2", "--grid", "RANDOM_SEED=0,77",
+        [sys.executable, "-c", SWEEP.format(stub=str(stub)), "--cfg", project, "--out", out, "--jobs", "2", "--grid",
+         "RANDOM_SEED=0,77",
          "--grid", "TRAIN.SHOT=1,2"], cwd=REPOSITORY, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # a background job's children ignore it
     slow = [out / f"RANDOM_SEED=77,TRAIN.SHOT={shot}" for shot in (1, 2)]

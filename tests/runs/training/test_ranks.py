@@ -270,8 +270,8 @@ def test_the_command_of_a_user_starts_ranks(project, two):
 
 
 def test_ranks_end_with_their_launcher_before_they_have_imported_anything(project):
-    start = [sys.executable, "runs/run.py", "--cfg", project, "NUM_PROCESSES", "2", "OUTPUT_DIR", project.parent / "left"]
-    launcher = subprocess.Popen(list(map(str, start)), cwd=REPOSITORY, stderr=subprocess.DEVNULL)
+    launcher = subprocess.Popen([sys.executable, "runs/run.py", "--cfg", project, "NUM_PROCESSES", "2", "OUTPUT_DIR",
+                                 project.parent / "left"], cwd=REPOSITORY, stderr=subprocess.DEVNULL)
     deadline, ranks = time.monotonic() + 120, []
     while len(ranks) < 2:
         assert launcher.poll() is None and time.monotonic() < deadline
