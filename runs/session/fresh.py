@@ -66,7 +66,7 @@ def _open_files(cfg: Config) -> list[str]:
     if hard == resource.RLIM_INFINITY or hard >= need:
         resource.setrlimit(resource.RLIMIT_NOFILE, (need, hard))
         return []
-    return [f"DATA_LOADER.NUM_WORKERS: {workers} workers may take {need} open files, {hard} are allowed here. ulimit -n "
+    return [f"DATA_LOADER.NUM_WORKERS: {workers} workers may take {need} open files, {hard} are allowed. ulimit -n "
             f"{need} allows them; DATA_LOADER.NUM_WORKERS 0 takes none"]
 
 
