@@ -57,13 +57,11 @@ def keep_screens() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
-        stream = getattr(sys, name)
-        if isinstance(getattr(stream, "buffer", None), io.BufferedWriter):  # not what a test puts there
+        stream: io.TextIOWrapper | None = getattr(sys, name)
+        if number and stream in (None, getattr(sys, f"__{name}__")):  # not what a test puts there
             setattr(sys, name, (_Output if number == 1 else io.TextIOWrapper)(
-                io.BufferedWriter(_Screen(number, "w", closefd=False)), stream.encoding, "backslashreplace",
-                line_buffering=stream.line_buffering))
+                io.BufferedWriter(_Screen(number, "w", closefd=False)), stream.encoding if stream else "utf-8",
+                "backslashreplace", line_buffering=not stream or stream.line_buffering or stream.write_through))
 
 
 def printed(text: str) -> None:

@@ -222,9 +222,9 @@ def run(arguments: argparse.Namespace) -> int:
     with whole_file(out / "manifest.parquet") as part:
         checked.table.to_parquet(part, index=False)
     depth = "every frame" if arguments.every_frame else "one frame near the end (--every-frame: all)"
+    if not facts:
+        speed += "\n" + lying(Path(cfg.DATA.DATA_ROOT_DIR), [line.record for line in lines], cfg.TRAIN.DATASET_FEW, ())
     text = page(checked, f"{speed}\nof each file {depth} was decoded")
-    if nowhere := [line.record for line in lines if line.located.found is None]:
-        text += lying(Path(cfg.DATA.DATA_ROOT_DIR), nowhere, cfg.TRAIN.DATASET_FEW, ()) + "\n"
     try:
         if arguments.write_lists:
             text += "\n" + write_lists(checked, arguments.write_lists, cfg)
