@@ -11,10 +11,8 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import psutil
 import pytest
 import torch
 
@@ -267,21 +265,6 @@ def test_the_command_of_a_user_starts_ranks(project, two):
     done = _command([sys.executable, "runs/run.py"], project, directory, "NUM_PROCESSES", "2")
     assert done.returncode == 0 and done.stdout.count("\nTest accuracy") == 1, done.stderr
     _assert_same_end(two, directory)
-
-
-def test_ranks_end_with_their_launcher_before_they_have_imported_anything(project):
-    launcher = subprocess.Popen([sys.executable, "runs/run.py", "--cfg", project, "NUM_PROCESSES", "2", "OUTPUT_DIR",
-                                 project.parent / "left"], cwd=REPOSITORY, stderr=subprocess.DEVNULL)
-    deadline, ranks = time.monotonic() + 120, []
-    while len(ranks) < 2:
-        assert launcher.poll() is None and time.monotonic() < deadline
-        ranks = psutil.Process(launcher.pid).children()
-    launcher.kill()
-    launcher.wait()
-    _, alive = psutil.wait_procs(ranks, timeout=60)
-    for rank in alive:
-        rank.kill()
-    assert not alive
 
 
 def test_torchrun_starts_ranks(project, two):
