@@ -53,8 +53,11 @@ def _parser(module: Any, prog: str, example: str) -> argparse.ArgumentParser:
 
 def main(arguments: list[str]) -> int:
     """Run the command that `arguments` begin with; returns its exit status (see utils.command)."""
-    from utils.command import command  # utils is this checkout's once `start` has run
+    from utils.command import command, keep_screens  # utils is this checkout's once `start` has run
+    from utils.signals import end_with_launcher
 
+    end_with_launcher()
+    keep_screens()
     given, prog, example = list(arguments), "", ""
     module: Any = sys.modules[__name__]
     while given and given[0] in getattr(module, "COMMANDS", {}):
@@ -62,10 +65,13 @@ def main(arguments: list[str]) -> int:
         module = module.load(given.pop(0))
         prog = f"{prog} {name}" if prog else f"{module.__name__.replace('.', '/')}.py"
     parser = _parser(module, prog or "clip-fsar", example)
-    # argparse takes -1e-5 for an option; with a blank in front it is a value, and YAML does not mind. So it does a file
-    # that is there, whose name may begin with a dash (YouTube's ids).
-    files = [f"./{item}" if item.startswith("-") and Path(item).is_file() else item for item in given]
-    parsed = parser.parse_intermixed_args([f" {item}" if re.match(r"-[\d.]", item) else item for item in files])
+    # argparse takes -1e-5 and -dash.mp4 for options; with a blank in front, for as long as it looks, they are values.
+    marked = {f" {item}": item for item in given if re.match(r"-(?!-|h?$)", item)}
+    parsed = parser.parse_intermixed_args([f" {item}" if f" {item}" in marked else item for item in given])
+    for name, value in vars(parsed).items():
+        values = [type(one)(marked.get(str(one), one)) if isinstance(one, (str, Path)) else one
+                  for one in (value if isinstance(value, list) else [value])]
+        setattr(parsed, name, values if isinstance(value, list) else values[0])
     parsed.given = given
     return command(lambda: module.run(parsed))
 

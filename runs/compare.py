@@ -1,7 +1,6 @@
 """Compare two tests of the same episodes, query by query: python runs/compare.py RUN_A RUN_B"""
 
 import argparse
-import sys
 from pathlib import Path
 
 EXAMPLES = "example: python runs/compare.py output/A output/B --scoring fused"
@@ -17,9 +16,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(parsed: argparse.Namespace) -> None:
     """Print the comparison. Raises ResultsError."""
     from runs.evaluation.paired import compare, in_words
+    from utils.command import printed
 
     found = compare(parsed.run_a, parsed.run_b, parsed.scoring)
-    sys.stdout.write(in_words(found, parsed.run_a, parsed.run_b))
+    printed(in_words(found, parsed.run_a, parsed.run_b))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ batch statistics over nccl where the ranks have GPUs.
 import os
 import re
 import signal
+import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -189,7 +190,7 @@ def rank_of_environment() -> tuple[int, int, int]:
 def _waiting(rank: int, world: int) -> Iterator[None]:
     """Let a signal end the process at once while it waits outside Python; report a long wait."""
     said = f"rank {rank} of {world} waits for the others at {os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}\n"
-    timer = threading.Timer(SAY_SECONDS, lambda: os.write(2, said.encode()))
+    timer = threading.Timer(SAY_SECONDS, sys.stderr.write, (said,))
     timer.daemon = True
     timer.start()
     try:

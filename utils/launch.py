@@ -1,10 +1,8 @@
 """Choose a run's device; start ranks as processes, be one of them, and say what ended them."""
 
-import ctypes
 import logging
 import os
 import signal
-import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,12 +17,11 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from utils.cores import cores
 from utils.distributed import Ranks, is_of_exchange, join_ranks, leave_ranks, lost_rank, rank_of_environment
 from utils.errors import FewShotError, LaunchError, LostRankError, RankError, described
-from utils.signals import STOPPING, Stopped, number_of
+from utils.signals import LAUNCHER, STOPPING, Stopped, number_of
 
 LOST_SECONDS = 5  # a rank that lost another ends this much later, so that the launcher sees the other's end first
 _STOPPED = {sign * number + (128 if sign > 0 else 0): number for number in STOPPING for sign in (1, -1)}
 _OWN = "clip-fsar-"  # start of the names of our own launches
-_PR_SET_PDEATHSIG = 1
 
 
 def choose_device(num_gpus: int, local_rank: int = 0) -> torch.device:
@@ -44,13 +41,14 @@ def start_ranks(command: Sequence[str], count: int) -> None:
     """Run a command `count` times, as the ranks of this machine, and wait for their end.
 
     When one ends badly the others are ended: by SIGTERM, after 30 s (TORCH_ELASTIC_SHUTDOWN_TIMEOUT) by SIGKILL. A
-    SIGINT or SIGTERM to this process goes to all of them in the same way.
+    SIGINT, SIGTERM or SIGHUP to this process goes to all of them in the same way.
 
     Raises RankError, Stopped, LaunchError.
     """
     for name in list(logging.root.manager.loggerDict):
         if name.startswith("torch.distributed.elastic"):  # each has a level of its own; the cause is raised below
             logging.getLogger(name).setLevel(logging.CRITICAL)
+    os.environ[LAUNCHER] = str(os.getpid())  # they look whether it is still there
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // count)))
     config = LaunchConfig(min_nodes=1, max_nodes=1, nproc_per_node=count, max_restarts=0, local_addr="localhost",
                           run_id=_OWN + uuid.uuid4().hex, rdzv_backend="c10d", rdzv_endpoint="localhost:0")
@@ -102,7 +100,6 @@ def as_rank(gpus: bool) -> Iterator[Ranks]:
     Whatever goes wrong is recorded for the launcher. Raises RankError in place of other errors.
     """
     rank, world, _ = rank_of_environment()
-    _end_with_parent()
     try:
         ranks = join_ranks(gpus)
         yield ranks
@@ -124,9 +121,3 @@ def as_rank(gpus: bool) -> Iterator[Ranks]:
         if isinstance(error, (FewShotError, OSError)):
             raise RankError(f"rank {rank} of {world}: {described(error)}") from caught
         raise
-
-
-def _end_with_parent() -> None:
-    """Ask the kernel for a SIGTERM when the launcher ends, however it ends (Linux)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)

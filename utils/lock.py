@@ -4,6 +4,7 @@ import errno
 import fcntl
 import logging
 import os
+import re
 import socket
 import time
 import weakref
@@ -16,6 +17,7 @@ from typing import BinaryIO
 from utils.errors import OutputDirError
 
 LOCK = ".run.lock"
+_LEFT = re.compile(r"\..+\.[0-9]+\.(tmp|part)")  # .NAME.PROCESS.tmp, whatever was to be called NAME
 _LOGGER = logging.getLogger(__name__)
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}  # some network file systems
 _POLL_SECONDS = 0.05
@@ -59,6 +61,14 @@ def lock_file(path: Path, wait_s: float = 0.0) -> BinaryIO:
     return file
 
 
+def _sweep(directory: Path) -> None:
+    """Remove what killed writers of utils.files and utils.feature_file left in OUTPUT_DIR and its tests."""
+    for place in (directory, *directory.glob("tests/*")):
+        for path in place.glob(".*"):
+            if _LEFT.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+                path.unlink(missing_ok=True)
+
+
 def _holder(path: Path) -> str:
     """Say which process wrote the lock file."""
     try:
@@ -70,7 +80,7 @@ def _holder(path: Path) -> str:
 
 @contextmanager
 def output_lock(directory: Path) -> Iterator[None]:
-    """Keep OUTPUT_DIR for this process while the block lasts.
+    """Keep OUTPUT_DIR for this process while the block lasts, without what killed writers left there.
 
     Raises OutputDirError when another process works there, or when nothing can be written there.
     """
@@ -93,4 +103,5 @@ def output_lock(directory: Path) -> Iterator[None]:
         file.truncate(0)
         file.write(f"{os.getpid()} {socket.gethostname()}\n".encode())
         file.flush()
+        _sweep(directory)
         yield

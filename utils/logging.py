@@ -11,12 +11,20 @@ from typing import Any
 import simplejson
 from tqdm import tqdm
 
+from utils.command import printable
 from utils.errors import ResultsError
 from utils.files import refusals, whole_file
 from utils.foreign import TEXT_BYTES, parse_json, regular
 from utils.json_files import SUM, add_sum, check_sum
 
 _LOGGER = logging.getLogger(__name__)
+
+
+class _Formatter(logging.Formatter):
+    """Write lines in which names and paths from outside can do nothing to a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 class _BarHandler(logging.Handler):
@@ -42,8 +50,9 @@ class _FileHandler(logging.FileHandler):
 def setup_logging(output_dir: Path, file_name: str, rank: int = 0) -> None:
     """Send INFO and above to the screen and to OUTPUT_DIR/file_name (appended); of other ranks than 0 warnings and
     errors to the screen, with the rank in front."""
-    logging.basicConfig(format=f"rank {rank}: %(message)s" if rank else "%(message)s", handlers=[_BarHandler()],
-                        level=logging.WARNING if rank else logging.INFO, force=True)
+    screen = _BarHandler()
+    screen.setFormatter(_Formatter(f"rank {rank}: %(message)s" if rank else "%(message)s"))
+    logging.basicConfig(handlers=[screen], level=logging.WARNING if rank else logging.INFO, force=True)
     logging.captureWarnings(True)
     for noisy in ("fvcore", "matplotlib", "PIL", "open_clip"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
@@ -51,7 +60,7 @@ def setup_logging(output_dir: Path, file_name: str, rank: int = 0) -> None:
         return
     output_dir.mkdir(parents=True, exist_ok=True)
     file = _FileHandler(output_dir / file_name, encoding="utf-8")
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    file.setFormatter(_Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.getLogger().addHandler(file)
 
 

@@ -45,7 +45,7 @@ def probabilities(scores: np.ndarray, kind: Kind) -> np.ndarray:
     if kind != "probabilities":
         return np.asarray(special.softmax(values, axis=-1))
     totals = values.sum(axis=-1, keepdims=True)
-    if (values < 0).any() or (totals == 0).any():
+    if ((values < 0).any(axis=-1) & np.isfinite(values).all(axis=-1)).any() or (totals == 0).any():
         raise ResultsError(f"expected probabilities, up to a factor, found scores from {np.nanmin(values):g} to "
                            f"{np.nanmax(values):g} that are none")
     return np.asarray(values / totals)

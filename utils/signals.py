@@ -1,21 +1,37 @@
-"""Answer SIGINT (Ctrl-C) and SIGTERM (Slurm, docker stop): end at once, or after the piece of work under way."""
+"""Answer SIGINT (Ctrl-C), SIGTERM (Slurm, docker stop), SIGHUP (a closed terminal): end at once, or after the work
+under way."""
 
+import ctypes
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from types import FrameType
 from typing import Any
 
-STOPPING = (signal.SIGINT, signal.SIGTERM)
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+LAUNCHER = "CLIP_FSAR_LAUNCHER"  # variable with the process number of a run that starts ranks
+_PR_SET_PDEATHSIG = 1
 WORKER_SECONDS = 60  # a shielded worker that got SIGTERM ends after this time, if its main process has not ended it
 
 
 def under_launcher() -> bool:
     """Return whether torchrun, or a run with several ranks, started this process as one of its ranks."""
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
+def end_with_launcher() -> None:
+    """Ask the kernel for a SIGTERM when this rank's launcher ends, however it ends (Linux); end now if it has ended.
+
+    To be called before anything is imported that takes its time.
+    """
+    if sys.platform == "linux" and under_launcher():
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+        if os.environ.get(LAUNCHER, str(os.getppid())) != str(os.getppid()):
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 class Stopped(KeyboardInterrupt):
@@ -51,7 +67,8 @@ class Interruption:
     """Note the first signal and raise Stopped on the second, or at once where work may be cut short.
 
     Forked DataLoader workers inherit it and do nothing: Ctrl-C reaches them, too, but the main process ends them.
-    A launcher's rank may get a signal twice, from the system and from the launcher: it heeds the first.
+    A launcher's rank may get a signal twice, from the system and from the launcher, and anyone a SIGHUP, from the shell
+    and from the kernel: the first is heeded.
     """
 
     def __init__(self, immediate: bool = False):
@@ -60,7 +77,8 @@ class Interruption:
         self._once = under_launcher()
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._process or self._once and (self._raised or self.number and not self._immediate):
+        again = self._raised or self.number and not self._immediate
+        if os.getpid() != self._process or again and (self._once or number == signal.SIGHUP):
             return
         if self._immediate or self.number is not None:
             self._raised = True
@@ -72,7 +90,8 @@ class Interruption:
         name = signal.Signals(number).name  # no logging here: the signal may have come in the middle of a log line
         if not self._once or os.environ["RANK"] == "0":
             second = "" if self._once else "; a second signal stops at once"
-            os.write(2, f"\n{name}: stopping after this iteration{second}\n".encode())
+            with suppress(OSError):  # the screen may be what has gone
+                os.write(2, f"\n{name}: stopping after this iteration{second}\n".encode())
 
     def check(self) -> None:
         """Raise Stopped if a signal came."""
@@ -91,7 +110,7 @@ class Interruption:
 
 
 def stop_at_once() -> AbstractContextManager[None]:
-    """Raise Stopped on SIGINT and SIGTERM in this block."""
+    """Raise Stopped on SIGINT, SIGTERM and SIGHUP in this block."""
     return handling(STOPPING, Interruption(immediate=True))
 
 
@@ -102,6 +121,7 @@ def shielded(init: Callable[[int], None]) -> Callable[[int], None]:
 
 
 def _shield(init: Callable[[int], None], worker: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(WORKER_SECONDS))
     init(worker)

@@ -73,6 +73,8 @@ class ClipFsarOptions:
             off["COMBINE"] = "EVAL_TEXT is on, and wins"
         if self.TEXT_COFF is not None and not self.COMBINE:
             off["TEXT_COFF"] = "COMBINE is off"
+        elif self.TEXT_COFF == 0:
+            off["TEXT_COFF"] = f"0 means {DEFAULT_TEXT_WEIGHT}, as published"
         if self.USE_CLASSIFICATION_ONLY and not self.USE_CLASSIFICATION:
             off["USE_CLASSIFICATION_ONLY"] = "USE_CLASSIFICATION is off"
         return off

@@ -26,6 +26,7 @@ from utils.errors import NonFiniteLossError
 from utils.metrics import mean_interval, probabilities
 
 EPISODES_A_PASS = 32
+NO_CLASS = -1  # what a query without a finite score is taken for: it is wrong everywhere
 BYTES_A_PASS = 256 << 20  # of the features of a pass: fewer episodes share one where they are larger
 _LOGGER = logging.getLogger(__name__)
 
@@ -56,17 +57,18 @@ class Evaluation:
 
     def correct(self, scoring: str | None = None) -> np.ndarray:
         """Return whether each query was right, bool [E, M]; one with a score that is no number is wrong."""
-        scores = self.scores[scoring or self.scoring]
-        return (scores.argmax(axis=-1) == self.labels_EM) & np.isfinite(scores).all(axis=-1)
+        return self.predicted(scoring) == self.true_EM
 
     @cached_property
     def nonfinite(self) -> int:
         """Counts the queries with a score that is NaN or infinite."""
-        return int((~np.isfinite(self.scores[self.scoring]).all(axis=-1)).sum())
+        return int((self.predicted() == NO_CLASS).sum())
 
     def predicted(self, scoring: str | None = None) -> np.ndarray:
-        """Return the class index that each query was taken for. [E, M]"""
-        return np.take_along_axis(self.classes_EK, self.scores[scoring or self.scoring].argmax(axis=-1), axis=1)
+        """Return the class index that each query was taken for, NO_CLASS where a score is NaN or infinite. [E, M]"""
+        scores = self.scores[scoring or self.scoring]
+        best = np.take_along_axis(self.classes_EK, scores.argmax(axis=-1), axis=1)
+        return np.where(np.isfinite(scores).all(axis=-1), best, NO_CLASS)
 
     def probabilities(self, scoring: str | None = None) -> np.ndarray:
         """Return the scores of each query as probabilities of its ways. float64 [E, M, K]"""

@@ -1,5 +1,6 @@
 """Choose a test's examples by a rule, explain them, and write its report."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from utils.episode import Episode
 from utils.json_files import read_json
 from utils.logging import read_records
 
+_LOGGER = logging.getLogger(__name__)
 MOST = 3  # right queries shown, and wrong ones
 
 
@@ -70,6 +72,10 @@ def report(model: FewShotModel, evaluator: Evaluator, evaluation: Evaluation, su
            output_dir: Path) -> None:
     """Write OUTPUT_DIR/report.html from the results, and from log.jsonl and run.json beside it."""
     split = evaluator.split
+    examples: list[Example] = []
+    try:
+        examples = explain(model, evaluator, evaluation)
+    except Exception as error:  # whatever a head's explain() or a video does, the results are there: show them
+        _LOGGER.warning("report.html has no examples, as they could not be made: %s", error, exc_info=True)
     write_report(output_dir / "report.html", summary, read_records(output_dir / "log.jsonl"),
-                 confusion_of(evaluation, split), split.class_names, explain(model, evaluator, evaluation),
-                 read_json(output_dir / "run.json") or {})
+                 confusion_of(evaluation, split), split.class_names, examples, read_json(output_dir / "run.json") or {})

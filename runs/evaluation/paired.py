@@ -44,7 +44,8 @@ def _correct(table: pd.DataFrame, scoring: str, path: Path) -> np.ndarray:
         raise ResultsError(f"{path}: expected scores of {scoring!r}, found {', '.join(scorings_of(table))}")
     best = scores.argmax(axis=1)
     classes = np.stack(table["classes"].to_list())
-    return classes[np.arange(len(best)), best] == table["true_class"].to_numpy()
+    right = classes[np.arange(len(best)), best] == table["true_class"].to_numpy()
+    return np.asarray(right & np.isfinite(scores).all(axis=1))
 
 
 def _load(run: Path) -> tuple[Path, pd.DataFrame, dict[str, str]]:

@@ -29,9 +29,9 @@ PREFIXES: dict[Kind, str] = {"distance": "distance", "logits": "logits", "probab
 def predictions_table(evaluation: Evaluation, split: SplitData) -> pd.DataFrame:
     """Return a table with one row a query.
 
-    Columns: episode, query (its number), query_video, true_class, predicted_class (by the configured scoring), classes
-    (of the episode, in the order of the scores), and what every scoring gave them, by its kind: distance_<scoring>
-    (lower is nearer), logits_<scoring>, share_<scoring> (probabilities up to a factor).
+    Columns: episode, query (its number), query_video, true_class, predicted_class (by the configured scoring; none
+    where a score is no number), classes (of the episode, in the order of the scores), and what every scoring gave them,
+    by its kind: distance_<scoring> (lower is nearer), logits_<scoring>, share_<scoring> (probabilities up to a factor).
     """
     episodes, queries = evaluation.labels_EM.shape
     names = np.array(split.class_names, dtype=object)
@@ -39,7 +39,7 @@ def predictions_table(evaluation: Evaluation, split: SplitData) -> pd.DataFrame:
     columns = {
         "episode": np.repeat(np.arange(episodes), queries), "query": np.tile(np.arange(queries), episodes),
         "query_video": paths[evaluation.query_EM].ravel(), "true_class": names[evaluation.true_EM].ravel(),
-        "predicted_class": names[evaluation.predicted()].ravel(),
+        "predicted_class": np.array([*names, None], dtype=object)[evaluation.predicted()].ravel(),  # NO_CLASS: None
         "classes": [row for row in names[evaluation.classes_EK] for _ in range(queries)],
     }
     for name, scores in evaluation.scores.items():

@@ -9,6 +9,7 @@ import pandas as pd
 
 from datasets.builder import SplitData
 from runs.evaluation.evaluate import Evaluation
+from utils.command import csv_cell, printable
 from utils.files import whole_file
 from utils.metrics import calibration_error, confusion, mean_interval, shared_videos_interval, wilson
 
@@ -62,7 +63,7 @@ def summarise(evaluation: Evaluation, split: SplitData, meaning: dict[str, Any])
     names = list(split.class_names)
     class_V = np.array([record.class_index for record in split.records])
     scorings = {name: _scoring(evaluation, name, class_V) for name in evaluation.scores}
-    counts = confusion_of(evaluation, split)
+    counts = confusion_of(evaluation, split)[:, :-1]
     return {
         **{key: scorings[evaluation.scoring][key] for key in ("accuracy", "interval95", "interval95_videos")},
         "episodes": len(evaluation.labels_EM), "scoring": evaluation.scoring, **meaning, "scorings": scorings,
@@ -73,13 +74,17 @@ def summarise(evaluation: Evaluation, split: SplitData, meaning: dict[str, Any])
 
 
 def confusion_of(evaluation: Evaluation, split: SplitData) -> np.ndarray:
-    """Count how often class row was taken for class column. int64 [G, G]"""
-    return confusion(evaluation.true_EM, evaluation.predicted(), len(split.class_names))
+    """Count how often class row was taken for class column, last for none (no finite score). int64 [G, G + 1]"""
+    classes = len(split.class_names)
+    return confusion(evaluation.true_EM, evaluation.predicted(), classes + 1)[:classes]  # NO_CLASS: the last column
 
 
 def write_confusion(path: Path, counts_GG: np.ndarray, names: Sequence[str]) -> None:
-    """Write confusion.csv: rows are true classes, columns predicted ones."""
-    table = pd.DataFrame(counts_GG, index=pd.Index(names, name="true \\ predicted"), columns=list(names))
+    """Write confusion.csv: rows are true classes, columns predicted ones; a last one where scores were no numbers."""
+    names = [csv_cell(name) for name in names]
+    columns = [*names, "no finite score"]
+    table = pd.DataFrame(counts_GG, index=pd.Index(names, name="true \\ predicted"), columns=columns)
+    table = table if counts_GG[:, -1].any() else table.iloc[:, :-1]
     with whole_file(path) as part:
         table.to_csv(part)
 
@@ -107,6 +112,7 @@ def in_words(results: dict[str, Any]) -> str:
         f"Scored by {results['scorings'][results['scoring']]['title']}; all scorings: {scorings}.\n"
         f"Protocol {results['protocol']}; {_origin(results)}; test list {results['lists']['test']}, "
         f"episodes {results['episodes_sha256'][:12]}.\n"
-        f"Best class: {high[0]} ({high[1]['accuracy']:.1%}); worst: {low[0]} ({low[1]['accuracy']:.1%})."
+        f"Best class: {printable(high[0], '')} ({high[1]['accuracy']:.1%}); worst: {printable(low[0], '')} "
+        f"({low[1]['accuracy']:.1%})."
         + "".join(f"\n{results[key]:,} {text}." for key, text in CAUTIONS.items() if results.get(key))
     )

@@ -26,7 +26,7 @@ from runs.evaluation.identity import foreign_names
 from runs.preparing.check_lists import write_lists
 from runs.preparing.check_report import Checked, Needs, page, problems
 from runs.preparing.examine import FileToExamine, VideoFacts, examine
-from runs.preparing.locate import Located, locate
+from runs.preparing.locate import Located, locate, lying
 from runs.preparing.pool import Failure, guarded
 from runs.preparing.split_lists import SPLITS
 from utils.config import load_config
@@ -222,9 +222,13 @@ def run(arguments: argparse.Namespace) -> int:
     with whole_file(out / "manifest.parquet") as part:
         checked.table.to_parquet(part, index=False)
     depth = "every frame" if arguments.every_frame else "one frame near the end (--every-frame: all)"
+    if not facts:
+        speed += "\n" + lying(Path(cfg.DATA.DATA_ROOT_DIR), [line.record for line in lines], cfg.TRAIN.DATASET_FEW, ())
     text = page(checked, f"{speed}\nof each file {depth} was decoded")
-    if arguments.write_lists:
-        text += "\n" + write_lists(checked, arguments.write_lists, cfg)
-    (out / "check.txt").write_text(text, encoding="utf-8")
-    sys.stdout.write(f"{text}\nWritten to {out}/manifest.parquet and check.txt\n")
+    try:
+        if arguments.write_lists:
+            text += "\n" + write_lists(checked, arguments.write_lists, cfg)
+    finally:  # also where no list can be written
+        (out / "check.txt").write_text(text, encoding="utf-8")
+        sys.stdout.write(f"{text}\nWritten to {out}/manifest.parquet and check.txt\n")
     return 1 if problems(checked) else 0

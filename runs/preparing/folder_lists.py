@@ -87,6 +87,22 @@ def _match(holder: Path, names: Mapping[str, Sequence[str]]) -> tuple[dict[str, 
     return found, extra
 
 
+def _say_deeper(holder: Path, found: Mapping[str, Sequence[Path]], extra: Sequence[str],
+                names: Mapping[str, Sequence[str]]) -> None:
+    """Raise ListError where the classes, or their videos, lie one folder deeper, with the command that mends it."""
+    for name in extra if not found else ():
+        if _match(holder / name, names)[0]:
+            raise ListError(f"{holder}: expected a folder a class, found them one folder deeper: give --videos "
+                            f"{holder / name}")
+    folders = [folder for same in found.values() for folder in same]
+    deeper = [inner for folder in folders if (inner := folder / folder.name).is_dir()
+              and not _read(folder).videos and _read(inner).videos]
+    if deeper:
+        raise ListError(f"{holder}: expected the videos in the folders of their classes, found those of {len(deeper)} "
+                        f"classes one folder deeper, as in {deeper[0].relative_to(holder)}. To move them up: cd "
+                        f'{holder} && for d in */; do mv "$d$d"* "$d" && rmdir "$d$d"; done')
+
+
 def _say(problems: Sequence[str]) -> str:
     more = [f"  and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
     return "\n".join([*(f"  - {text}" for text in problems[:_SHOWN]), *more])
@@ -123,6 +139,7 @@ def derive(dataset: str, directory: Path, names: Mapping[str, Sequence[str]], *,
 def _derive(dataset: str, holder: Path, names: Mapping[str, Sequence[str]], counts: Mapping[str, Sequence[int]],
             partial: bool) -> tuple[list[SplitList], list[str]]:
     found, extra = _match(holder, names)
+    _say_deeper(holder, found, extra, names)
     broken: list[str] = []
     misfits: list[str] = []
     ignored: list[str] = []

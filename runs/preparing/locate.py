@@ -5,6 +5,7 @@ listed place has nothing; the folder is walked once, and only then.
 """
 
 import os
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ from datasets.annotations import resolve_video
 from runs.preparing.video_files import VIDEO_SUFFIXES, plain, stem, walk_videos
 from utils.episode import VideoRecord
 from utils.errors import AnnotationError, VideoDecodeError
+
+SHOWN = 5
+PACKED = (".zip", ".rar", ".7z", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".h5", ".hdf5", ".lmdb", ".tfrecord")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,21 +35,26 @@ class Located:
     reason: str = ""
 
 
+def _spelled(path: str) -> str:
+    """A path in one spelling: with "/", in lower case, letters with accents as one (macOS writes them as two)."""
+    return unicodedata.normalize("NFC", path.replace("\\", "/")).lower()
+
+
 def _listed(path: str) -> str:
-    """A path without its video extension, lower case: what a path in other letters shares with the listed one."""
-    return str(PurePosixPath(path).with_name(stem(path))).lower()
+    """A path without its video extension, in one spelling: what two ways of writing it share."""
+    return str(PurePosixPath(_spelled(path)).with_name(stem(_spelled(path))))
 
 
 def _by_name(root: Path) -> dict[str, list[str]]:
     """Lower-case id to the paths of that id under `root`."""
     found: dict[str, list[str]] = defaultdict(list)
     for path in walk_videos(root, skip_unreadable=True):
-        found[stem(path).lower()].append(path)
+        found[stem(_spelled(path))].append(path)
     return found
 
 
 def _parent(path: str) -> str:
-    return plain(PurePosixPath(path).parent.name)
+    return plain(PurePosixPath(_spelled(path)).parent.name)
 
 
 def _rank(record: VideoRecord, path: str, classes: set[str]) -> int | None:
@@ -121,7 +130,7 @@ def locate(root: Path, records: Iterable[VideoRecord], list_format: str | None, 
     for rank in (0, 1, 2):
         for number in lost:
             record = records[number]
-            named = index.get(stem(record.path).lower(), [])
+            named = index.get(stem(_spelled(record.path)), [])
             if located[number].found or not named:
                 continue
             fitting = [path for path in named if path not in taken and _rank(record, path, classes) == rank]
@@ -133,3 +142,21 @@ def locate(root: Path, records: Iterable[VideoRecord], list_format: str | None, 
                 located[number] = Located(None, False, f"not as listed, and {len(best)} files of this name elsewhere: "
                                                        f"{', '.join(best[:3])}")
     return located
+
+
+def lying(root: Path, missing: Sequence[VideoRecord], list_format: str | None, others: Iterable[VideoRecord]) -> str:
+    """Say where missing videos lie, or else what does lie there, and what mends it.
+
+    Args:
+        missing, others: of a list, those that are not where it says, and all.
+    """
+    found = [(one.path, place.found) for one, place in zip(
+        missing, locate(root, missing, list_format, others=set(others) - set(missing)), strict=True) if place.found]
+    if found:
+        some = ", ".join(f"{there} for {listed}" for listed, there in found[:SHOWN])
+        return (f"{len(found)} of them lie elsewhere in {root}: {some}{', ...' if len(found) > SHOWN else ''}; python "
+                "runs/prepare.py check --cfg <this file> --write-lists <directory> writes lists of where they lie")
+    names = sorted(entry.name for entry in root.iterdir() if not entry.name.startswith("."))
+    if packed := [name for name in names if name.lower().endswith(PACKED)]:
+        return f"{root} holds archives, such as {packed[0]}: unpack them there (tar xf, unzip, unrar x)"
+    return f"{root} holds " + (", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "") or "nothing")

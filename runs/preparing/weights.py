@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from models.encoders.weight_files import IMAGENET, OPENAI, Published, published
+from utils.command import printed
 from utils.download import copy_checked, fetch
 from utils.errors import DownloadError, HashError, WeightsError
 
@@ -25,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Put one backbone's weights in their place, or list all. Raises WeightsError."""
     if arguments.list:
-        sys.stdout.write("".join(_row(name, arguments.dir) for name in NAMES))
+        printed("".join(_row(name, arguments.dir) for name in NAMES))
         return 0
     name = _resolve(arguments.name)
     known = published(name)

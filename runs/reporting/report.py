@@ -21,6 +21,7 @@ from runs.reporting import words
 from runs.reporting.curves import draw_curves
 from runs.reporting.examples import Example, WayExample
 from runs.reporting.pictures import shaded, strip, thumbnail
+from utils.command import printable
 from utils.files import whole_file
 
 ROOM = Path(__file__).parent
@@ -93,11 +94,16 @@ def view(example: Example) -> dict[str, Any]:
             "folded": [shown(way, "other class") for way in ranked if way not in full]}
 
 
+def _shown(value: Any) -> Any:
+    """Return what the page shows of a value: of text from outside no character that acts instead of being seen."""
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
 def render_report(results: Mapping[str, Any], records: Sequence[Mapping[str, Any]], confusion_GG: np.ndarray,
                   class_names: Sequence[str], examples: Sequence[Example], run: Mapping[str, Any]) -> str:
     """Return the page as text; arguments as for `write_report`."""
     environment = Environment(loader=FileSystemLoader(ROOM), autoescape=True, undefined=StrictUndefined,
-                              trim_blocks=True, lstrip_blocks=True)
+                              trim_blocks=True, lstrip_blocks=True, finalize=_shown)
     environment.filters["percent"] = words.percent
     totals = confusion_GG.sum(axis=1, keepdims=True)
     shares_GG = np.divide(confusion_GG, totals, out=np.zeros(confusion_GG.shape), where=totals > 0)
@@ -107,7 +113,7 @@ def render_report(results: Mapping[str, Any], records: Sequence[Mapping[str, Any
         group=group, validations=[record for record in records if record.get("kind") == "validation"],
         classes=sorted(results["per_class"].items(), key=lambda item: (-item[1]["accuracy"], item[0])),
         names=class_names, counts=confusion_GG, shares=shares_GG, drawn=len(class_names) > TABLE_CLASSES,
-        matrix=shaded(np.sqrt(shares_GG)), examples=[view(example) for example in examples],
+        matrix=shaded(np.sqrt(shares_GG[:, :len(class_names)])), examples=[view(example) for example in examples],
         origins=words.origins(results, run), settings=words.settings(run), script=Markup(SCRIPT),
         style=Markup((ROOM / "style.css").read_text(encoding="utf-8")),
         script_hash=base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode())
@@ -122,7 +128,8 @@ def write_report(path: Path, results: Mapping[str, Any], records: Sequence[Mappi
         path: the file, in a directory that exists.
         results: content of results.json, as evaluation.summary.summarise makes it.
         records: content of log.jsonl (kinds "train" and "validation"); empty where nothing was trained.
-        confusion_GG: number of queries of each true class (row) given to each class (column).
+        confusion_GG: number of queries of each true class (row) given to each class (column); a further column counts
+            those without a finite score.
         class_names: names of the list's classes, in the order of `confusion_GG`.
         examples: queries to show, see runs/reporting/examples.py; may be empty.
         run: content of run.json.

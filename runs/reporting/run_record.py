@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from utils.command import csv_cell
 from utils.config.loader import Resolved
 from utils.config.show import to_dict
 from utils.episode import BadVideo
@@ -59,7 +60,7 @@ def write_bad_videos(path: Path, more: Iterable[BadVideo]) -> int:
         with path.open(newline="", encoding="utf-8") as file:
             rows = {tuple(row): None for row in list(csv.reader(file))[1:]}
     for bad in more:
-        rows[(bad.path, bad.reason, bad.replaced_by, bad.split, str(bad.episode))] = None
+        rows[tuple(map(csv_cell, (bad.path, bad.reason, bad.replaced_by, bad.split, str(bad.episode))))] = None
     if rows:
         with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([header, *rows])

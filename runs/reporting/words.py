@@ -53,6 +53,8 @@ def conditions(results: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("temporal draws", _draws(results["temporal_draws"])),
         ("seed", f"{results['seed']}; of the episodes {results['episode_seed']}"),
         ("videos replaced because unreadable", _known(results["bad_videos"])),
+        *([("queries without a finite score, all wrong", _known(results["nonfinite_queries"]))]
+          if results.get("nonfinite_queries") else []),
     ]
 
 

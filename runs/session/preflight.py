@@ -15,6 +15,8 @@ from datasets.few_shot import DATASETS
 from models.builder import encoder_problems, with_encoder
 from models.registries import HEADS
 from runs.evaluation.identity import foreign_names
+from runs.preparing.locate import lying
+from runs.session.fresh import root_problem
 from utils.config.checks import missing_classes
 from utils.config.fields import Names
 from utils.config.loader import Resolved
@@ -74,10 +76,8 @@ def read_splits(cfg: Config) -> dict[str, SplitData]:
         ConfigError: no DATA_ROOT_DIR. AnnotationError, EpisodeError: a list is wrong.
         VideoDecodeError: videos are missing (DATA.ON_BAD_VIDEO: stop).
     """
-    root = Path(cfg.DATA.DATA_ROOT_DIR)
-    if not root.is_dir() and cfg.DATA.FRAME_CACHE is None:
-        where = "" if root.is_absolute() else f" (looked for in the current directory, {Path.cwd()})"
-        raise ConfigError([f"DATA.DATA_ROOT_DIR: expected the directory of the videos, found none at {root}{where}"])
+    if problem := root_problem(cfg):
+        raise ConfigError([problem])
     names = dict.fromkeys(["train", cfg.TRAIN.EVAL_SPLIT, "test"] if cfg.TRAIN.ENABLE else ["test"])
     splits = {name: build_split(cfg, name) for name in names}
     for split in splits.values():
@@ -102,9 +102,10 @@ def _check_videos(cfg: Config, split: SplitData) -> None:
         bad = [record for record in split.records if cache.entries[record.path].error is not None]
         what = f"could not be decoded for {cache.directory}"
     else:
-        bad = missing_videos(Path(cfg.DATA.DATA_ROOT_DIR), split.records, cfg.TRAIN.DATASET_FEW)
+        root = Path(cfg.DATA.DATA_ROOT_DIR)
+        bad = missing_videos(root, split.records, cfg.TRAIN.DATASET_FEW)
         first = ", ".join(record.path for record in bad[:SHOWN]) + (", ..." if len(bad) > SHOWN else "")
-        what = f"are not there: {first}"
+        what = f"are not there: {first}. {lying(root, bad, cfg.TRAIN.DATASET_FEW, split.records)}" if bad else ""
     if not bad:
         return
     text = f"{len(bad)} of {len(split.records)} videos of {split.list_path} {what}"

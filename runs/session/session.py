@@ -4,7 +4,7 @@ import logging
 import shutil
 import sys
 from collections.abc import Iterable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,7 +30,7 @@ from utils.config.loader import Resolved
 from utils.config.schema import Config
 from utils.config.show import describe_notes
 from utils.distributed import ALONE, Ranks
-from utils.errors import ConfigError
+from utils.errors import CheckpointError, ConfigError
 from utils.json_files import read_json
 from utils.launch import choose_device
 from utils.lock import output_lock
@@ -72,7 +72,22 @@ def prepare_output(cfg: Config, store: checkpoint.CheckpointStore) -> None:
             raise ConfigError([f"OUTPUT_DIR: {cfg.OUTPUT_DIR} holds a run with other settings ({path.name}): "
                                + "; ".join(differences) + ". Choose another OUTPUT_DIR, or start over with "
                                "TRAIN.AUTO_RESUME false"])
+        _drop_superseded(store, path)
         return
+
+
+def _drop_superseded(store: checkpoint.CheckpointStore, latest: Path) -> None:
+    """Remove what a save that was killed would have removed; never what is newer than the state that can be read."""
+    numbered = store.numbered()
+    if latest in numbered:
+        numbered = numbered[numbered.index(latest):][store.keep:]
+        with suppress(CheckpointError):  # one that cannot be read may be the state that was further along
+            checkpoint.read(store.last)
+            numbered.append(store.last)
+    else:
+        numbered = numbered[store.keep:]
+    for path in filter(Path.is_file, numbered):
+        path.unlink()
 
 
 def open_session(resolved: Resolved, ranks: Ranks = ALONE) -> Session:

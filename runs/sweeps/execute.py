@@ -16,6 +16,7 @@ from typing import IO
 from tqdm import tqdm
 
 from runs.sweeps.grid import Combination
+from utils.command import printable
 from utils.cores import cores
 from utils.files import whole_file
 from utils.json_files import read_json
@@ -105,21 +106,24 @@ def _launch(combination: Combination, jobs: int, lock: IO[bytes]) -> _Running:
         return _Running(combination, process, log, file.tell(), lock)
 
 
-def _start(combination: Combination, jobs: int) -> _Running | Failure:
-    """Start one run, unless something else is at work in its directory."""
+def _start(combination: Combination, jobs: int) -> _Running | Failure | Combination | None:
+    """Start one run. None: another process, such as the run of a sweep that was killed, is at work in its directory.
+    The combination itself: another sweep has done it by now."""
     directory = combination.directory
     lock = None
     try:
         directory.mkdir(parents=True, exist_ok=True)
         lock = lock_file(directory / LOCK)
+        if is_done(combination):
+            lock.close()
+            return combination
         (directory / MARKER).unlink(missing_ok=True)
         return _launch(combination, jobs, lock)
     except OSError as error:
         if lock:
             lock.close()
         busy = isinstance(error, BlockingIOError)
-        return Failure(combination, "another process is running it; wait for its end, or end it" if busy
-                       else f"cannot be started: {error}", [])
+        return None if busy else Failure(combination, f"cannot be started: {error}", [])
 
 
 def _finish(running: _Running) -> Failure | None:
@@ -167,35 +171,51 @@ def _collect(running: list[_Running], outcome: Outcome, bar: tqdm) -> None:
         failure = _finish(run)
         if failure:
             outcome.failed.append(failure)
-            bar.write(str(failure), file=sys.stderr)
+            bar.write(printable(str(failure)), file=sys.stderr)
         else:
             outcome.done.append(run.combination)
+
+
+def _begin(combination: Combination, jobs: int, running: list[_Running], outcome: Outcome, bar: tqdm) -> bool:
+    """Start a run and put it where it belongs; return whether its directory is busy, so that it has to wait."""
+    started = _start(combination, jobs)
+    if isinstance(started, _Running):
+        running.append(started)
+    elif isinstance(started, Failure):
+        outcome.failed.append(started)
+        bar.write(printable(str(started)), file=sys.stderr)
+    elif started:
+        outcome.done.append(started)
+    return started is None
 
 
 def execute(combinations: Sequence[Combination], jobs: int) -> Outcome:
     """Run what is not done, at most `jobs` at once. A failure does not stop the others.
 
+    A run that a killed sweep has left at work counts as one of the `jobs`: its end is waited for, then it goes on here.
     After Ctrl-C, SIGTERM or a closed terminal the processes are ended, and the outcome names the signal.
     """
     outcome = Outcome(done=[c for c in combinations if is_done(c)])
     pending = [c for c in combinations if c not in outcome.done]
     running: list[_Running] = []
+    busy: list[Combination] = []
+    said: set[str] = set()
     bar = tqdm(total=len(combinations), initial=len(outcome.done), desc="sweep", unit="run", smoothing=0.0)
     came: list[int] = []  # asked for between two steps, so that no process is started and forgotten
     with handling((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), lambda number, frame: came.append(number)):
         try:
-            while (pending or running) and not came:
-                while pending and len(running) < jobs:
-                    started = _start(pending.pop(0), jobs)
-                    if isinstance(started, Failure):
-                        outcome.failed.append(started)
-                        bar.write(str(started), file=sys.stderr)
-                    else:
-                        running.append(started)
+            while (pending or running or busy) and not came:
+                pending, busy = [*busy, *pending], []
+                while pending and len(running) + len(busy) < jobs:
+                    if _begin(combination := pending.pop(0), jobs, running, outcome, bar):
+                        busy.append(combination)
+                for name in {combination.name for combination in busy} - said:
+                    bar.write(f"{name}: another process is running it; waiting for its end", file=sys.stderr)
+                    said.add(name)
                 _show(bar, outcome, len(running))
                 time.sleep(_POLL_SECONDS)
                 _collect(running, outcome, bar)
-            outcome.stopped_by = came[0] if came and (pending or running) else None
+            outcome.stopped_by = came[0] if came and (pending or running or busy) else None
         finally:
             _stop(running)
             _show(bar, outcome, 0)

@@ -9,6 +9,7 @@ from pathlib import Path
 from runs.sweeps.execute import Outcome, execute, is_done
 from runs.sweeps.grid import Combination, default_directory, plan
 from runs.sweeps.slurm import script
+from utils.command import printed
 from utils.errors import LaunchError
 from utils.signals import Stopped
 
@@ -30,7 +31,7 @@ def sweep(settings: argparse.Namespace) -> int:
     if settings.slurm:
         text = script(combinations, out, settings.jobs)
         if settings.dry_run:
-            sys.stdout.write(text)
+            printed(text)
         else:
             _write_slurm(settings.slurm, text, out, len(combinations))
         return 0
@@ -51,8 +52,8 @@ def _show(combinations: Sequence[Combination]) -> None:
     """Print the commands, and which of them are done already."""
     for combination in combinations:
         state = "done" if is_done(combination) else "to run"
-        sys.stdout.write(f"{state}: {combination.name}\n  {shlex.join(combination.command())}\n")
-    sys.stdout.write(f"{len(combinations)} combinations, {sum(map(is_done, combinations))} of them done\n")
+        printed(f"{state}: {combination.name}\n  {shlex.join(combination.command())}\n")
+    printed(f"{len(combinations)} combinations, {sum(map(is_done, combinations))} of them done\n")
 
 
 def _write(path: Path, text: str) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pandas as pd
 
 from runs.tables.layout import Entry, Table
+from utils.command import csv_cell
 
 # Columns of the long form, accuracies in percent; a published figure has no more than its source says.
 LONG = ("method", "backbone", "scoring", "row", "data_set", "column", "shot", "accuracy", "interval95",
@@ -68,7 +69,8 @@ def long_form(table: Table) -> str:
     """Write CSV, one row a cell, each key in its own column."""
     rows = [{**entry.cell.record, "row": label, "column": table.titles[column], "best": entry.best}
             for label, row in table.rows for column, entry in row.items()]
-    return pd.DataFrame(rows, columns=LONG, dtype=object).to_csv(index=False)  # object: counts stay whole numbers
+    frame = pd.DataFrame(rows, columns=LONG, dtype=object)  # object: counts stay whole numbers
+    return frame.map(lambda value: csv_cell(value) if isinstance(value, str) else value).to_csv(index=False)
 
 
 FORMATS: dict[str, Callable[[Table], str]] = {"markdown": markdown, "latex": latex, "csv": long_form}

@@ -9,6 +9,7 @@ from runs.tables.formats import FORMATS
 from runs.tables.layout import Table, lay_out
 from runs.tables.published import published_cells
 from runs.tables.reading import read_results
+from utils.command import printed
 from utils.errors import ResultsError
 
 
@@ -39,7 +40,7 @@ def write_table(table: Table, form: str, out: Path | None) -> None:
     """
     text = FORMATS[form](table)
     if out is None:
-        sys.stdout.write(text)
+        printed(text)
         return
     try:
         out.write_text(text, encoding="utf-8")

@@ -60,7 +60,7 @@ class Trainer:
         if self.parts.ranks.main:
             self.checkpoints.warn_of_little_room()
         stays = partial(self._stays, iteration=progress.iteration, due=due)
-        with (Records(Path(self.parts.cfg.OUTPUT_DIR), self.parts.ranks, stays, progress.iteration + 1) as records,
+        with (Records(Path(self.parts.cfg.OUTPUT_DIR), self.parts.ranks, stays) as records,
               signals.handling(signals.STOPPING, self.interruption)):
             if due:
                 self.validate(progress, records)

@@ -9,6 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
+from tensorboard.compat.proto import event_pb2
 from torch.utils.tensorboard import SummaryWriter
 
 from runs.reporting.curves import plot_curves
@@ -22,19 +24,39 @@ from utils.logging import RecordLog, read_records
 _LOGGER = logging.getLogger(__name__)
 
 
+def _board(directory: Path, stays: Callable[[dict[str, Any]], bool]) -> SummaryWriter:
+    """Open TensorBoard's records as one new file, with those of earlier starts that stay, each once.
+
+    TensorBoard reads several files in the order of their names, which hold the time: a clock that went back would mix
+    them, and purge_step takes no part of a step out.
+    """
+    earlier, seen = sorted(directory.glob("events.out.tfevents.*")), set()
+    board = SummaryWriter(directory)
+    for path in earlier:
+        for event in map(event_pb2.Event.FromString, RawEventFileLoader(str(path)).Load()):
+            tags = tuple(value.tag for value in event.summary.value)
+            if tags and (tags, event.step) not in seen and stays({"kind": tags[0].split("/")[0],
+                                                                  "iteration": event.step}):
+                seen.add((tags, event.step))
+                board._get_file_writer().add_event(event, event.step, event.wall_time)
+    board.flush()
+    for path in earlier:  # a kill before this leaves both files: the next start takes each record once
+        path.unlink()
+    return board
+
+
 class Records:
     """Writes the records of a training run; as a context manager it closes its files.
 
     Args:
         directory: OUTPUT_DIR. ranks: that train together.
         stays: which records of an earlier start were made before the state that the run goes on from.
-        first: the first iteration that will be recorded.
     """
 
-    def __init__(self, directory: Path, ranks: Ranks, stays: Callable[[dict[str, Any]], bool], first: int):
+    def __init__(self, directory: Path, ranks: Ranks, stays: Callable[[dict[str, Any]], bool]):
         self.directory, self.ranks = directory, ranks
         self._log = RecordLog(directory / "log.jsonl", stays) if ranks.main else None
-        self._board = SummaryWriter(directory / "tensorboard", purge_step=first) if ranks.main else None
+        self._board = _board(directory / "tensorboard", stays) if ranks.main else None
 
     def __enter__(self) -> "Records":
         return self

@@ -77,6 +77,7 @@ def _note(moment: str) -> None:
 def install(moment: str, number: int) -> None:
     """Patch this process so that a signal comes at "name:count", the count-th time (from 1, in this process) that it
     comes to one of MOMENTS. "group name:count": to its workers, too; "parent name:count": to its launcher.
+    ".file:count": before a whole file gets its name.
     "worker:n": to all, while the main process waits for episode n. Several moments: joined by " and "."""
     for one in moment.split(" and "):
         name, _, count = one.split(" ")[-1].partition(":")
@@ -87,7 +88,10 @@ def install(moment: str, number: int) -> None:
             before(FewShotDataset, "__getitem__", lambda dataset, index, n=int(count): index == n,
                     lambda send=send: (send(), time.sleep(0.3)))
             continue
-        owner, function, fits = MOMENTS[name]
+        if name.startswith("."):
+            owner, function, fits = os, "replace", lambda part, path, name=name: Path(path).name == name[1:]
+        else:
+            owner, function, fits = MOMENTS[name]
         calls = iter(range(1, 10**6))
         before(owner, function, lambda *given, fits=fits, calls=calls, n=int(count):
                 (fits is None or fits(*given)) and next(calls) == n, send)

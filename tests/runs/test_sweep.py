@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -15,7 +16,6 @@ import pytest
 from runs.sweeps import execute, grid
 from tests.conftest import REPOSITORY, called
 from tests.runs.result_files import RESULT
-from utils.config import resolve_config
 
 main, pytestmark = called("sweep"), pytest.mark.slow
 
@@ -66,58 +66,6 @@ def _sweep(project: Path, *arguments: object) -> int:
 
 def _started(out: Path) -> dict[str, int]:
     return {d.name: len([1 for what, *_ in _trace(d) if what == "start"]) for d in out.iterdir() if d.is_dir()}
-
-
-@pytest.mark.parametrize("text, values", [
-    ("1,3,5", ["1", "3", "5"]), (" a b , c", ["a b", "c"]), ("[0, 4],[1,[2,3]]", ["[0, 4]", "[1,[2,3]]"]),
-    ("'a, b','it''s, c'", ["'a, b'", "'it''s, c'"]), (r'"a\", b",c', [r'"a\", b"', "c"]),
-    ("it's {},b's {}", ["it's {}", "b's {}"]), ("['a]', b],(1,2),{x: ',', y: 2}", ["['a]', b]", "(1,2)",
-                                                                                 "{x: ',', y: 2}"]),
-    ("1,,2,", ["1", "", "2", ""]), ("''", ["''"]), ("a],b", ["a]", "b"]),
-])
-def test_values_are_split_outside_brackets_and_quotes(text, values):
-    assert grid.split_values(text) == values
-
-
-def test_every_combination_once_with_its_settings(project):
-    found = grid.plan([project], ["TRAIN.SHOT=1,2", "SOLVER.STEPS=[0,1,2],[0,2,3]", "TEST.PROMPT='a, {}',-b {}"],
-                      ["TRAIN.WAY", "4"], None)
-    assert len({c.directory for c in found}) == len(found) == 8
-    assert found[0].directory.parent == Path("output/sweep_tiny")
-    loaded = [resolve_config(c.project, c.command()[4:]).config for c in found]
-    assert {(c.TRAIN.SHOT, c.SOLVER.STEPS, c.TEST.PROMPT) for c in loaded} == {
-        (shot, steps, prompt) for shot in (1, 2) for steps in ((0.0, 1.0, 2.0), (0.0, 2.0, 3.0))
-        for prompt in ("a, {}", "-b {}")}
-    assert all(c.TRAIN.WAY == 4 and str(one.directory) == c.OUTPUT_DIR for c, one in zip(loaded, found, strict=True))
-    assert len({c.config_sha256 for c in found}) == 8
-
-
-def test_a_sweep_goes_on_elsewhere_and_with_more_workers(project):
-    def planned(*pairs: str) -> dict[str, str]:
-        return {c.name: c.config_sha256 for c in grid.plan([project], ["TRAIN.COMPILE=true,false"], pairs, None)}
-
-    before = planned()
-    assert len(before) == 2  # what is as fast as what is worth a sweep, too
-    assert planned("DATA_LOADER.NUM_WORKERS", "3", "DATA.DATA_ROOT_DIR", "/elsewhere") == before
-    assert set(planned("TRAIN.SHOT", "2").values()).isdisjoint(before.values())
-
-
-def test_names_say_what_varies_and_never_clash(project, tmp_path, tiny_project):
-    [one] = grid.plan([project], ["TRAIN.SHOT=1", "PROTOCOL=clean", "RANDOM_SEED=0"], [], tmp_path)
-    assert one.directory == tmp_path / "TRAIN.SHOT=1,PROTOCOL=clean,RANDOM_SEED=0"
-    prompts = ["a/{}", "a:{}", "../{}", "A {}", "a {}", "x" * 300 + "{}", "x" * 300 + " {}"]
-    names = [c.name for c in grid.plan([project], [f"TEST.PROMPT={','.join(prompts)}"], [], tmp_path)]
-    assert len({name.casefold() for name in names}) == len(prompts)
-    assert all(re.fullmatch(r"TEST.PROMPT=[\w.]+~\w{8}", name) and len(name) < 200 for name in names)
-    plain = grid.fit_names(["K=a", "K=A", "K=b"])
-    assert len({name.casefold() for name in plain}) == 3 and plain[2] == "K=b"
-    other = tmp_path / "other" / "tiny.yaml"
-    other.parent.mkdir()
-    other.write_text(project.read_text().replace("WAY: 3", "WAY: 4"))
-    third = tiny_project("third", WAY=5)
-    names = [c.name for c in grid.plan([project, other, third], ["TRAIN.SHOT=1,2"], [], tmp_path)]
-    assert names[4:] == ["third,TRAIN.SHOT=1", "third,TRAIN.SHOT=2"] and len(set(names)) == 6
-    assert all(re.fullmatch(r"tiny-\w{8},TRAIN.SHOT=\d", name) for name in names[:4])
 
 
 @pytest.mark.parametrize("arguments, problems", [
@@ -214,22 +162,22 @@ def _wait(condition, seconds: float = 30) -> None:
         time.sleep(0.02)
 
 
+SWEEP = (f"import sys; sys.path[:0] = [{str(REPOSITORY)!r}]\nfrom pathlib import Path\n"
+         "from runs.sweeps import grid\ngrid.RUN = Path({stub!r})\n"
+         "from runs.clip_fsar import main\nsys.exit(main(['sweep', *sys.argv[1:]]))")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupt_stops_the_children(project, stub, number):
     """Both children end, and the lock they held is free; what is done is skipped afterwards."""
-    code = (f"import sys; sys.path[:0] = [{str(REPOSITORY)!r}]\nfrom pathlib import Path\n"
-            f"from runs.sweeps import grid\ngrid.RUN = Path({str(stub)!r})\n"
-            "from runs.clip_fsar import main\nsys.exit(main(['sweep', *sys.argv[1:]]))")
     out = project.parent / "sweep"
     process = subprocess.Popen(
-        [sys.executable, "-c", code, "--cfg", project, "--out", out, "--jobs", "2", "--grid", "RANDOM_SEED=0,77",
+        [sys.executable, "-c", SWEEP.format(stub=str(stub)), "--cfg", project, "--out", out, "--jobs", "2", "--grid",
+         "RANDOM_SEED=0,77",
          "--grid", "TRAIN.SHOT=1,2"], cwd=REPOSITORY, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # a background job's children ignore it
     slow = [out / f"RANDOM_SEED=77,TRAIN.SHOT={shot}" for shot in (1, 2)]
     _wait(lambda: all((d / "trace").is_file() and _trace(d) for d in slow))
-    combination = grid.plan([project], ["RANDOM_SEED=77", "TRAIN.SHOT=1"], [], out)[0]
-    busy = execute.execute([combination], 1)
-    assert "another process is running it; wait for its end" in str(busy.failed[0])
     process.send_signal(number)
     stdout, stderr = process.communicate(timeout=30)
     assert process.returncode == 128 + number and "2 of 4 combinations done, 0 failed" in stdout
@@ -240,6 +188,27 @@ def test_interrupt_stops_the_children(project, stub, number):
         with pytest.raises(ProcessLookupError):
             os.kill(_trace(directory)[0][4], 0)
     assert execute.is_done(grid.plan([project], ["RANDOM_SEED=0", "TRAIN.SHOT=1"], [], out)[0])
+
+
+def test_a_killed_sweep_goes_on(project, stub, capsys):
+    """Its run lives on: the next sweep waits for it, then has it go on, and starts nothing beside it."""
+    out = project.parent / "sweep"
+    process = subprocess.Popen([sys.executable, "-c", SWEEP.format(stub=str(stub)), "--cfg", project, "--out", out,
+                                "--grid", "RANDOM_SEED=60,0"], cwd=REPOSITORY, stderr=subprocess.DEVNULL)
+    first, second = out / "RANDOM_SEED=60", out / "RANDOM_SEED=0"
+    _wait(lambda: (first / "trace").is_file() and _trace(first))
+    process.kill()
+    process.wait()
+    assert _sweep(project, "--grid", "RANDOM_SEED=60,0") == 0
+    told = capsys.readouterr()
+    assert told.err.count("RANDOM_SEED=60: another process is running it; waiting for its end") == 1
+    assert "2 of 2 combinations done, 0 failed" in told.out
+    assert [what for what, *_ in _trace(first)] == ["start", "end"] * 2
+    assert _trace(second)[0][1] > _trace(first)[1][1]
+    lock = execute.lock_file(first / execute.LOCK)
+    (first / execute.MARKER).rename(first / "aside")  # another sweep does it meanwhile
+    threading.Timer(1, lambda: ((first / "aside").rename(first / execute.MARKER), lock.close())).start()
+    assert _sweep(project, "--grid", "RANDOM_SEED=60,0") == 0 and len(_trace(first)) == 4
 
 
 NASTY = ["it's $HOME {}", '"a `b` \\\\ {}"', "'x, {}'", "!{} & ; | * ~"]

@@ -78,6 +78,9 @@ def project(tmp_path):
     ("AUGMENTATION.RANDOM_ERASING.MIN_ASPECT", "3", "expected 1 or less, found 3"),
     ("TEST.PROMPT", "a photo", "expected a sentence with {} where the class name goes, found 'a photo'"),
     ("TEST.PROMPT", "a {name}", "expected a sentence with {} where the class name goes, found 'a {name}'"),
+    *(("TEST.PROMPT", text, "expected a sentence with {} where the class name goes, found ") for text in (
+        "a {:.1}", "{0[0]}", "{:>1000000000}", "{0} {0.__class__}", "{!r}", '"\\0"', "{} {}")),
+    ("TEST.ENABLE", "false", "false has no effect beside TRAIN.ENABLE true: a training ends with one test of its best"),
     ("TEST.PROMPT", "a {} {", "expected a sentence with {} where the class name goes, found 'a {} {'"),
     ("TEST.CLASS_NAME", "[a, b, c, d, e, a]", "class named twice: 'a'"),
     ("TRAIN.WAY_TEST", "11", "an episode takes 11 classes, TEST.CLASS_NAME has 10"),

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from utils.files import whole_file
-from utils.lock import lock_file
+from utils.lock import lock_file, output_lock
 
 
 def test_a_file_is_replaced_only_by_a_whole_one(tmp_path):
@@ -55,3 +55,16 @@ def test_a_lock_is_no_link_and_no_child_keeps_it(tmp_path):
         for descriptor in (there, start, end, stop):
             os.close(descriptor)
         os.waitpid(child, 0)
+
+
+def test_what_killed_writers_left_is_removed_by_who_has_the_lock(tmp_path):
+    """In OUTPUT_DIR and its tests; nothing else that is hidden or ends so, nothing behind a link."""
+    left = [".results.json.123.tmp", ".a.npy.7.part", "tests/one/.run.json.5.tmp"]
+    kept = [".results.json.tmp", "results.json.123.tmp", ".mine.tmp", ".x.12a.tmp", "other/.results.json.1.tmp"]
+    for name in (*left, *kept):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / ".link.1.tmp").symlink_to(tmp_path / ".mine.tmp")
+    with output_lock(tmp_path):
+        assert not [name for name in left if (tmp_path / name).exists()]
+        assert all((tmp_path / name).exists() for name in (*kept, ".link.1.tmp"))

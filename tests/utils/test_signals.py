@@ -27,6 +27,22 @@ except signals.Stopped as stop:
 """
 
 
+ORPHAN = """
+import os, sys, time
+from utils.signals import LAUNCHER, end_with_launcher
+os.environ.update(RANK="0", WORLD_SIZE="2")
+os.environ[LAUNCHER] = str(os.getppid() + int(sys.argv[1]))
+end_with_launcher()
+print("goes on")
+"""
+
+
+def test_a_rank_whose_launcher_has_ended_before_it_began_ends():
+    for other, status in ((0, 0), (1, -15)):
+        ended = subprocess.run([sys.executable, "-c", ORPHAN, str(other)], cwd=Path(__file__).parents[2], timeout=60)
+        assert ended.returncode == status
+
+
 def test_a_worker_that_ends_with_the_same_signal_is_no_complaint():
     ended = subprocess.run([sys.executable, "-c", TOGETHER], cwd=Path(__file__).parents[2], capture_output=True,
                            text=True, timeout=60)

@@ -4,9 +4,12 @@ import json
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+from runs.evaluation.evaluate import Evaluator
+from runs.evaluation.paired import compare
 from runs.evaluation.summary import top_confusions
 from runs.session.session import run
 from tests.conftest import called
@@ -71,6 +74,39 @@ def test_a_broken_model_gets_no_accuracy(trained, capsys):
     found = run(resolve_config(project, [*pairs, "TRAIN.ON_NONFINITE", "skip"]))
     assert found["accuracy"] == 0 and found["nonfinite_queries"] == 24 and found["scorings"]["fused"]["ece"] is None
     assert "24 queries have scores that are no numbers and count as wrong." in capsys.readouterr().out
+
+
+def test_a_query_without_a_finite_score_is_wrong_everywhere(trained, monkeypatch, capsys):
+    """NaN for the true class, which NumPy's argmax takes for the best, in 1 of 24 queries; explain() is broken, too."""
+    project, out, before = trained
+    spoilt, original = [], Evaluator._evaluation
+
+    def spoil(evaluator, model, scores, *rest):
+        evaluation = original(evaluator, model, scores, *rest)
+        query = int(evaluation.correct()[0].argmax())
+        for values in scores.values():
+            values[0, query, evaluation.labels_EM[0, query]] = np.nan
+        spoilt.append(query)
+        return original(evaluator, model, scores, *rest)
+
+    monkeypatch.setattr(Evaluator, "_evaluation", spoil)
+    monkeypatch.setattr("models.heads.base.Head.explain", lambda *_: 1 / 0)
+    monkeypatch.setattr("models.heads.clip_fsar.ClipFsar.explain", lambda *_: 1 / 0)
+    found = run(resolve_config(project, [*TEST_ONLY, "TRAIN.ON_NONFINITE", "skip", "TEST.PROMPT", "a {}"]))
+    place = next((out / "tests").iterdir())
+    table = pd.read_parquet(place / "predictions.parquet")
+    row = table[(table["episode"] == 0) & (table["query"] == spoilt[0])].iloc[0]
+    assert found["nonfinite_queries"] == 1 and pd.isna(row["predicted_class"])
+    right = (table["predicted_class"] == table["true_class"]).sum()
+    assert found["accuracy"] == pytest.approx(right / 24)
+    counts = pd.read_csv(place / "confusion.csv", index_col=0)
+    assert counts.loc[row["true_class"], "no finite score"] == 1 and counts.to_numpy().sum() == 24
+    assert np.trace(counts.to_numpy()) == right == sum(one["correct"] for one in found["per_class"].values())
+    assert compare(place, place).accuracy_a == pytest.approx(right / 24)
+    page = (place / "report.html").read_text()
+    assert "queries without a finite score, all wrong" in page and "No examples were recorded." in page
+    assert "report.html has no examples, as they could not be made: division by zero" in capsys.readouterr().err
+    assert "no finite score" not in (out / "confusion.csv").read_text()
 
 
 def test_the_last_lines_say_what_was_scored(trained, capsys):

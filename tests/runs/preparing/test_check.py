@@ -149,6 +149,17 @@ def test_lists_are_never_replaced(copied, capsys):
     assert not (root / "classes.yaml").exists()
 
 
+def test_the_table_stays_where_nothing_is_good(copied, capsys):
+    root, project = copied
+    shutil.move(root / "videos", root.parent / "videos_elsewhere")
+    (root / "all.zip").touch()
+    status, page, table = run(project, "--write-lists", root / "new")
+    said = capsys.readouterr()
+    assert status == 1 and page in said.out and "no lists were written" in said.err and set(table.status) == {"missing"}
+    assert re.search(r"^test +20 +0 +20 +0 +0 +0 +5$", page, re.MULTILINE)
+    assert f"{root} holds archives, such as all.zip: unpack them there" in page
+
+
 def test_ids_that_lie_elsewhere_become_paths(copied):
     root, project = copied
     lines = []

@@ -122,6 +122,23 @@ def test_folders_that_are_missing_double_or_misspelt(tmp_path, capfd):
     assert "--partial makes" not in err
 
 
+def test_videos_one_folder_deeper_are_said_with_what_mends_it(tmp_path, capfd):
+    rows = [row.split("//videos/")[1] for split in SPLITS for row in made_up("hmdb51", split)]
+    touch(tmp_path / "above" / "HMDB", rows)
+    root = tmp_path / "twice"
+    touch(root, [f"{row.split('/')[0]}/{row}" for row in rows])
+    status, _, err = call(capfd, "lists", "hmdb51", "--videos", tmp_path / "above", "--out", tmp_path / "out")
+    assert status == 1 and err == (f"\nListError: {tmp_path}/above: expected a folder a class, found them one folder "
+                                   f"deeper: give --videos {tmp_path}/above/HMDB\n")
+    status, _, err = call(capfd, "lists", "hmdb51", "--videos", root, "--out", tmp_path / "out")
+    assert status == 1 and f"{root}: expected the videos in the folders of their classes, found those of 51 classes " \
+                           "one folder deeper, as in " in err
+    command = err[err.index("cd "):]
+    subprocess.run(["bash", "-c", command], check=True)
+    call(capfd, "lists", "hmdb51", "--videos", root, "--out", tmp_path / "out", "--partial")
+    assert (tmp_path / "out" / "test_few_shot.txt").is_file()
+
+
 def test_missing_clips_are_named_and_frames_count_as_the_video(tmp_path, capfd):
     root = tmp_path / "UCF-101"
     touch(root, [f"{name.replace(' ', '')}/v_{k}_{c}.avi" for split in SPLITS for k, name in

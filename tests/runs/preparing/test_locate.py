@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from datasets.annotations import read_split_list
-from runs.preparing.locate import Located, locate
+from runs.preparing.locate import Located, locate, lying
 from utils.episode import VideoRecord
 
 
@@ -107,3 +107,23 @@ def test_a_list_as_it_is_read(tmp_path):
     (tmp_path / "test_few_shot.txt").write_text("test0//v/a.mp4\ntest1//v/b.mp4\n")
     records = read_split_list(tmp_path / "test_few_shot.txt", "test", "HMDB_few_shot")
     assert locate(tmp_path, records, "HMDB_few_shot") == [Located("v/a.mp4"), Located("b.webm", False)]
+
+
+@pytest.mark.parametrize("listed, lies", [
+    ("videos/cafe\u0301/x.avi", "videos/caf\u00e9/x.avi"), ("videos/a/\u00e9.avi", "videos/a/e\u0301.avi"),
+    ("videos\\run\\x.avi", "videos/run/x.avi"), ("videos/run/x", "videos/run/x.avi")])
+def test_other_spellings_of_a_path(tmp_path, listed, lies):
+    make(tmp_path, lies)
+    assert found(tmp_path, listed) == Located(lies, False)
+    assert lying(tmp_path, [VideoRecord(listed, 0, 1)], "paths", ()).startswith(
+        f"1 of them lie elsewhere in {tmp_path}: {lies} for {listed}; python runs/prepare.py check --cfg")
+
+
+def test_what_lies_in_place_of_the_videos_is_said(tmp_path):
+    missing = [VideoRecord("videos/run/x.avi", 0, 1)]
+    assert lying(tmp_path, missing, "paths", missing) == f"{tmp_path} holds nothing"
+    make(tmp_path, *"abcdefg")
+    assert lying(tmp_path, missing, "paths", missing) == f"{tmp_path} holds a, b, c, d, e, ..."
+    make(tmp_path, "HMDB51.RAR")
+    assert lying(tmp_path, missing, "paths", missing) == (
+        f"{tmp_path} holds archives, such as HMDB51.RAR: unpack them there (tar xf, unzip, unrar x)")

@@ -135,6 +135,8 @@ def test_text_from_outside_is_escaped(given, html):
     assert page.all("h1")[0].endswith("demo <clips>") and "<clips>" not in html
     assert any("kind <i>" in row for row in Page(_render(given, run={**RUN, "config": {"A": "kind <i>"}})).all("tr"))
     assert any("x <u>" in d for d in Page(_render(given, run={**RUN, "command": ["x <u>"]})).all("dd"))
+    acting = _render(given, run={**RUN, "command": ["a\x1b[2J\u202eb"]})
+    assert "a\\x1b[2J\\u202eb" in acting and "\x1b" not in acting and "\u202e" not in acting
     titles = [a["title"] for _, a, _ in page.elements if "title" in a]
     assert NASTY in titles
 

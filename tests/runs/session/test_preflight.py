@@ -109,3 +109,29 @@ def test_negative_numbers_and_help():
     assert "SOLVER.BASE_LR: expected" in done.stderr and "found -1e-05" in done.stderr
     done = subprocess.run([sys.executable, "runs/run.py", "--help"], cwd=REPOSITORY, capture_output=True, text=True)
     assert "Every key is in configs/pool/base.yaml" in done.stdout
+
+
+def test_a_key_without_effect_in_a_file_is_a_note(tiny_project):
+    notes = resolve_config(tiny_project(extra="TASK_TYPE: few_shot_action")).notes
+    assert not [note for note in notes if "TEST.ENABLE" in note]
+    project = tiny_project()
+    project.write_text(project.read_text().replace("TEST: {", "TEST: {ENABLE: false, "))
+    assert [note for note in resolve_config(project).notes if "TEST.ENABLE: false has no effect beside" in note]
+    for pairs, said in ((["TRAIN.COMBINE", "true", "TRAIN.TEXT_COFF", "0"], "0 means 0.9, as published"),
+                        (["TRAIN.TEXT_COFF", "0"], "COMBINE is off")):
+        notes = check_names(resolve_config(project, pairs)).notes
+        assert f"command line: TRAIN.TEXT_COFF: has no effect: {said}" in notes
+
+
+@pytest.mark.parametrize("change, said", [
+    (lambda line: line.replace(".mp4", ".MP4"), "lie elsewhere in"),
+    (lambda line: line.removesuffix(".mp4"), "lie elsewhere in"),
+    (lambda line: line.replace("videos/", "more/videos/"), "lie elsewhere in"),
+    (lambda line: line.replace("//videos/", "//videos\\").replace("/0", "\\0"), "lie elsewhere in"),
+    (lambda line: line.replace("000.mp4", "gone.mp4"), "holds "),
+])
+def test_where_missing_videos_lie_is_said(tiny_project, tiny_videos, tmp_path, change, said):
+    _copy_lists(tiny_videos, tmp_path, lambda split, lines: [change(line) for line in lines])
+    with pytest.raises(VideoDecodeError, match="are not there: .* " + said) as caught:
+        read_splits(load_config(tiny_project(), ["DATA.ANNO_DIR", str(tmp_path)]))
+    assert ("--write-lists <directory>" in str(caught.value)) == (said != "holds ")

@@ -3,6 +3,9 @@
 import json
 import os
 import signal
+import subprocess
+import sys
+import time
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +15,7 @@ import pytest
 import torch
 
 from datasets.workers import worker_error
+from tests.conftest import REPOSITORY
 from tests.runs.processes import run_until, spoil
 from tests.runs.training.trouble import SHARED, full_disk, kill, patient, small_shared_memory, watch
 from utils import checkpoint
@@ -128,3 +132,19 @@ def test_too_little_room_is_saidbeforehand(tmp_path):
     assert said.startswith(f"{store.directory}: the checkpoints may take 5,368,709,120.0 MiB more (1,073,741,824.0 MiB "
                            "each, TRAIN.KEEP_CHECKPOINTS 2), ")
     assert said.endswith(" MiB are free: the run may end for want of room")
+
+
+def test_ranks_end_with_their_launcher_before_they_have_imported_anything(tiny_project):
+    project = tiny_project("left")
+    launcher = subprocess.Popen([sys.executable, "runs/run.py", "--cfg", project, "NUM_PROCESSES", "2", "OUTPUT_DIR",
+                                 project.parent / "left"], cwd=REPOSITORY, stderr=subprocess.DEVNULL)
+    deadline, ranks = time.monotonic() + 120, []
+    while len(ranks) < 2:
+        assert launcher.poll() is None and time.monotonic() < deadline
+        ranks = psutil.Process(launcher.pid).children()
+    launcher.kill()
+    launcher.wait()
+    _, alive = psutil.wait_procs(ranks, timeout=60)
+    for rank in alive:
+        rank.kill()
+    assert not alive

@@ -2,12 +2,15 @@
 
 import json
 import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.runs.processes import run_until
+from tests.runs.training.trouble import screens
 from utils import checkpoint
 
 pytestmark = pytest.mark.slow
@@ -21,6 +24,14 @@ def records(directory: Path) -> list[dict]:
     """log.jsonl without times."""
     lines = (directory / "log.jsonl").read_text().splitlines()
     return [{k: v for k, v in json.loads(line).items() if k not in TIMES} for line in lines]
+
+
+def board(directory: Path) -> dict[str, list[tuple[int, float]]]:
+    """TensorBoard's figures without times, as it shows them."""
+    events = EventAccumulator(str(directory / "tensorboard"), {"scalars": 0})
+    events.Reload()
+    return {tag: [(one.step, one.value) for one in events.Scalars(tag)] for tag in events.Tags()["scalars"]
+            if tag.split("/")[1] not in TIMES}
 
 
 def assert_same_end(first: Path, second: Path) -> None:
@@ -38,6 +49,9 @@ def assert_same_end(first: Path, second: Path) -> None:
     paths = {"checkpoint": "", "backbone": "", "test_id": "", "checksum": ""}
     assert {**a, **paths} == {**b, **paths}
     assert records(first) == records(second)
+    assert board(first) == board(second) and board(first)["validation/accuracy"][-1][0] == ITERATIONS
+    assert len(list((second / "tensorboard").iterdir())) == 1
+    assert {p.name for p in second.iterdir()} == {p.name for p in first.iterdir()}
     assert (first / "curves.png").read_bytes() == (second / "curves.png").read_bytes()
     assert {p.name for p in (second / "checkpoints").iterdir()} == {p.name for p in (first / "checkpoints").iterdir()}
 
@@ -57,7 +71,7 @@ def test_killed_at_any_moment_ends_the_same(whole, tiny_project):
     for moment, names in (
             ("iteration:3", []), ("validation:1", ["last"]), ("best:1", ["epoch_00001"]),
             ("iteration:2", ["best", "epoch_00001"]), ("numbered:1", ["best", "epoch_00001", "last"]),
-            ("curves:2", None), ("validation:2", None)):
+            ("curves:2", None), ("validation:2", None), (".log.jsonl:1", None), (".curves.png:1", None)):
         status, text = run_until(project, moment=moment)
         assert status == -signal.SIGKILL, text
         found = sorted(p.stem.removeprefix("checkpoint_") for p in saved.iterdir() if p.suffix == ".pyth") \
@@ -109,6 +123,31 @@ def test_a_second_signal_stops_at_once(tiny_project):
     assert status == 143, text
     assert text.endswith("\nstopped by SIGTERM; nothing saved yet: the same command starts anew\n")
     assert "a second signal stops at once" in text and not (project.parent / "twice" / "checkpoints").exists()
+
+
+def test_a_closed_terminal_saves_and_its_second_signal_is_heeded_not(tiny_project):
+    """The shell sends SIGHUP, and the kernel once more."""
+    project = tiny_project("hung_up")
+    status, text = run_until(project, moment="iteration:1 and losses:1", number=signal.SIGHUP)
+    last = project.parent / "hung_up" / "checkpoints" / "checkpoint_last.pyth"
+    assert status == 129 and text.endswith(f"\nstopped by SIGHUP; the same command goes on from {last}\n"), text
+
+
+@pytest.mark.parametrize("stdout, stderr, number", [
+    ("/dev/full", "/dev/full", 0), (None, None, 0), ("gone", "gone", signal.SIGTERM)])
+def test_the_screen_is_not_the_work(tiny_project, stdout, stderr, number):
+    """Full, closed, or a pipe that nobody reads; class names that ASCII lacks, and one that would clear the screen."""
+    project = tiny_project("screen", NUM_TRAIN_TASKS=4)
+    names = json.dumps(["跑步", "a\x1b[2Jb", "c", "d", "e"])
+    moment = {"moment": "iteration:2", "number": number} if number else {}
+    status, _ = run_until(project, "TEST.CLASS_NAME", names, **moment, prepare=partial(screens, stdout, stderr))
+    out = project.parent / "screen"
+    if number:
+        assert status == 128 + number and (out / "checkpoints" / "checkpoint_last.pyth").is_file()
+        status, text = run_until(project, "TEST.CLASS_NAME", names, prepare=partial(screens, "ascii", "ascii"))
+        assert "\\u8dd1\\u6b65" in text and "\x1b[2J" not in text, text
+    log = (out / "training_log.log").read_text()
+    assert status == 0 and (out / "report.html").is_file() and "iteration 4/4: loss" in log and "\x1b" not in log
 
 
 def test_a_signal_before_the_training_and_in_a_test_alone(tiny_project):

@@ -5,6 +5,7 @@ import json
 import os
 import resource
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -88,3 +89,20 @@ def full_disk(name: str, count: int, limit: int) -> None:
     owner = {"atomic_save": checkpoint, "plot_curves": records, "write": RecordLog,
              "write_predictions": score_checkpoint}[name]
     before(owner, name, lambda *_: next(calls) == count, full)
+
+
+def screens(stdout: str | None, stderr: str | None) -> None:
+    """Other standard streams: a file's name, "gone" (a pipe that nobody reads), "ascii", None: closed."""
+    for number, name, way in ((1, "stdout", stdout), (2, "stderr", stderr)):
+        if way == "ascii":
+            getattr(sys, name).reconfigure(encoding="ascii", errors="strict")
+        elif way is None:
+            os.close(number)
+            setattr(sys, name, None)
+        elif way == "gone":
+            reading, writing = os.pipe()
+            os.dup2(writing, number)
+            os.close(reading)
+            os.close(writing)
+        else:
+            os.dup2(os.open(way, os.O_WRONLY), number)

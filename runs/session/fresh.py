@@ -1,0 +1,100 @@
+"""Say in one message what a machine lacks for a run, before anything that takes seconds is imported."""
+
+import os
+import resource
+from pathlib import Path
+
+from utils.config.layers import POOL
+from utils.config.loader import Resolved
+from utils.config.schema import Config
+from utils.errors import ConfigError
+
+GPU_DEVICES = ("nvidia[0-9]*", "dxg", "kfd")  # in /dev: NVIDIA's, Windows' for Linux, AMD's
+
+FILES, FILES_A_WORKER = 60, 14  # open files of a run with loader workers, and of each worker with its clips under way
+
+
+def check_machine(resolved: Resolved) -> None:
+    """Raise ConfigError naming a head that is not here, else all that is certainly missing (GPUs, videos, lists), with
+    the command that mends each. Weights are named with them; alone they are no problem, as a run fetches them."""
+    cfg = resolved.config
+    if problem := unknown_head(resolved):
+        raise ConfigError([problem])
+    problems = [*_open_files(cfg), *_gpus(cfg), *_videos(cfg, resolved.path), *_lists(cfg)]
+    if problems:
+        raise ConfigError([*problems, *_weights(cfg)])
+
+
+def unknown_head(resolved: Resolved) -> str | None:
+    """Say that the head is another method's, such as in the project files of MoLo or HyRSM++; None where it is here."""
+    name = resolved.config.VIDEO.HEAD.NAME
+    if (POOL / "model" / f"{name}.yaml").is_file():
+        return None
+    from models.builder import HEADS  # its heads are not all in the pool
+
+    if name in HEADS:
+        return None
+    return (f"{resolved.sources['VIDEO.HEAD.NAME']}: VIDEO.HEAD.NAME: {HEADS.unknown(name)}; this is another method's "
+            "head, whose code is not here")
+
+
+def root_problem(cfg: Config) -> str | None:
+    """Say that DATA.DATA_ROOT_DIR is no directory; None where it is one, or a frame cache stands in for it."""
+    root = Path(cfg.DATA.DATA_ROOT_DIR)
+    if root.is_dir() or cfg.DATA.FRAME_CACHE is not None:
+        return None
+    if root.exists():
+        return f"DATA.DATA_ROOT_DIR: expected the directory of the videos, found the file {root}; unpack archives first"
+    where = "" if root.is_absolute() else f" (looked for in the current directory, {Path.cwd()})"
+    return f"DATA.DATA_ROOT_DIR: expected the directory of the videos, found none at {root}{where}"
+
+
+def _gpus(cfg: Config) -> list[str]:
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    if not cfg.NUM_GPUS or any(any(Path("/dev").glob(name)) for name in GPU_DEVICES) and not hidden:
+        return []
+    return [f"NUM_GPUS: the configuration asks for {cfg.NUM_GPUS} CUDA device(s), this machine has 0. Add NUM_GPUS 0 "
+            "(CPU) to the command line"]
+
+
+def _open_files(cfg: Config) -> list[str]:
+    """Allow as many open files as the loader takes, through which clips come here: workers that get none hang."""
+    workers, (soft, hard) = cfg.DATA_LOADER.NUM_WORKERS, resource.getrlimit(resource.RLIMIT_NOFILE)
+    need = FILES + FILES_A_WORKER * workers
+    if not workers or soft == resource.RLIM_INFINITY or soft >= need:
+        return []
+    if hard == resource.RLIM_INFINITY or hard >= need:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (need, hard))
+        return []
+    return [f"DATA_LOADER.NUM_WORKERS: {workers} workers may take {need} open files, {hard} are allowed. ulimit -n "
+            f"{need} allows them; DATA_LOADER.NUM_WORKERS 0 takes none"]
+
+
+def _videos(cfg: Config, project: Path) -> list[str]:
+    if not (problem := root_problem(cfg)):
+        return []
+    return [f"{problem}. Put the videos there, or add DATA.DATA_ROOT_DIR <their directory>; then look whether all are "
+            f"found: python runs/prepare.py check --cfg {project} DATA.DATA_ROOT_DIR <their directory>"]
+
+
+def _lists(cfg: Config) -> list[str]:
+    splits = dict.fromkeys(["train", cfg.TRAIN.EVAL_SPLIT, "test"] if cfg.TRAIN.ENABLE else ["test"])
+    directory = Path(cfg.DATA.ANNO_DIR)
+    missing = [name for split in splits if not (directory / (name := f"{split}_few_shot.txt")).exists()]
+    if not missing:
+        return []
+    published = cfg.DATA.CLASSES in {path.stem for path in (POOL / "classes").glob("*.yaml")} - {"demo"}
+    return [f"DATA.ANNO_DIR: expected the split lists, found no {', '.join(missing)} in {directory}. Make them: python "
+            f"runs/prepare.py lists {cfg.DATA.CLASSES if published else '--help'}"
+            + (f" --out {directory}" if published else "")]
+
+
+def _weights(cfg: Config) -> list[str]:
+    """Name the file of OpenAI's weights where it is not here (as models.encoders.weight_files, which loads torch)."""
+    head, name = cfg.VIDEO.HEAD, cfg.VIDEO.HEAD.BACKBONE_NAME
+    path = Path(head.WEIGHTS_DIR or "~/.cache/clip").expanduser() / f"{name.replace('/', '-').replace('@', '-')}.pt"
+    if head.BACKBONE_WEIGHTS not in (None, "openai") or not name.startswith(("RN", "ViT-")) or path.is_file():
+        return []
+    to = f" --dir {head.WEIGHTS_DIR}" if head.WEIGHTS_DIR else ""
+    return [f"VIDEO.HEAD.BACKBONE_WEIGHTS: the weights of {name} are not at {path}. A run fetches them; to do it "
+            f"before: python runs/prepare.py weights {name}{to}"]
