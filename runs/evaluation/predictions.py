@@ -62,7 +62,9 @@ def _sum(table: pd.DataFrame, origin: dict[str, str]) -> str:
     """Return the CRC-32 of a table's names, values and facts."""
     found = zlib.crc32(repr(sorted(origin.items())).encode())
     for name, column in table.items():
-        values = np.concatenate(column.to_list()) if isinstance(column[0], np.ndarray) else column.to_numpy()
+        # "No class" and NaN each have several forms, of which a file keeps one.
+        values = np.concatenate(column.to_list()) if isinstance(column[0], np.ndarray) else column.fillna("").to_numpy()
+        values = np.where(np.isnan(values), np.nan, values) if values.dtype.kind == "f" else values
         data = values.tobytes() if values.dtype.kind in "iuf" else "\0".join(values).encode()
         found = zlib.crc32(str(name).encode() + data, found)
     return f"{found:08x}"
@@ -111,7 +113,8 @@ def _check(table: pa.Table, origin: dict[str, str]) -> None:
     lists = ["classes", *(name for name in table.column_names if name.partition("_")[0] in PREFIXES.values())]
     inner = [pc.list_flatten(table[name]) for name in lists]
     lengths = {length for name in lists for length in pc.unique(pc.list_value_length(table[name])).to_pylist()}
-    if len(lists) == 1 or len(lengths) != 1 or any(column.null_count for column in [*table.columns, *inner]):
+    full = [table[name] for name in table.column_names if name != "predicted_class"]
+    if len(lists) == 1 or len(lengths) != 1 or any(column.null_count for column in [*full, inner[0]]):
         raise ValueError("rows without as many scores as classes")
     for scores in inner[1:]:
         pc.is_finite(scores)

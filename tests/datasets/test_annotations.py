@@ -101,7 +101,7 @@ def test_binary_list(tmp_path):
 
 
 def test_a_directory_is_no_list(tmp_path):
-    assert refusal(tmp_path) == "LIST: split list cannot be read: Is a directory"
+    assert refusal(tmp_path) == "LIST: expected a file, found a directory"
 
 
 def test_list_hash_ignores_order_blank_lines_and_line_ends(tmp_path):

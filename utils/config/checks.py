@@ -11,8 +11,6 @@ import psutil
 from utils.config.class_names import TARGETS
 from utils.config.schema import Config
 
-NO_TEST = "false has no effect beside TRAIN.ENABLE true: a training ends with one test of its best checkpoint"
-
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -38,8 +36,6 @@ def remarks(cfg: Config, sources: dict[str, str]) -> Iterator[Finding]:
     if solver.MEAN is not None and cfg.DATA.MEAN_FROM == "DATA":
         yield Finding(("SOLVER.MEAN",), "has no effect: DATA.MEAN_FROM is DATA (upstream), so frames are normalised "
                                         f"with DATA.MEAN {list(cfg.DATA.MEAN)}")
-    if train.ENABLE and not cfg.TEST.ENABLE and "configs/pool/" not in sources["TEST.ENABLE"]:
-        yield Finding(("TEST.ENABLE",), NO_TEST)
     unread = "SOLVER" if solver.WEIGHT_DECAY_FROM == "OPTIMIZER" else "OPTIMIZER"
     if sources[f"{unread}.WEIGHT_DECAY"] == "command line":
         yield Finding((f"{unread}.WEIGHT_DECAY",), "has no effect: SOLVER.WEIGHT_DECAY_FROM is "

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from utils.config import class_names
-from utils.config.checks import NO_TEST, Finding, impossible, remarks
+from utils.config.checks import Finding, impossible, remarks
 from utils.config.fields import hints, is_section, keys_of
 from utils.config.inert import ignored_names
 from utils.config.layers import POOL, Layer, foreign_base, layer_files, parse_yaml, read_layer
@@ -17,6 +17,7 @@ from utils.config.schema import Config
 from utils.errors import ConfigError
 
 COMMAND_LINE = "command line"
+NO_TEST = "false has no effect beside TRAIN.ENABLE true: a training ends with one test of its best checkpoint"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +66,12 @@ def resolve_config(path: str | Path, overrides: Sequence[str] = ()) -> Resolved:
     config = _build(Config, values)
     blamed = {key: project[-1].name if layer == bases[0].name else layer for key, layer in sources.items()}
     reading.problems.extend(_worded(impossible(config), bad, blamed))
-    if config.TRAIN.ENABLE and not config.TEST.ENABLE and sources["TEST.ENABLE"] == COMMAND_LINE:
-        reading.problems.append(f"{COMMAND_LINE}: TEST.ENABLE: {NO_TEST}")
+    said = sources["TEST.ENABLE"]
+    if config.TRAIN.ENABLE and not config.TEST.ENABLE:
+        if said == COMMAND_LINE:
+            reading.problems.append(f"{said}: TEST.ENABLE: {NO_TEST}")
+        elif not foreign and "configs/pool/" not in said:  # published base files say so beside every training
+            notes.append(f"{said}: TEST.ENABLE: {NO_TEST}")
     if reading.problems:
         raise ConfigError(list(dict.fromkeys(reading.problems)))
     notes += [layer.remark for layer in [*bases, *project] if layer.remark]
