@@ -1,7 +1,7 @@
 # Two commands: `make demo` trains and tests on rendered videos, `make test` runs the test suite.
 PYTHON ?= python3
 VENV ?= .venv
-WORKERS ?= 0
+WORKERS ?= 2
 BIN := $(VENV)/bin
 
 .PHONY: help demo test test-fast lint types install clean
@@ -21,7 +21,7 @@ demo: $(VENV)/installed ## render videos, train, select and test on them: a few 
 	$(BIN)/python runs/prepare.py demo --out data/demo
 	$(BIN)/python runs/run.py --cfg configs/projects/demo/CLIPFSAR_Demo_1shot.yaml
 
-test: $(VENV)/installed ## run the whole test suite; with WORKERS=2 in two processes
+test: $(VENV)/installed ## run the whole test suite in two processes; WORKERS=0: in one
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile tests
 
 test-fast: $(VENV)/installed ## run what takes no training run and no browser, as plain pytest does
