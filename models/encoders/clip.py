@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from models.encoders import weight_files
 from models.encoders.base import Encoder, Output, Text
 from models.registries import ENCODERS
+from utils.config.reading import shown
 from utils.errors import ConfigError, WeightsError
 from utils.foreign import parse_json, read_text, told
 
@@ -70,7 +71,7 @@ def _check_config(name: str, config: Config) -> None:
         need = layers * (LAYER_BYTES + 48 * width**2)
         if min(layers, width) < 1 or need > psutil.virtual_memory().total:
             raise WeightsError(f"VIDEO.HEAD.BACKBONE_NAME: {name}: {part}: expected layers that memory holds, found "
-                               f"{layers:,} of width {width:,}, of {need / 2**30:,.1f} GiB")
+                               f"{shown(layers)} of width {shown(width)}, of {shown(need >> 20)} MiB")
 
 
 def _built(make: Callable[[], nn.Module]) -> nn.Module:

@@ -35,6 +35,8 @@ from utils.cores import cores
 from utils.episode import VideoRecord
 from utils.errors import AnnotationError, LaunchError
 from utils.files import whole_file
+from utils.foreign import parse_json
+from utils.json_files import add_sum, check_sum
 
 FORMAT = 1  # raise it when the same file gives other facts
 LIMIT = 60.0  # seconds a file
@@ -105,10 +107,10 @@ class Progress:
     def __init__(self, path: Path, settings: dict[str, Any]):
         self.known: dict[str, VideoFacts] = {}
         head = json.dumps(settings)
-        lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.is_file() else []
-        if lines and lines[0] == head:
-            for line in lines[1:]:
-                entry = json.loads(line)
+        first, *more = path.read_bytes().split(b"\n")[:-1] or [b""] if path.is_file() else [b""]
+        for line in more if first == head.encode() else ():
+            with suppress(ValueError, TypeError, KeyError):  # a damaged line: its file is examined again
+                entry = check_sum(parse_json(line))
                 self.known[entry["key"]] = VideoFacts(**entry["facts"])
         lines = [head, *(self._line(key, facts) for key, facts in self.known.items())]
         with whole_file(path) as part:
@@ -123,7 +125,7 @@ class Progress:
 
     @staticmethod
     def _line(key: str, facts: VideoFacts) -> str:
-        return json.dumps({"key": key, "facts": asdict(facts)}, ensure_ascii=False)
+        return json.dumps(add_sum({"key": key, "facts": asdict(facts)}))
 
     def add(self, key: str, facts: VideoFacts) -> None:
         """Keep what was found in a file."""

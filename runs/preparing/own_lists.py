@@ -12,6 +12,7 @@ import yaml
 from runs.preparing.split_lists import SPLITS, SplitList
 from runs.preparing.video_files import VIDEO_SUFFIXES, check_folder, nearest, stem, walk_videos
 from utils.config.layers import read_layer
+from utils.config.reading import shown
 from utils.errors import ListError
 from utils.seed import numpy_generator
 
@@ -139,9 +140,10 @@ def _of_split(given: Any) -> tuple[dict[str, str], list[str]]:
                     f"{'nothing' if given is None else repr(given)}"]
     pairs = list(given.items()) if isinstance(given, dict) else [
         (folder, _shown(folder) if isinstance(folder, str) else folder) for folder in given]
-    wrong = [part for part in dict.fromkeys(part for pair in pairs for part in pair) if not isinstance(part, str)]
+    wrong = [f"{shown(part)} is not text; put it in quotes" for pair in pairs for part in pair
+             if not isinstance(part, str)]
     if wrong:
-        return {}, [f"{part!r} is not text; put it in quotes" for part in wrong]
+        return {}, list(dict.fromkeys(wrong))
     twice = [folder for place, (folder, _) in enumerate(pairs) if folder in [other for other, _ in pairs[:place]]]
     return dict(pairs), [f"{folder!r} stands there twice" for folder in dict.fromkeys(twice)]
 

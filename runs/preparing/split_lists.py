@@ -126,7 +126,7 @@ def install(lists: Sequence[SplitList], out: Path, *, force: bool, beside: Mappi
     """
     new = []
     for name, text in (beside or {}).items():
-        if not force and (out / name).exists() and (out / name).read_text(encoding="utf-8") != text:
+        if not force and (out / name).exists() and (out / name).read_bytes() != text.encode():
             raise ListError(f"{out / name}: another file is there; choose another --out, or overwrite it with --force")
     for made in lists:
         path = out / made.file_name

@@ -5,6 +5,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ def write_bad_videos(path: Path, more: Iterable[BadVideo]) -> int:
     rows: dict[tuple[str, ...], None] = {}
     header = ("path", "reason", "replaced_by", "split", "episode")
     if path.is_file():
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8", errors="backslashreplace") as file, suppress(csv.Error):
             rows = {tuple(row): None for row in list(csv.reader(file))[1:]}
     for bad in more:
         rows[tuple(map(csv_cell, (bad.path, bad.reason, bad.replaced_by, bad.split, str(bad.episode))))] = None

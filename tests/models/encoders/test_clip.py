@@ -125,7 +125,7 @@ def _changed(part: str, **changes):
     ({**TINY_TOWER, "embed_dim": 0}, "wrong or missing: embed_dim"),
     (_changed("vision_cfg", timm_model_name="hf-hub:a/b"), "timm_model_name: expected a tower that is described here"),
     (_changed("text_cfg", hf_model_name="a/b"), "hf_model_name: expected a tower that is described here"),
-    (_changed("vision_cfg", layers=10**7), r"vision_cfg: expected layers that memory holds, found 10,000,000 of width"),
+    (_changed("vision_cfg", layers=10**7), r"vision_cfg: expected layers that memory holds, found 10000000 of width"),
     (_changed("text_cfg", width=10**9), "text_cfg: expected layers that memory holds"),
     (_changed("vision_cfg", patch_size=1000), "vision_cfg.patch_size: expected 1 to 32 pixels"),
     ("[" * 100_000, "nested too deep"), ("<html>", "a web page"), ("", "an empty file")], ids=range(10))
