@@ -107,15 +107,15 @@ class RecordLog:
 
     Records of kind "train": loss and accuracy are means over the last 50 iterations (utils.meters.WINDOW), loss_<name>
     are those of the record's own iteration. Records of kind "validation": accuracy is the mean over its episodes.
-    `keep` tells which records of an earlier start stay (the others will be written again); None: none of them.
+    `keep` tells which records of an earlier start stay (the others will be written again); None: none of them. `kept`:
+    those that did.
     """
 
     def __init__(self, path: Path, keep: Callable[[dict[str, Any]], bool] | None = None):
-        kept = [record for record in read_records(path) if keep(record)] if keep else []
+        self.kept = [record for record in read_records(path) if keep(record)] if keep else []
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as part:  # a kill during the rewrite must not lose the records kept
-            part.write_text("".join(f"{_line(record)}\n" for record in kept),
-                            encoding="utf-8")
+            part.write_text("".join(f"{_line(record)}\n" for record in self.kept), encoding="utf-8")
         self._path, self._file = path, path.open("ab", buffering=0)
 
     def write(self, record: dict[str, Any]) -> None:

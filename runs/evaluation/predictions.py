@@ -113,7 +113,7 @@ def _check(table: pa.Table, origin: dict[str, str]) -> None:
     lists = ["classes", *(name for name in table.column_names if name.partition("_")[0] in PREFIXES.values())]
     inner = [pc.list_flatten(table[name]) for name in lists]
     lengths = {length for name in lists for length in pc.unique(pc.list_value_length(table[name])).to_pylist()}
-    full = [table[name] for name in table.column_names if name != "predicted_class"]
+    full = [table[name] for name in table.column_names if name != "predicted_class"]  # a score that is NaN is null
     if len(lists) == 1 or len(lengths) != 1 or any(column.null_count for column in [*full, inner[0]]):
         raise ValueError("rows without as many scores as classes")
     for scores in inner[1:]:

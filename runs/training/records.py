@@ -4,7 +4,8 @@ Of several ranks only rank 0 writes; the others call the same methods, which the
 """
 
 import logging
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,23 +25,30 @@ from utils.logging import RecordLog, read_records
 _LOGGER = logging.getLogger(__name__)
 
 
-def _board(directory: Path, stays: Callable[[dict[str, Any]], bool]) -> SummaryWriter:
-    """Open TensorBoard's records as one new file, with those of earlier starts that stay, each once.
+def _add(board: SummaryWriter, record: Mapping[str, Any], times: Mapping[tuple[str, int], float]) -> None:
+    """Give TensorBoard the numbers of a record, at the time of an earlier writing where there was one."""
+    for name, value in record.items():
+        if isinstance(value, (int, float)) and math.isfinite(value) and name != "iteration":
+            tag, step = f"{record['kind']}/{name}", record["iteration"]
+            board.add_scalar(tag, value, step, times.get((tag, step)))
+
+
+def _board(directory: Path, records: Iterable[Mapping[str, Any]]) -> SummaryWriter:
+    """Open TensorBoard's records as one new file, with the records of log.jsonl that stay.
 
     TensorBoard reads several files in the order of their names, which hold the time: a clock that went back would mix
-    them, and purge_step takes no part of a step out.
+    them, and purge_step takes no part of a step out. Of earlier files only the times of writing are taken.
     """
-    earlier, seen = sorted(directory.glob("events.out.tfevents.*")), set()
-    board = SummaryWriter(directory)
+    earlier = sorted(filter(Path.is_file, directory.glob("events.out.tfevents.*")))
+    times: dict[tuple[str, int], float] = {}
     for path in earlier:
         for event in map(event_pb2.Event.FromString, RawEventFileLoader(str(path)).Load()):
-            tags = tuple(value.tag for value in event.summary.value)
-            if tags and (tags, event.step) not in seen and stays({"kind": tags[0].split("/")[0],
-                                                                  "iteration": event.step}):
-                seen.add((tags, event.step))
-                board._get_file_writer().add_event(event, event.step, event.wall_time)
+            times |= {(value.tag, event.step): event.wall_time for value in event.summary.value}
+    board = SummaryWriter(directory)
+    for record in records:
+        _add(board, record, times)
     board.flush()
-    for path in earlier:  # a kill before this leaves both files: the next start takes each record once
+    for path in earlier:  # a kill before this leaves both files: the next start makes one of them
         path.unlink()
     return board
 
@@ -56,7 +64,7 @@ class Records:
     def __init__(self, directory: Path, ranks: Ranks, stays: Callable[[dict[str, Any]], bool]):
         self.directory, self.ranks = directory, ranks
         self._log = RecordLog(directory / "log.jsonl", stays) if ranks.main else None
-        self._board = _board(directory / "tensorboard", stays) if ranks.main else None
+        self._board = _board(directory / "tensorboard", self._log.kept) if self._log else None
 
     def __enter__(self) -> "Records":
         return self
@@ -72,10 +80,8 @@ class Records:
         if not (self._log and self._board):
             return
         self._log.write(values)
-        for name, value in values.items():
-            if isinstance(value, (int, float)) and name != "iteration":
-                with refusals(Path(self._board.log_dir)):
-                    self._board.add_scalar(f"{values['kind']}/{name}", value, values["iteration"])
+        with refusals(Path(self._board.log_dir)):
+            _add(self._board, values, {})
 
     def draw(self) -> None:
         """Draw curves.png anew."""

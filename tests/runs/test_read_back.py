@@ -57,7 +57,6 @@ CHANGES = {
     "empty": _column("classes", pa.array([[]] * 60, pa.list_(pa.string()))),
     "null": _column("true_class", pa.nulls(60, pa.string())),
     "null list": _column("classes", pa.nulls(60, pa.list_(pa.string()))),
-    "null score": _column("distance_near", pa.array([[None] * 5] * 60, pa.list_(pa.float32()))),
     "text for scores": _column("distance_near", pa.array([["x"] * 5] * 60)),
     "numbers for lists": _column("distance_near", pa.array(range(60))),
     "text for episodes": _column("episode", pa.array(["x"] * 60)),
@@ -84,6 +83,8 @@ def test_predictions_are_paired_by_identity(tmp_path):
     mixed = paired.compare(*paths)
     assert mixed.moved.equals(straight.moved) and mixed.difference == straight.difference != 0
     assert (mixed.only_a, mixed.only_b, mixed.p) == (straight.only_a, straight.only_b, straight.p)
+    tampered(paths[1], _column("distance_near", pa.array([[None] * 5] * 60, pa.list_(pa.float32()))))
+    assert paired.compare(*paths).accuracy_b == 0  # no score is no class
     tampered(paths[1], lambda table: table.slice(0, 55))
     with pytest.raises(ResultsError, match=r"found 60 in .* and 55 in .*; only one has query \d \(v/\d+.mp4\) of"):
         paired.compare(*paths)

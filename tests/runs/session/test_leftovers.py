@@ -11,6 +11,7 @@ from runs.session.session import _drop_superseded
 from runs.training.records import Records
 from utils import checkpoint
 from utils.distributed import ALONE
+from utils.logging import RecordLog
 
 
 def _save(path: Path, epoch: int) -> None:
@@ -43,6 +44,11 @@ def test_superseded_checkpoints_go_and_nothing_that_may_be_needed(tmp_path):
 
 def test_tensorboard_shows_each_step_once_whatever_the_clock_did(tmp_path):
     """Of steps 1 to 4, 4 is made again; earlier files are cut short, from the future, and there twice."""
+    log = RecordLog(tmp_path / "log.jsonl")
+    for step in (1, 2, 3, 4):
+        log.write({"kind": "train", "loss": step / 10, "accuracy": 0.5, "lr": 0.1, "iteration": step})
+    log.write({"kind": "validation", "accuracy": 0.5, "interval95": 0.1, "iteration": 4})
+    log.close()
     for _ in range(2):
         board = SummaryWriter(tmp_path / "tensorboard")
         for step in (1, 2, 3, 4):
