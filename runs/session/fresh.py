@@ -9,6 +9,7 @@ from utils.config.loader import Resolved
 from utils.config.schema import Config
 from utils.errors import ConfigError
 
+DEMO = "demo"  # data set whose videos and lists are rendered by one command
 GPU_DEVICES = ("nvidia[0-9]*", "dxg", "kfd")  # in /dev: NVIDIA's, Windows' for Linux, AMD's
 
 FILES, FILES_A_WORKER = 60, 14  # open files of a run with loader workers, and of each worker with its clips under way
@@ -73,6 +74,8 @@ def _open_files(cfg: Config) -> list[str]:
 def _videos(cfg: Config, project: Path) -> list[str]:
     if not (problem := root_problem(cfg)):
         return []
+    if cfg.DATA.CLASSES == DEMO:
+        return [f"{problem}. Render them: python runs/prepare.py demo --out {cfg.DATA.DATA_ROOT_DIR}"]
     return [f"{problem}. Put the videos there, or add DATA.DATA_ROOT_DIR <their directory>; then look whether all are "
             f"found: python runs/prepare.py check --cfg {project} DATA.DATA_ROOT_DIR <their directory>"]
 
@@ -83,10 +86,10 @@ def _lists(cfg: Config) -> list[str]:
     missing = [name for split in splits if not (directory / (name := f"{split}_few_shot.txt")).exists()]
     if not missing:
         return []
-    published = cfg.DATA.CLASSES in {path.stem for path in (POOL / "classes").glob("*.yaml")} - {"demo"}
+    known = cfg.DATA.CLASSES in {path.stem for path in (POOL / "classes").glob("*.yaml")}
+    what = "lists --help" if not known else DEMO if cfg.DATA.CLASSES == DEMO else f"lists {cfg.DATA.CLASSES}"
     return [f"DATA.ANNO_DIR: expected the split lists, found no {', '.join(missing)} in {directory}. Make them: python "
-            f"runs/prepare.py lists {cfg.DATA.CLASSES if published else '--help'}"
-            + (f" --out {directory}" if published else "")]
+            f"runs/prepare.py {what}" + (f" --out {directory}" if known else "")]
 
 
 def _weights(cfg: Config) -> list[str]:

@@ -55,3 +55,11 @@ def test_a_file_in_place_of_the_videos_is_said(tmp_path):
     (tmp_path / "videos.zip").touch()
     cfg = load_config(K100, ["DATA.DATA_ROOT_DIR", str(tmp_path / "videos.zip")])
     assert "found the file" in fresh.root_problem(cfg) and "unpack archives first" in fresh.root_problem(cfg)
+
+
+def test_the_demo_is_rendered(tmp_path):
+    missing = str(tmp_path / "none")
+    cfg = load_config(REPOSITORY / "configs/projects/demo/CLIPFSAR_Demo_1shot.yaml",
+                      ["DATA.DATA_ROOT_DIR", missing, "DATA.ANNO_DIR", missing])
+    for problem in (*fresh._videos(cfg, tmp_path), *fresh._lists(cfg)):
+        assert problem.endswith(f": python runs/prepare.py demo --out {missing}")
