@@ -40,10 +40,14 @@ class _Screen(io.FileIO):
 
 
 class _Output(io.TextIOWrapper):
-    """Standard output, on which names and paths from outside can do nothing to a terminal."""
+    """Standard output or errors, on which names and paths from outside can do nothing to a terminal.
+
+    What moves the cursor for a progress bar (tqdm), which comes alone or at the start of a text, stays.
+    """
 
     def write(self, text: str) -> int:
-        return super().write(printable(text))
+        moved = not text.replace("\x1b[A", "").strip("\n")
+        return super().write(text if moved else printable(text, "\n\t\r" if text.startswith("\r") else "\n\t"))
 
 
 def keep_screens() -> None:
@@ -59,7 +63,7 @@ def keep_screens() -> None:
             os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
         stream: io.TextIOWrapper | None = getattr(sys, name)
         if number and stream in (None, getattr(sys, f"__{name}__")):  # not what a test puts there
-            setattr(sys, name, (_Output if number == 1 else io.TextIOWrapper)(
+            setattr(sys, name, _Output(
                 io.BufferedWriter(_Screen(number, "w", closefd=False)), stream.encoding if stream else "utf-8",
                 "backslashreplace", line_buffering=not stream or stream.line_buffering or stream.write_through))
 

@@ -10,6 +10,7 @@ import os
 import struct
 import tempfile
 import zlib
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor
 
 from utils.errors import FeatureStoreError
-from utils.files import give_name, refusals, told_as
+from utils.files import give_name, refusals, told_as, unfinished
 from utils.foreign import parse_json, regular, told
 from utils.json_files import SUM
 
@@ -57,12 +58,13 @@ class FeatureFile:
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._arrays: dict[str, Tensor] = {}
         self._offset = 0
+        self._open = ExitStack()
 
     def __enter__(self) -> "FeatureFile":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._part.unlink(missing_ok=True)
+        self._open.close()
 
     def _header(self, more: dict[str, Any]) -> bytes:
         content: dict[str, Any] = {"__metadata__": {_META: json.dumps({**self.facts, **more}, sort_keys=True)}}
@@ -79,6 +81,7 @@ class FeatureFile:
         size, arrays = 4 * sum(map(math.prod, shapes.values())), self._arrays
         with told_as(FeatureStoreError, self.path, "cannot be written"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._open.enter_context(unfinished(self._part))
             with self._part.open("wb") as file:
                 os.posix_fallocate(file.fileno(), 0, at + size)
             for name, shape in shapes.items():

@@ -1,13 +1,16 @@
 """Write files whole or not at all, and say in words why a disk refuses one."""
 
 import errno
+import glob
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
+from typing import Any
 
 from utils.errors import DiskError, FewShotError
+from utils.lock import NO_LOCKS, lock_file
 
 _REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 
@@ -60,16 +63,37 @@ def give_name(part: Path, path: Path) -> None:
 
 
 @contextmanager
+def unfinished(part: Path) -> Iterator[None]:
+    """Make a temporary file .NAME.PROCESS.SUFFIX, which is gone at the end of the block unless it was renamed.
+
+    It is locked meanwhile: one that is not is of a writer that was killed, and the next writer of NAME removes it.
+    """
+    name, _, suffix = part.name.rsplit(".", 2)
+    for left in part.parent.glob(f"{glob.escape(name)}.*.{suffix}"):
+        with suppress(OSError):  # its writer is at work, or nothing can be locked here
+            lock_file(left).close()
+            left.unlink()
+    lock: AbstractContextManager[Any] = nullcontext()
+    try:
+        lock = lock_file(part)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+    with lock:
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+
+
+@contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield another name to write to; at the end of the block that file gets the name `path`.
 
     Whatever happens, `path` has its old or its new content, whole, and nothing else is left. Raises DiskError.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with refusals(path):
-            yield part
-            give_name(part, path)
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
+    with refusals(path), unfinished(part):
+        yield part
+        give_name(part, path)

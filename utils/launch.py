@@ -58,7 +58,7 @@ def start_ranks(command: Sequence[str], count: int) -> None:
         raise _cause(error.failures, count) from error
     except SignalException as stop:
         raise Stopped(int(stop.sigval)) from stop
-    except RendezvousError as error:
+    except (RendezvousError, torch.distributed.DistError) as error:
         raise LaunchError(f"the {count} ranks could not be started: {error}") from error
 
 

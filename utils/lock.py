@@ -19,7 +19,7 @@ from utils.errors import OutputDirError
 LOCK = ".run.lock"
 _LEFT = re.compile(r"\..+\.[0-9]+\.(tmp|part)")  # .NAME.PROCESS.tmp, whatever was to be called NAME
 _LOGGER = logging.getLogger(__name__)
-_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}  # some network file systems
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}  # some network file systems
 _POLL_SECONDS = 0.05
 _HELD: "weakref.WeakSet[BinaryIO]" = weakref.WeakSet()
 
@@ -92,7 +92,7 @@ def output_lock(directory: Path) -> Iterator[None]:
         raise OutputDirError(f"OUTPUT_DIR: {directory}: another run is at work there ({_holder(path)}). Wait for its "
                              "end, end it, or choose another OUTPUT_DIR") from error
     except OSError as error:
-        if error.errno not in _NO_LOCKS:
+        if error.errno not in NO_LOCKS:
             raise OutputDirError(f"OUTPUT_DIR: {directory}: expected a directory that can be written to: "
                                  f"{error.strerror}") from error
         _LOGGER.warning("%s cannot be locked (%s): see to it that no other run uses this directory", path,

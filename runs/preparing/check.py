@@ -29,6 +29,7 @@ from runs.preparing.examine import FileToExamine, VideoFacts, examine
 from runs.preparing.locate import Located, locate, lying
 from runs.preparing.pool import Failure, guarded
 from runs.preparing.split_lists import SPLITS
+from utils.command import printable
 from utils.config import load_config
 from utils.config.schema import Config
 from utils.cores import cores
@@ -231,6 +232,6 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.write_lists:
             text += "\n" + write_lists(checked, arguments.write_lists, cfg)
     finally:  # also where no list can be written
-        (out / "check.txt").write_text(text, encoding="utf-8")
+        (out / "check.txt").write_text(printable(text), encoding="utf-8")
         sys.stdout.write(f"{text}\nWritten to {out}/manifest.parquet and check.txt\n")
     return 1 if problems(checked) else 0

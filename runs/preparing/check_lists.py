@@ -1,6 +1,7 @@
 """Writes lists without the bad videos of a check, under another name."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -40,9 +41,17 @@ def _lines(table: pd.DataFrame, split: str, style: str, given: str) -> list[str]
     return [f"{split}{index}{separator}{video}" for index, video in zip(table.class_index, videos, strict=True)]
 
 
-def _write(path: Path, text: str) -> None:
-    with whole_file(path) as part:
-        part.write_text(text, encoding="utf-8")
+def _write(directory: Path, texts: Mapping[str, str]) -> None:
+    """Write files by name; one that is there with the same text, of a check that was killed, stays."""
+    there = [directory / name for name in texts if (directory / name).exists()]
+    if other := [str(path) for path in there if path.read_bytes() != texts[path.name].encode()]:
+        raise AnnotationError(f"{', '.join(other)}: expected no other file there (lists are never replaced), found "
+                              "one; choose another directory for --write-lists")
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        if directory / name not in there:
+            with whole_file(directory / name) as part:
+                part.write_text(text, encoding="utf-8")
 
 
 def _settings(directory: Path, style: str, given: str, dropped: bool, cfg: Config) -> list[str]:
@@ -59,7 +68,7 @@ def write_lists(checked: Checked, directory: Path, cfg: Config) -> str:
     """Write {split}_few_shot.txt and classes.yaml, and return what was left out and how to use them, as text.
 
     Raises:
-        AnnotationError: a file of this name is there, or a split has no videos left.
+        AnnotationError: another file of this name is there, or a split has no videos left.
     """
     given = cfg.TRAIN.DATASET_FEW or DEFAULT_FORMAT
     tables = {split: kept(checked, split) for split in checked.needs}
@@ -67,23 +76,22 @@ def write_lists(checked: Checked, directory: Path, cfg: Config) -> str:
         if table.empty:
             raise AnnotationError(f"{directory}: expected at least one class of the {split} list with enough videos, "
                                   "found none; no lists were written")
-    files = [directory / name for name in (*(f"{split}_few_shot.txt" for split in tables), "classes.yaml")]
-    if taken := [str(path) for path in files if path.exists()]:
-        raise AnnotationError(f"{', '.join(taken)}: expected no file there (lists are never replaced), found one; "
-                              "choose another directory for --write-lists")
-    directory.mkdir(parents=True, exist_ok=True)
-    style, lines, names, dropped = _format(tables, given), [], {}, False
+    style, names = _format(tables, given), {}
+    texts = {f"{split}_few_shot.txt": "\n".join(_lines(table, split, style, given)) + "\n"
+             for split, table in tables.items()}
     for split, table in tables.items():
-        path = directory / f"{split}_few_shot.txt"
-        _write(path, "\n".join(_lines(table, split, style, given)) + "\n")
-        left = len(read_split_list(path, split, style))  # what was written can be read
         names[split] = table.drop_duplicates("class_index").sort_values("class_index")["class"].tolist()
+    texts["classes.yaml"] = yaml.safe_dump({"checked": names}, allow_unicode=True, sort_keys=False)
+    _write(directory, texts)
+    lines, dropped = [], False
+    for split in tables:
+        path = directory / f"{split}_few_shot.txt"
+        left = len(read_split_list(path, split, style))  # what was written can be read
         own = checked.table[checked.table.split == split]
         gone = [name for name in dict.fromkeys(own["class"]) if name not in set(names[split])]
         dropped = dropped or bool(gone)
         lines.append(f"{path}: {left:,} of {len(own):,} videos, {len(names[split])} classes, "
                      f"{list_name(split, list_hash(path))}" + (f"; without {json.dumps(gone)}" if gone else ""))
-    _write(directory / "classes.yaml", yaml.safe_dump({"checked": names}, allow_unicode=True, sort_keys=False))
     lines += ["use them with: " + " ".join(_settings(directory, style, given, dropped, cfg)),
               "a result on other lists does not compare with published ones: it carries the lists' names"]
     return "\n".join(lines) + "\n"

@@ -29,7 +29,7 @@ def check_machine(resolved: Resolved) -> None:
 def unknown_head(resolved: Resolved) -> str | None:
     """Say that the head is another method's, such as in the project files of MoLo or HyRSM++; None where it is here."""
     name = resolved.config.VIDEO.HEAD.NAME
-    if (POOL / "model" / f"{name}.yaml").is_file():
+    if name in {path.stem for path in (POOL / "model").glob("*.yaml")}:
         return None
     from models.builder import HEADS  # its heads are not all in the pool
 
@@ -59,16 +59,19 @@ def _gpus(cfg: Config) -> list[str]:
 
 
 def _open_files(cfg: Config) -> list[str]:
-    """Allow as many open files as the loader takes, through which clips come here: workers that get none hang."""
-    workers, (soft, hard) = cfg.DATA_LOADER.NUM_WORKERS, resource.getrlimit(resource.RLIMIT_NOFILE)
-    need = FILES + FILES_A_WORKER * workers
-    if not workers or soft == resource.RLIM_INFINITY or soft >= need:
+    """Allow as many open files as ranks and their loaders take: workers hand clips over through them, and hang where
+    they get none."""
+    workers, ranks = cfg.DATA_LOADER.NUM_WORKERS, cfg.NUM_GPUS or cfg.NUM_PROCESSES
+    (soft, hard), need = resource.getrlimit(resource.RLIMIT_NOFILE), FILES + FILES_A_WORKER * workers
+    if not workers and ranks == 1 or soft == resource.RLIM_INFINITY or soft >= need:
         return []
     if hard == resource.RLIM_INFINITY or hard >= need:
         resource.setrlimit(resource.RLIMIT_NOFILE, (need, hard))
         return []
-    return [f"DATA_LOADER.NUM_WORKERS: {workers} workers may take {need} open files, {hard} are allowed. ulimit -n "
-            f"{need} allows them; DATA_LOADER.NUM_WORKERS 0 takes none"]
+    key, what, none = (("DATA_LOADER.NUM_WORKERS", f"{workers} workers", "0") if workers else
+                       ("NUM_GPUS" if cfg.NUM_GPUS else "NUM_PROCESSES", f"each of {ranks} ranks", "1"))
+    return [f"{key}: {what} may take {need} open files, {hard} are allowed. ulimit -n {need} allows them; {key} {none} "
+            "does without"]
 
 
 def _videos(cfg: Config, project: Path) -> list[str]:

@@ -1,6 +1,7 @@
 """What a command shows: nothing from outside acts on a terminal or in a spreadsheet; values may begin with a dash."""
 
 import csv
+import io
 import logging
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 from runs.evaluation.summary import write_confusion
 from runs.reporting.run_record import write_bad_videos
 from tests.conftest import REPOSITORY, called
-from utils.command import csv_cell, printable
+from utils.command import _Output, csv_cell, printable
 from utils.episode import BadVideo
 from utils.logging import setup_logging
 
@@ -20,6 +21,14 @@ from utils.logging import setup_logging
 def test_control_characters_are_written_out():
     assert printable("a\x1b]0;x\x07\x9b2J\rb\u202ec\ud83d\n\td") == "a\\x1b]0;x\\x07\\x9b2J\\rb\\u202ec\\ud83d\n\td"
     assert printable("跑步 é \u200d", "") == "跑步 é \u200d" and printable("a\nb", "") == "a\\nb"
+
+
+def test_a_screen_is_moved_by_progress_bars_only():
+    screen = _Output(io.BytesIO(), "utf-8", newline="")
+    for text in ("\n\n", "\x1b[A\x1b[A", "\rtrain: 10%\x1b[2J", "cannot be decoded: a\r\x1b[2J\x1b[A\n"):
+        screen.write(text)
+    screen.seek(0)
+    assert screen.read() == "\n\n\x1b[A\x1b[A\rtrain: 10%\\x1b[2Jcannot be decoded: a\\r\\x1b[2J\\x1b[A\n"
 
 
 def test_a_log_line_cannot_move_the_cursor(tmp_path, capfd):

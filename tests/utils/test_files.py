@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from utils.feature_file import FeatureFile
 from utils.files import whole_file
 from utils.lock import lock_file, output_lock
 
@@ -21,6 +22,25 @@ def test_a_file_is_replaced_only_by_a_whole_one(tmp_path):
         part.write_text("new")
         assert path.read_text() == "old"
     assert path.read_text() == "new" and os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_the_next_writer_removes_what_killed_ones_left(tmp_path):
+    """Not what another is writing, nor what is to have another name."""
+    path = tmp_path / "a[1].txt"
+    kept = [tmp_path / name for name in (".b.1.tmp", ".a1.txt.1.tmp", ".a[1].txt.1.part", "a[1].txt.1.tmp")]
+    for left in (*kept, killed := tmp_path / ".a[1].txt.1.tmp", at_work := tmp_path / ".a[1].txt.2.tmp"):
+        left.touch()
+    with lock_file(at_work), whole_file(path) as part:
+        assert not killed.exists()
+        with pytest.raises(BlockingIOError):
+            lock_file(part)
+        part.write_text("new")
+    assert path.read_text() == "new" and set(tmp_path.iterdir()) == {path, at_work, *kept}
+    with FeatureFile(tmp_path / "f", {}) as file:
+        (tmp_path / ".f.1.part").touch()
+        file.allocate({"a": (2, 3)})
+        assert len(list(tmp_path.glob(".f.*"))) == 1
+    assert not list(tmp_path.glob(".f.*"))
 
 
 def test_a_lock_has_one_holder_and_others_may_wait(tmp_path):

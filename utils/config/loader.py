@@ -124,8 +124,7 @@ def _of_head(layers: list[Layer]) -> list[Layer]:
     """The layer with the options of the last head named; none where the pool has no file of its name."""
     names = [head["NAME"] for layer in layers if isinstance(video := layer.values.get("VIDEO"), dict)
              and isinstance(head := video.get("HEAD"), dict) and isinstance(head.get("NAME"), str)]
-    path = POOL / "model" / f"{names[-1]}.yaml" if names and "/" not in names[-1] else None
-    return [read_layer(path)] if path and path.is_file() else []
+    return [read_layer(path) for path in (POOL / "model").glob("*.yaml") if path.stem in names[-1:]]
 
 
 def _protocol(layers: list[Layer]) -> list[Layer]:

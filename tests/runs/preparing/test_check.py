@@ -141,12 +141,30 @@ def test_lists_of_whole_videos_keep_their_hash_and_need_no_other_setting(copied)
 
 def test_lists_are_never_replaced(copied, capsys):
     root, project = copied
+    (root / listed(root)[0]).unlink()
     before = (root / "test_few_shot.txt").read_bytes()
     arguments = ["check", "--cfg", str(project), "--out", str(root / "out"), "--write-lists", str(root)]
     assert main(arguments) == 1 and (root / "test_few_shot.txt").read_bytes() == before
-    assert f"{root}/test_few_shot.txt: expected no file there" in capsys.readouterr().err.replace(
-        f"{root}/train_few_shot.txt, {root}/val_few_shot.txt, ", "")
+    assert f"AnnotationError: {root}/test_few_shot.txt: expected no other file there" in capsys.readouterr().err
     assert not (root / "classes.yaml").exists()
+
+
+def test_lists_of_a_killed_check_are_completed(copied):
+    root, project = copied
+    assert run(project, "--write-lists", root / "whole")[0] == run(project, "--write-lists", root / "new")[0] == 0
+    for name in ("val_few_shot.txt", "classes.yaml"):
+        (root / "new" / name).unlink()
+    left = [root / "new" / ".val_few_shot.txt.123.tmp", project.parent / "checked" / ".manifest.parquet.123.tmp"]
+    for path in left:
+        path.write_text("half")
+    progress = project.parent / "checked" / "progress.jsonl"
+    lines = progress.read_text().splitlines(keepends=True)
+    wrong = [lines[1].replace('"frames": ', '"frames": 9'), "[" * 9999 + "\n", '{"key": 1}\n', "5\n", *lines[2:5]]
+    progress.write_text("".join([lines[0], *wrong]))
+    assert run(project, "--write-lists", root / "new")[0] == 0 and not any(path.exists() for path in left)
+    files = {path.name: path.read_text() for path in (root / "whole").iterdir()}
+    assert {path.name: path.read_text() for path in (root / "new").iterdir()} == files and len(files) == 4
+    assert "; 3 known from before" in (project.parent / "checked" / "check.txt").read_text()
 
 
 def test_the_table_stays_where_nothing_is_good(copied, capsys):

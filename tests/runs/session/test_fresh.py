@@ -63,3 +63,21 @@ def test_the_demo_is_rendered(tmp_path):
                       ["DATA.DATA_ROOT_DIR", missing, "DATA.ANNO_DIR", missing])
     for problem in (*fresh._videos(cfg, tmp_path), *fresh._lists(cfg)):
         assert problem.endswith(f": python runs/prepare.py demo --out {missing}")
+
+
+@pytest.mark.parametrize(("key", "value", "need"), [("DATA_LOADER.NUM_WORKERS", 2, 88), ("NUM_PROCESSES", 2, 60)])
+def test_too_few_open_files_are_said_or_more_are_allowed(tmp_path, monkeypatch, key, value, need):
+    cfg = load_config(K100, ["NUM_GPUS", "0", "DATA_LOADER.NUM_WORKERS", "0", key, str(value)])
+    limits = [20, need - 1]
+    monkeypatch.setattr(fresh.resource, "getrlimit", lambda which: tuple(limits))
+    monkeypatch.setattr(fresh.resource, "setrlimit", lambda which, given: limits.__setitem__(slice(2), given))
+    (said,) = fresh._open_files(cfg)
+    assert said.startswith(f"{key}: ") and f"may take {need} open files, {need - 1} are allowed" in said
+    limits[1] = need
+    assert fresh._open_files(cfg) == [] and limits == [need, need]
+    assert fresh._open_files(load_config(K100, ["NUM_GPUS", "0", "DATA_LOADER.NUM_WORKERS", "0"])) == []
+
+
+def test_a_name_longer_than_a_files_is_an_unknown_head(tmp_path, capsys):
+    assert called("run")(["--cfg", K100, "VIDEO.HEAD.NAME", "a" * 5000]) == 1
+    assert "command line: VIDEO.HEAD.NAME: unknown head 'aaa" in capsys.readouterr().err
