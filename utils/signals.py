@@ -15,6 +15,7 @@ from typing import Any
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LAUNCHER = "CLIP_FSAR_LAUNCHER"  # variable with the process number of a run that starts ranks
 _PR_SET_PDEATHSIG = 1
+AGAIN_SECONDS = 1.0  # until a stop that was lost is raised again
 WORKER_SECONDS = 60  # a shielded worker that got SIGTERM ends after this time, if its main process has not ended it
 
 
@@ -59,6 +60,8 @@ def handling(numbers: Iterable[int], handler: Callable[[int, FrameType | None], 
     try:
         yield
     finally:
+        if before:
+            signal.setitimer(signal.ITIMER_REAL, 0)
         for number, old in before.items():
             signal.signal(number, old)
 
@@ -80,18 +83,31 @@ class Interruption:
         again = self._raised or self.number and not self._immediate
         if os.getpid() != self._process or again and (self._once or number == signal.SIGHUP):
             return
-        if self._immediate or self.number is not None:
+        noted, self.number = self.number, number
+        if self._immediate or noted is not None:
             self._raised = True
             # The process ends. The signal may have reached its workers first: torch must not report their end.
             # Not SIG_DFL: Python reports a SIGCHLD already under way that finds no handler ("race condition").
             signal.signal(signal.SIGCHLD, lambda *_: None)
-            raise Stopped(number)
-        self.number = number
+            signal.signal(signal.SIGALRM, partial(self._raise, number))
+            signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS, AGAIN_SECONDS)  # `handling` ends it
+            self._raise(number, number, frame)
+            return
         name = signal.Signals(number).name  # no logging here: the signal may have come in the middle of a log line
         if not self._once or os.environ["RANK"] == "0":
             second = "" if self._once else "; a second signal stops at once"
             with suppress(OSError):  # the screen may be what has gone
                 os.write(2, f"\n{name}: stopping after this iteration{second}\n".encode())
+
+    def _raise(self, number: int, came: int, frame: FrameType | None) -> None:
+        """Raise Stopped, at each alarm once more: Python drops what is raised while it forks or frees objects.
+
+        At an alarm not while an error is handled: it may be this one, and what it ends is being cleaned up.
+        """
+        while frame is not None and frame.f_code.co_name != "__del__":
+            frame = frame.f_back
+        if os.getpid() == self._process and frame is None and (came == number or sys.exc_info()[1] is None):
+            raise Stopped(number)
 
     def check(self) -> None:
         """Raise Stopped if a signal came."""
@@ -123,5 +139,6 @@ def shielded(init: Callable[[int], None]) -> Callable[[int], None]:
 def _shield(init: Callable[[int], None], worker: int) -> None:
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(WORKER_SECONDS))
     init(worker)

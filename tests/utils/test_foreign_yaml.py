@@ -1,14 +1,21 @@
 """Settings that strangers wrote: merge keys and odd characters load, and whatever does not ends in a ConfigError."""
 
+import functools
+import json
 import os
 import random
 
 import pytest
 import yaml
 
-from utils.config import load_config
+from models.registries import HEADS
+from runs.session.preflight import check_names
+from utils.config import Config, load_config, resolve_config
+from utils.config.fields import keys_of
+from utils.config.inert import inert_keys
 from utils.config.layers import POOL, parse_yaml
-from utils.errors import ConfigError, FewShotError
+from utils.config.reading import aliases
+from utils.errors import ConfigError, FewShotError, WeightsError
 
 MINE = "_BASE_RUN: {}\nDATA: {{CLASSES: demo}}\n"
 
@@ -131,3 +138,41 @@ def test_mutated_settings_load_or_are_told(project):
 @pytest.mark.slow
 def test_many_mutated_settings_load_or_are_told(project):
     _fuzz(project, 3000)
+
+
+ODD = [None, "", "x", -1, 0, 1, 2**62, 10**400, 0.5, 1e-300, 1e308, float("nan"), float("-inf"), True, [], {}, [0],
+       [0.5] * 3, [float("nan")] * 3, [2**62] * 2, "a" * 5000, "a/" * 3000, "a\0b", "\ud800", "\u202e\x1b[2J", "-x",
+       "/dev/zero", "{0}{1}", [[[[1]]]], {"a": {"b": 1}}, ["a", "b", "c"], [None], "1e3", "a\rb", "a:b", "../x.json",
+       "~nobody"]
+
+
+def _odd_values(project, every: list[tuple[str, object]]) -> None:
+    """Each value at its key, by file and by command line, is taken or told."""
+    for key, value in every:
+        text = json.dumps(value).replace("NaN", ".nan").replace("Infinity", ".inf")
+        *sections, leaf = key.split(".")
+        written = functools.reduce(lambda inner, name: f"{name}: {{{inner}}}", reversed(sections), f"{leaf}: {text}")
+        path, mine = project(f"DATA: {{CLASSES: demo}}\n{written}\n" if sections[:1] != ["DATA"] else written), []
+        for pairs in (mine, [key, value if isinstance(value, str) else text]):
+            try:
+                check_names(resolve_config(path, pairs))
+            except ConfigError:
+                continue
+            except WeightsError as error:
+                assert key.startswith("VIDEO.HEAD."), (key, value, error)
+            except Exception as error:
+                raise AssertionError(f"{key} {value!r:.80} {'by file' if pairs is mine else 'typed'}") from error
+            path = project("DATA: {CLASSES: demo}\n")
+
+
+EVERY = [(key, value) for key in [*keys_of(Config), *inert_keys(), *aliases(), *keys_of(
+    HEADS["CNN_OTAM_CLIPFSAR"].Options, "VIDEO.HEAD.OPTIONS.")] for value in ODD]
+
+
+def test_odd_values_of_every_key_are_taken_or_told(project):
+    _odd_values(project, random.Random(3).sample(EVERY, 300))
+
+
+@pytest.mark.slow
+def test_all_odd_values_of_every_key_are_taken_or_told(project):
+    _odd_values(project, EVERY)

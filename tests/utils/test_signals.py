@@ -1,8 +1,17 @@
 """Signals that arrive together."""
 
+import contextlib
+import os
+import signal
 import subprocess
 import sys
+import time
+import weakref
 from pathlib import Path
+
+import pytest
+
+from utils import signals
 
 # SIGTERM and SIGCHLD are delivered in one go, the lower number first, as when a whole process group is told to end.
 TOGETHER = """
@@ -48,3 +57,38 @@ def test_a_worker_that_ends_with_the_same_signal_is_no_complaint():
                            text=True, timeout=60)
     assert ended.stdout == "stopped by SIGTERM; what was saved before is untouched\n"
     assert ended.stderr == "" and ended.returncode == 0
+
+
+class _Freed:
+    """Sends SIGTERM when it is freed, if asked to."""
+
+    asked = False
+
+    def __del__(self):
+        if self.asked:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0)
+
+
+@pytest.mark.parametrize("freed", ["callback", "del"])
+def test_a_stop_that_python_drops_comes_again(monkeypatch, freed):
+    """As in a fork of a loader's worker, where Python drops it too; what cleans up after it is not disturbed."""
+    dropped, cleaned = [], []
+    monkeypatch.setattr(sys, "unraisablehook", lambda lost: dropped.append(type(lost.exc_value)))
+    monkeypatch.setattr(signals, "AGAIN_SECONDS", 0.05)
+    before = signal.getsignal(signal.SIGCHLD)
+    with contextlib.ExitStack() as stack:
+        stack.callback(signal.signal, signal.SIGCHLD, before)
+        with pytest.raises(signals.Stopped), signals.stop_at_once():
+            one = _Freed()
+            one.asked = one_kills = freed == "del"
+            watched = weakref.ref(one, lambda _: one_kills or (os.kill(os.getpid(), signal.SIGTERM), time.sleep(0)))
+            try:
+                del one
+                assert watched() is None
+                time.sleep(20)
+            finally:
+                time.sleep(0.3)
+                cleaned.append(True)
+        assert cleaned and dropped == ([signals.Stopped] if freed == "callback" else [])
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)

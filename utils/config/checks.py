@@ -184,13 +184,14 @@ def _passes(cfg: Config) -> Iterator[Finding]:
 
 def _memory(cfg: Config) -> Iterator[Finding]:
     """What a machine's memory cannot hold even at the least that it takes."""
-    data, total = cfg.DATA, psutil.virtual_memory().total
+    data, train, total = cfg.DATA, cfg.TRAIN, psutil.virtual_memory().total
+    clips = min(train.WAY * (train.SHOT + train.QUERY_PER_CLASS), 64)  # of an episode; the lists tell of larger ones
     picture = 12 * data.NUM_INPUT_FRAMES  # bytes of the same pixel in all frames of a clip
     scales = [*data.TRAIN_JITTER_SCALES, *([data.TEST_SCALE] if isinstance(data.TEST_SCALE, int) else data.TEST_SCALE)]
     for key, size in (
         *((f"TRAIN.NUM_{split}_TASKS", 200) for split in ("TRAIN", "VAL", "TEST")),  # an episode's videos
         ("DATA_LOADER.NUM_WORKERS", 1 << 25), ("NUM_PROCESSES", 1 << 27),
-        ("DATA.NUM_INPUT_FRAMES", 12 * min(data.TRAIN_CROP_SIZE, data.TEST_CROP_SIZE)**2),
+        ("DATA.NUM_INPUT_FRAMES", 12 * (clips * data.TRAIN_CROP_SIZE**2 if train.ENABLE else data.TEST_CROP_SIZE**2)),
         *((key, picture * max(scales)) for key in ("DATA.TRAIN_JITTER_SCALES", "DATA.TEST_SCALE")),
     ):
         value = attrgetter(key)(cfg)

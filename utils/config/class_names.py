@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from operator import attrgetter
+from os.path import isfile  # False where a name is too long for a file, at which Path.is_file raises
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +44,9 @@ def locate(classes: str, project: Path) -> Path:
         return CLASSES / f"{classes}.yaml"
     places = [Path(classes), project.parent / classes]
     for path in places:
-        if path.is_file():
+        if isfile(path):
             return path
-    raise ConfigError([f"DATA.CLASSES: no such file: {' or '.join(dict.fromkeys(map(str, places)))}"])
+    raise ConfigError([f"DATA.CLASSES: no such file: {' or '.join(dict.fromkeys(str(path)[:200] for path in places))}"])
 
 
 def _split(name: str, split: Any, names: Any) -> list[str]:
