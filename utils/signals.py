@@ -15,6 +15,7 @@ from typing import Any
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LAUNCHER = "CLIP_FSAR_LAUNCHER"  # variable with the process number of a run that starts ranks
 _PR_SET_PDEATHSIG = 1
+_DROPPING = ("__del__", "_acquireLock", "_releaseLock")  # logging's, which a fork calls
 AGAIN_SECONDS = 1.0  # until a stop that was lost is raised again
 WORKER_SECONDS = 60  # a shielded worker that got SIGTERM ends after this time, if its main process has not ended it
 
@@ -104,7 +105,7 @@ class Interruption:
 
         At an alarm not while an error is handled: it may be this one, and what it ends is being cleaned up.
         """
-        while frame is not None and frame.f_code.co_name != "__del__":
+        while frame is not None and frame.f_code.co_name not in _DROPPING:
             frame = frame.f_back
         if os.getpid() == self._process and frame is None and (came == number or sys.exc_info()[1] is None):
             raise Stopped(number)
