@@ -14,6 +14,11 @@ from utils.signals import Stopped, number_of, stop_at_once
 # Characters that act on a terminal, or hide or turn what stands beside them, instead of being seen.
 _ACTING = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
+_NO_MEMORY = ("can't allocate memory", "out of memory", "not enough memory", "Cannot allocate memory")
+LESS_MEMORY = ("memory has run out. What takes it: frames a clip (DATA.NUM_INPUT_FRAMES) and their sizes, clips an "
+               "episode (TRAIN.WAY, SHOT, QUERY_PER_CLASS), TRAIN.EPISODES_PER_STEP, TEST.ENCODE_BATCH, "
+               "DATA_LOADER.NUM_WORKERS; TRAIN.GRAD_CHECKPOINT true takes less")
+
 
 def printable(text: str, keep: str = "\n\t") -> str:
     """Return text from outside (class names, paths) with its control characters but `keep` written out: \\x1b."""
@@ -80,6 +85,11 @@ def _lost() -> OSError | None:
     return getattr(getattr(getattr(sys.stdout, "buffer", None), "raw", None), "lost", None)
 
 
+def out_of_memory(error: MemoryError | RuntimeError) -> bool:
+    """Return whether memory has run out, which torch says in words only."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY)
+
+
 def command(main: Callable[[], int | None]) -> int:
     """Run `main` and return the exit status of the command.
 
@@ -95,6 +105,11 @@ def command(main: Callable[[], int | None]) -> int:
         if isinstance(error, BrokenPipeError) and error is _lost():
             return 128 + signal.SIGPIPE
         sys.stderr.write(printable(f"\n{described(error)}\n"))
+        return 1
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        sys.stderr.write(printable(f"\nMemoryError: {' '.join(str(error).split())[:300]}\n{LESS_MEMORY}\n"))
         return 1
     except KeyboardInterrupt as stop:
         sys.stderr.write(printable(f"\n{stop if isinstance(stop, Stopped) else Stopped(number_of(stop))}\n"))

@@ -13,7 +13,7 @@ import pytest
 from runs.evaluation.summary import write_confusion
 from runs.reporting.run_record import write_bad_videos
 from tests.conftest import REPOSITORY, called
-from utils.command import _Output, csv_cell, printable
+from utils.command import _Output, command, csv_cell, printable
 from utils.episode import BadVideo
 from utils.logging import setup_logging
 
@@ -70,3 +70,18 @@ def test_a_command_without_screens_has_an_end(tmp_path):
     for closed in ("<&- >&- 2>&-", ">&-", "2>&-"):
         line = f"exec {sys.executable} runs/prepare.py demo --help {closed}"
         assert subprocess.run(["bash", "-c", line], cwd=REPOSITORY).returncode == 0, closed
+
+
+def test_memory_that_runs_out_is_said(capsys):
+    def fails(error):
+        def main():
+            raise error
+        return main
+
+    for error in (MemoryError("Unable to allocate 9 GiB"), RuntimeError("CPUAllocator: can't allocate memory: 9"),
+                  RuntimeError("CUDA out of memory. Tried to allocate 9 GiB")):
+        assert command(fails(error)) == 1
+        said = capsys.readouterr().err
+        assert said.startswith(f"\nMemoryError: {error}\nmemory has run out") and "DATA.NUM_INPUT_FRAMES" in said
+    with pytest.raises(RuntimeError, match="a defect"):
+        command(fails(RuntimeError("a defect")))
