@@ -69,7 +69,7 @@ def unfinished(part: Path) -> Iterator[None]:
     It is locked meanwhile: one that is not is of a writer that was killed, and the next writer of NAME removes it.
     """
     name, _, suffix = part.name.rsplit(".", 2)
-    for left in part.parent.glob(f"{glob.escape(name)}.*.{suffix}"):
+    for left in part.parent.glob(f"{glob.escape(name)}.[0-9]*.{suffix}"):
         with suppress(OSError):  # its writer is at work, or nothing can be locked here
             lock_file(left).close()
             left.unlink()
