@@ -27,7 +27,7 @@ def test_a_file_is_replaced_only_by_a_whole_one(tmp_path):
 def test_the_next_writer_removes_what_killed_ones_left(tmp_path):
     """Not what another is writing, nor what is to have another name."""
     path = tmp_path / "a[1].txt"
-    kept = [tmp_path / name for name in (".b.1.tmp", ".a[1].txt.x.tmp", ".a1.txt.1.tmp", ".a[1].txt.1.part", "a[1].txt.1.tmp")]
+    kept = [tmp_path / name for name in (".b.1.tmp", ".a[1].txt.x.tmp", ".a[1].txt.1.part", "a[1].txt.1.tmp")]
     for left in (*kept, killed := tmp_path / ".a[1].txt.1.tmp", at_work := tmp_path / ".a[1].txt.2.tmp"):
         left.touch()
     with lock_file(at_work), whole_file(path) as part:
