@@ -61,8 +61,8 @@ def handling(numbers: Iterable[int], handler: Callable[[int, FrameType | None], 
     try:
         yield
     finally:
-        if before:
-            signal.setitimer(signal.ITIMER_REAL, 0)
+        if isinstance(handler, Interruption) and handler.raised:
+            signal.setitimer(signal.ITIMER_REAL, 0)  # a timer that it has set
         for number, old in before.items():
             signal.signal(number, old)
 
@@ -77,16 +77,16 @@ class Interruption:
 
     def __init__(self, immediate: bool = False):
         self.number: int | None = None
-        self._immediate, self._process, self._raised = immediate, os.getpid(), False
+        self._immediate, self._process, self.raised = immediate, os.getpid(), False
         self._once = under_launcher()
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        again = self._raised or self.number and not self._immediate
+        again = self.raised or self.number and not self._immediate
         if os.getpid() != self._process or again and (self._once or number == signal.SIGHUP):
             return
         noted, self.number = self.number, number
         if self._immediate or noted is not None:
-            self._raised = True
+            self.raised = True
             # The process ends. The signal may have reached its workers first: torch must not report their end.
             # Not SIG_DFL: Python reports a SIGCHLD already under way that finds no handler ("race condition").
             signal.signal(signal.SIGCHLD, lambda *_: None)
