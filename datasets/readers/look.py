@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -216,6 +217,9 @@ def _look(path: Path, _stamp: tuple[int, int]) -> Look:
     if first is None:
         return look
     look = look._replace(matrix=_matrix(first))
+    if look.turn or look.mirrored:  # a stream may ask it of its keyframes alone; torchcodec asks the container
+        with opened(path) as (container, stream):
+            look = look._replace(matrix=_matrix(next(islice(decoded(container, stream), 1, None), first)))
     return look._replace(shape=(first.height, first.width)[:: -1 if look.turn % 180 == 90 else 1])
 
 
