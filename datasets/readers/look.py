@@ -139,6 +139,8 @@ def opened(path: Path) -> Iterator[tuple[Any, Any]]:
     except (av.error.FFmpegError, ValueError) as error:
         raise VideoDecodeError(path, f"not a video, or damaged (pyav: {first_line(error)})") from error
     with container:
+        if container.format.name.endswith("_pipe"):  # of a JPEG, PNG, ... file, whatever its name
+            raise VideoDecodeError(path, f"is a picture ({container.format.name.removesuffix('_pipe')}), not a video")
         streams = [stream for stream in container.streams.video if stream.codec_context]
         if not streams:
             raise VideoDecodeError(path, "has no video stream that can be decoded" if container.streams.video else
