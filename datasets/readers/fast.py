@@ -112,7 +112,13 @@ def open_torchcodec(path: Path) -> Clip:
     def start(name: str) -> tuple[int, Read]:
         # It scans the packets once, so that an index is exact.
         decoder = VideoDecoder(name, dimension_order="NHWC", num_ffmpeg_threads=1, device="cpu", seek_mode="exact")
-        return decoder.metadata.num_frames or 0, lambda order: decoder.get_frames_at(order).data.numpy()
+
+        def read(order: list[int]) -> np.ndarray:
+            # One by one and forwards: get_frames_at seeks anew for each frame, which takes two to four times as long.
+            found = {i: decoder.get_frame_at(i).data.numpy() for i in sorted(set(order))}
+            return np.stack([found[i] for i in order])
+
+        return decoder.metadata.num_frames or 0, read
 
     look = look_at(path)
     if not look.jumps or look.turn % 90 or look.mirrored:

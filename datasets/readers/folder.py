@@ -4,6 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from stat import S_ISREG
 
 import numpy as np
 from PIL import Image
@@ -68,9 +69,14 @@ class FolderClip:
 
     def _picture(self, name: str) -> np.ndarray:
         try:
+            if not S_ISREG((self.path / name).stat().st_mode):  # a pipe or a device may never end
+                raise VideoDecodeError(self.path, f"frame {name} is no file")
             with Image.open(self.path / name) as image:
                 if image.mode[0] in "IF":
-                    raise ValueError(f"expected 8 bits a channel, found mode {image.mode}")
+                    raise VideoDecodeError(self.path, f"frame {name}: expected 8 bits a channel, found mode "
+                                                      f"{image.mode}")
+                if image.format in ("WEBP", "PNG") and getattr(image, "n_frames", 1) > 1:
+                    raise VideoDecodeError(self.path, f"frame {name}: expected one picture, found an animation")
                 return np.array(image.convert("RGB"))
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise VideoDecodeError(self.path, f"frame {name} is no whole picture ({first_line(error)})") from error

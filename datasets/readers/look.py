@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -138,6 +139,8 @@ def opened(path: Path) -> Iterator[tuple[Any, Any]]:
     except (av.error.FFmpegError, ValueError) as error:
         raise VideoDecodeError(path, f"not a video, or damaged (pyav: {first_line(error)})") from error
     with container:
+        if container.format.name.endswith("_pipe"):  # of a JPEG, PNG, ... file, whatever its name
+            raise VideoDecodeError(path, f"is a picture ({container.format.name.removesuffix('_pipe')}), not a video")
         streams = [stream for stream in container.streams.video if stream.codec_context]
         if not streams:
             raise VideoDecodeError(path, "has no video stream that can be decoded" if container.streams.video else
@@ -216,6 +219,9 @@ def _look(path: Path, _stamp: tuple[int, int]) -> Look:
     if first is None:
         return look
     look = look._replace(matrix=_matrix(first))
+    if look.turn or look.mirrored:  # a stream may ask it of its keyframes alone; torchcodec asks the container
+        with opened(path) as (container, stream):
+            look = look._replace(matrix=_matrix(next(islice(decoded(container, stream), 1, None), first)))
     return look._replace(shape=(first.height, first.width)[:: -1 if look.turn % 180 == 90 else 1])
 
 

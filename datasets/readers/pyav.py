@@ -15,13 +15,24 @@ from utils.errors import VideoDecodeError
 SHORTFALL = 2  # a decoder may give this many frames fewer than the packets that it was given; the last repeats
 
 
+def _progressive(frame: Any) -> Any:
+    """Return a frame without its mark of being interlaced: its colours would be scaled by fields, ffmpeg's are not."""
+    from av.filter import Graph
+
+    graph = Graph()
+    graph.link_nodes(graph.add_buffer(width=frame.width, height=frame.height, format=frame.format,
+                                      time_base=frame.time_base), graph.add("setfield", "prog"),
+                     graph.add("buffersink")).configure()
+    graph.push(frame)
+    return graph.pull()
+
+
 def upright(frame: Any, width: int, height: int, look: Look) -> np.ndarray:
     """Return uint8 RGB [H, W, 3] of a PyAV frame, scaled to a size and then turned and mirrored as its file asks."""
     # With threads of its own, what is left of a frame could not be freed in a forked process.
     options: dict[str, Any] = {"threads": 1} if "threads" in (type(frame).reformat.__doc__ or "") else {}
-    if (frame.width, frame.height) != (width, height):
-        options |= {"width": width, "height": height, "interpolation": "BICUBIC"}
-    picture = frame.to_ndarray(format="rgb24", **options)
+    frame = _progressive(frame) if frame.interlaced_frame else frame
+    picture = frame.to_ndarray(width=width, height=height, format="rgb24", interpolation="BICUBIC", **options)
     if look.turn % 90:
         return np.array(Image.fromarray(picture).rotate(-look.turn, Image.Resampling.BILINEAR))
     a, b, c, d = look.matrix

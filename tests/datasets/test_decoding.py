@@ -175,7 +175,24 @@ def test_gaps_are_said(tmp_path):
 def test_a_frame_of_16_bits_is_refused(tmp_path):
     (tmp_path / "clip").mkdir()
     Image.fromarray(np.full((6, 8), 40000, np.uint16)).save(tmp_path / "clip/1.png")
-    assert "frame 1.png is no whole picture (expected 8 bits a channel, found mode I;16" in reason(tmp_path / "clip")
+    assert "frame 1.png: expected 8 bits a channel, found mode I;16" in reason(tmp_path / "clip")
+
+
+@pytest.mark.parametrize("suffix", ["png", "webp"])
+def test_an_animation_is_no_frame(tmp_path, suffix):
+    fill(tmp_path / "clip", f"1.{suffix}")
+    Image.new("RGB", (8, 6)).save(tmp_path / f"clip/1.{suffix}", save_all=True,
+                                  append_images=[Image.new("RGB", (8, 6), "red")])
+    assert reason(tmp_path / "clip") == f"frame 1.{suffix}: expected one picture, found an animation"
+
+
+def test_what_may_never_end_is_no_frame(tmp_path):
+    fill(tmp_path / "clip")
+    os.mkfifo(tmp_path / "clip/1.jpg")
+    assert reason(tmp_path / "clip") == "frame 1.jpg is no file"
+    (tmp_path / "clip/1.jpg").unlink()
+    (tmp_path / "clip/1.jpg").symlink_to("/dev/zero")
+    assert reason(tmp_path / "clip") == "frame 1.jpg is no file"
 
 
 def test_gray_jpegs_have_three_channels(tmp_path):

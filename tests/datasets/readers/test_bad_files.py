@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from datasets.decoding import open_video, read_frames
 from datasets.frame_sampling import FrameSampling, sample_frames
@@ -129,6 +130,13 @@ def test_flipped_bits(videos, tmp_path, name, decoder, seed):
 @pytest.mark.parametrize("decoder", READERS)
 def test_sound_alone(tmp_path, decoder):
     assert outcome(write_sound(tmp_path / "sound.mkv"), decoder) == "has no video stream"
+
+
+@pytest.mark.parametrize("decoder", READERS)
+@pytest.mark.parametrize(("kind", "name"), [("JPEG", "jpeg"), ("PNG", "png"), ("WEBP", "webp")])
+def test_a_picture_by_the_name_of_a_video(tmp_path, decoder, kind, name):
+    Image.new("RGB", (64, 48), "red").save(tmp_path / "x.mp4", kind)
+    assert outcome(tmp_path / "x.mp4", decoder) == f"is a picture ({name}), not a video"
 
 
 @pytest.mark.parametrize("decoder", READERS)
