@@ -1,5 +1,6 @@
 """Settings that strangers wrote: merge keys and odd characters load, and whatever does not ends in a ConfigError."""
 
+import copy
 import functools
 import json
 import os
@@ -10,7 +11,7 @@ import yaml
 
 from models.registries import HEADS
 from runs.session.preflight import check_names
-from utils.config import Config, load_config, resolve_config
+from utils.config import Config, layers, load_config, resolve_config
 from utils.config.fields import keys_of
 from utils.config.inert import inert_keys
 from utils.config.layers import POOL, parse_yaml
@@ -174,5 +175,9 @@ def test_odd_values_of_every_key_are_taken_or_told(project):
 
 
 @pytest.mark.slow
-def test_all_odd_values_of_every_key_are_taken_or_told(project):
+def test_all_odd_values_of_every_key_are_taken_or_told(project, monkeypatch):
+    parse = layers.parse_yaml
+    parsed = functools.cache(parse)  # of the pool's files, which are the same each time and take most of it
+    monkeypatch.setattr(layers, "parse_yaml", lambda text, *loader: (
+        copy.deepcopy(parsed(text, *loader)) if len(text) > 500 else parse(text, *loader)))
     _odd_values(project, EVERY)

@@ -13,6 +13,7 @@ import pytest
 
 from datasets.decoding import open_video, read_frames
 from datasets.readers.look import look_at
+from runs.preparing.examine import FileToExamine, examine
 from tests.datasets.readers.decoder_files import READERS, ramp
 
 pytestmark = pytest.mark.skipif(  # with REQUIRE_FFMPEG=1 in the environment they fail instead
@@ -223,10 +224,8 @@ def test_odd_sizes(tmp_path, codec, size):
     assert_shown(encode(tmp_path / "x.mkv", CODECS[codec], size))
 
 
-def test_a_cut_is_not_damaged(source, tmp_path, capsys):
-    """The container counts frames that its edit list hides: probe says so, check finds nothing odd."""
-    from runs.preparing.examine import FileToExamine, examine
-
+def test_a_cut_is_not_damaged(source, tmp_path):
+    """The container counts frames that its edit list hides: check finds nothing odd."""
     path = change(source("h264_one_group"), tmp_path / "x.mp4", "cut")
     facts = examine(FileToExamine(str(path), "pyav", every_frame=True))
     assert facts.readable and facts.reason == "" and facts.frames == len(shown(path)) // (64 * 48 * 3) < FRAMES
