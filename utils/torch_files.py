@@ -7,6 +7,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
@@ -56,28 +57,39 @@ def _crc(file: BinaryIO, size: int) -> int:
     return found
 
 
-def checked_zip(path: Path) -> bool:
-    """Return whether a file is a zip file. Raises Damaged where its bytes are not those that were written.
+def _end(path: Path) -> bytes:
+    """Return the last bytes of a zip file, as many as its end takes with our comment."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 22 - _COMMENT))
+        return file.read()
+
+
+def check_sums(path: Path) -> None:
+    """Raise Damaged where a zip file's bytes are not those that were written.
 
     Ours has a sum of all its bytes. In one of torch alone each member has its own, which torch does not look at.
     """
-    size = path.stat().st_size
+    end = _end(path)
+    if end.startswith(_END):
+        with path.open("rb") as file:
+            own = zlib.crc32(b"\0\0", _crc(file, path.stat().st_size - _COMMENT - 2))
+        if end[-_COMMENT - 2:] != struct.pack("<H", _COMMENT) + b"crc32=%08x" % own:
+            raise Damaged("its checksum is not that of its bytes")
+        return
+    with zipfile.ZipFile(path) as archive:
+        if not end[-22:].startswith(_END) or archive.testzip():
+            raise Damaged("a part does not have the checksum it was written with")
+
+
+def is_zip(path: Path) -> bool:
+    """Return whether a file is a zip file. Raises Damaged where its parts are larger than those of any weights."""
     with path.open("rb") as file:
         if file.read(4) != _ZIP:
             return False
-        file.seek(max(0, size - 22 - _COMMENT))
-        end = file.read()
-        if end.startswith(_END):
-            file.seek(0)
-            own = zlib.crc32(b"\0\0", _crc(file, size - _COMMENT - 2))
-            if end[-_COMMENT - 2:] != struct.pack("<H", _COMMENT) + b"crc32=%08x" % own:
-                raise Damaged("its checksum is not that of its bytes")
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
-        if sum(one.file_size for one in members) > size + PICKLE_BYTES:  # torch compresses only an archive's code
+        if sum(one.file_size for one in members) > path.stat().st_size + PICKLE_BYTES:  # torch compresses only code
             raise Damaged("its parts are far larger than the file")
-        if not end.startswith(_END) and (not end[-22:].startswith(_END) or archive.testzip()):
-            raise Damaged("a part does not have the checksum it was written with")
         for one in members:
             if one.filename.endswith("/data.pkl"):
                 with archive.open(one) as file:
@@ -125,8 +137,18 @@ def load(path: Path, kind: type[FewShotError]) -> Any:
     Raises `kind` where there is no file, else Damaged, or whatever torch raises on a damaged one.
     """
     regular(path, kind)
-    if not checked_zip(path):
+    if not is_zip(path):
         with path.open("rb") as file:
             check_pickle(file, parts=5)  # torch's old format: mark, version, machine, content, names
+        return _load(path)
+    with ThreadPoolExecutor(1) as pool:
+        whole = pool.submit(check_sums, path)  # meanwhile torch reads: a start does not take longer for it
+        try:
+            return _load(path)
+        finally:
+            whole.result()
+
+
+def _load(path: Path) -> Any:
     with _numbers_of_numpy():
         return torch.load(path, map_location="cpu", weights_only=True)

@@ -153,12 +153,13 @@ def _tensors(node: Any, prefix: str = "") -> dict[str, Tensor]:
 
 def _read_archive(path: Path) -> dict[str, Tensor] | None:
     """Read the state of a TorchScript archive; None when the file is not one."""
-    if not torch_files.checked_zip(path):
+    if not torch_files.is_zip(path):
         return None
     with zipfile.ZipFile(path) as archive:
         roots = [n.removesuffix("/data.pkl") for n in archive.namelist() if n.endswith("/data.pkl")]
         if not roots or f"{roots[0]}/constants.pkl" not in archive.namelist():
             return None
+        torch_files.check_sums(path)
         return _tensors(_ArchiveUnpickler(archive, roots[0]).load())
 
 
