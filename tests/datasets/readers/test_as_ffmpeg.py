@@ -19,8 +19,7 @@ from tests.datasets.readers.decoder_files import READERS, ramp
 pytestmark = pytest.mark.skipif(  # with REQUIRE_FFMPEG=1 in the environment they fail instead
     not (shutil.which("ffmpeg") and shutil.which("ffprobe")) and os.environ.get("REQUIRE_FFMPEG") != "1",
     reason="compares with the ffmpeg program, which is not installed")
-FRAMES = 30
-GROUPS, FILES = 12, 25  # of files of random kinds: a process of ffmpeg shows a group of them
+FRAMES, GROUPS, FILES = 30, 12, 25  # the last two of random kinds: a process of ffmpeg shows a group of files
 CODECS = {
     "h264": ["libx264", "-g", "12", "-bf", "2"],
     "h264_one_group": ["libx264", "-g", "250", "-bf", "2"],
@@ -192,14 +191,15 @@ def test_the_stream_is_the_one_that_ffmpeg_takes(source, tmp_path, suffix, dispo
     assert_shown(path)
 
 
-@pytest.mark.parametrize("first", [True, False])
-@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
-def test_a_cover_is_no_video(source, tmp_path, suffix, first):
+@pytest.mark.parametrize(("suffix", "arguments"), [
+    *((suffix, ["-map", f"{first}:v", "-map", f"{1 - first}:v", f"-disposition:v:{first}", "attached_pic"])
+      for suffix in ("mp4", "mkv") for first in (0, 1)),
+    ("mkv", ["-map", "1:v", "-attach", "cover.jpg", "-metadata:s:t", "mimetype=image/jpeg", "-disposition:v:0", "0"])])
+def test_a_cover_is_no_video(source, tmp_path, monkeypatch, suffix, arguments):
+    monkeypatch.chdir(tmp_path)
     ffmpeg("-i", source("mjpeg"), "-frames:v", "1", "-s", "200x200", tmp_path / "cover.jpg")
     path = tmp_path / f"x.{suffix}"
-    order = ["-map", "0:v", "-map", "1:v", "-disposition:v:0", "attached_pic"] if first else [
-        "-map", "1:v", "-map", "0:v", "-disposition:v:1", "attached_pic"]
-    ffmpeg("-i", tmp_path / "cover.jpg", "-i", source("h264"), *order, "-c", "copy", path)
+    ffmpeg("-i", tmp_path / "cover.jpg", "-i", source("h264"), *arguments, "-c", "copy", path)
     assert_shown(path)
 
 
