@@ -65,6 +65,10 @@ def main(arguments: list[str]) -> int:
         module = module.load(given.pop(0))
         prog = f"{prog} {name}" if prog else f"{module.__name__.replace('.', '/')}.py"
     parser = _parser(module, prog or "clip-fsar", example)
+    known = parser._option_string_actions
+    for item in given:  # else argparse takes its value for another argument, and complains of that
+        if re.match("--[a-z]", item) and not any(name.startswith(item.partition("=")[0]) for name in known):
+            parser.error(f"unrecognized arguments: {item}")
     # argparse takes -1e-5 and -dash.mp4 for options; with a blank in front, for as long as it looks, they are values.
     marked = {f" {item}": item for item in given if re.match(r"-(?!-|h?$)", item)}
     parsed = parser.parse_intermixed_args([f" {item}" if f" {item}" in marked else item for item in given])

@@ -11,6 +11,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,12 @@ def load_gradients(model: nn.Module, gradients: dict[str, Tensor], origin: str |
         parameter.grad = torch.empty_like(parameter).copy_(gradients[name]) if name in gradients else None
 
 
+@cache
+def _warn(text: str) -> None:
+    """Say something once."""
+    _LOGGER.warning("%s", text)
+
+
 @dataclass(frozen=True, slots=True)
 class CheckpointStore:
     """Keep the checkpoints of a run in OUTPUT_DIR/checkpoints.
@@ -258,6 +265,8 @@ class CheckpointStore:
                 last = None
             if state := self._try(path):
                 yield path, state
+            elif self.best.is_file() and (best := self._try(self.best)) and best.get("epoch", 0) >= number:
+                yield self.best, best
         if last:
             yield self.last, last
 
@@ -266,5 +275,5 @@ class CheckpointStore:
             return read(path)
         except CheckpointError as error:
             earlier = "falling back to the state before it" if len(self.states()) > 1 else "there is no other"
-            _LOGGER.warning("%s; %s", error, earlier)
+            _warn(f"{error}; {earlier}")
             return None

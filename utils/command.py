@@ -78,6 +78,7 @@ def printed(text: str) -> None:
     sys.stdout.write(printable(text))
     sys.stdout.flush()
     if error := _lost():
+        error.filename = "standard output"
         raise error
 
 

@@ -155,7 +155,8 @@ class CachedClip:
 
     def _damaged(self, what: str) -> FrameCacheError:
         return FrameCacheError(f"{self._cache.directory}: damaged frame cache: video {self._entry.path}: {what}; "
-                               "python runs/prepare.py cache with --verify finds such videos and makes them anew")
+                               f"python runs/prepare.py cache --cfg X.yaml --out {self._cache.directory} --verify "
+                               "makes such videos anew")
 
     def _frame(self, index: int) -> bytearray:
         length = int(self._lengths[index])

@@ -20,6 +20,7 @@ from datasets.annotations import file_stamp
 from datasets.readers.clip import first_line
 from datasets.readers.containers import container_kind
 from utils.errors import LaunchError, VideoDecodeError
+from utils.foreign import stranger
 
 DEFAULT, ATTACHED = 0x1, 0x400  # dispositions of a stream, as FFmpeg numbers them
 FAVOUR = 5_000_000  # pixels that being the default stream counts for
@@ -32,7 +33,7 @@ class Look(NamedTuple):
     """Hold what a file holds.
 
     Args:
-        frames: how many are shown. packets: how many are stored, hidden ones too.
+        frames: how many are shown. packets: how many are stored, hidden ones too, or places for them (AVI).
         fps: average frames a second, NaN where unknown. shape: height and width of the first frame, as it is shown.
         jumps: whether a frame can be reached from the keyframe before it, by its time.
         matrix: a, b, c, d: where a frame's x axis (a, b) and y axis (c, d) lead when it is shown; or multiples of it.
@@ -91,7 +92,12 @@ def _matrix(frame: Any) -> tuple[int, int, int, int]:
     """Return Look.matrix of a frame, which then is in a reference cycle: this is no way to treat every frame."""
     from av.sidedata.sidedata import Type
 
-    found = frame.side_data.get(Type.DISPLAYMATRIX)
+    try:
+        found = frame.side_data.get(Type.DISPLAYMATRIX)
+    except ValueError:  # of a kind that PyAV does not know, such as EXIF, stands before it
+        turn = math.radians(-frame.rotation)
+        a, b = round(65536 * math.cos(turn)), round(65536 * math.sin(turn))
+        return a, b, -b, a
     a, b, _, c, d, *_ = (1, 0, 0, 0, 1) if found is None else np.frombuffer(found, np.int32).tolist()
     return a, b, c, d
 
@@ -137,7 +143,9 @@ def opened(path: Path) -> Iterator[tuple[Any, Any]]:
     try:
         container = av.open(str(path.absolute()), **lenient)  # a bare name may have a colon, and look like a protocol
     except (av.error.FFmpegError, ValueError) as error:
-        raise VideoDecodeError(path, f"not a video, or damaged (pyav: {first_line(error)})") from error
+        what = stranger(path)
+        raise VideoDecodeError(path, f"is {what}, not a video" if what else
+                               f"not a video, or damaged (pyav: {first_line(error)})") from error
     with container:
         if container.format.name.endswith("_pipe"):  # of a JPEG, PNG, ... file, whatever its name
             raise VideoDecodeError(path, f"is a picture ({container.format.name.removesuffix('_pipe')}), not a video")
@@ -197,7 +205,7 @@ def _look(path: Path, _stamp: tuple[int, int]) -> Look:
     empty, first = False, None
     with opened(path) as (container, stream):
         codec, extradata = stream.codec_context.codec.canonical_name, bytes(stream.codec_context.extradata or b"")
-        rate = stream.average_rate or stream.guessed_rate
+        rate, kind = stream.average_rate or stream.guessed_rate, container.format.name
         for packet in container.demux(stream):
             if packet.size:
                 first = _first_frame(packet) if not packets else first
@@ -215,13 +223,18 @@ def _look(path: Path, _stamp: tuple[int, int]) -> Look:
     frames = len(packets)
     if not whole:
         frames, first = _counted(path)
-    look = Look(frames, len(packets), float(rate) if rate else math.nan, (0, 0), jumps, (1, 0, 0, 1))
+    places = len(packets)
+    if kind == "avi" and places > 1 and None not in marks:  # it has no times: frames that are not there take places
+        places = max(places, round((max(marks) - min(marks)) * places / (places - 1)))
+    fps = float(rate) * len(packets) / max(places, 1) if rate else math.nan
+    look = Look(frames, places, fps, (0, 0), jumps, (1, 0, 0, 1))
     if first is None:
         return look
     look = look._replace(matrix=_matrix(first))
     if look.turn or look.mirrored:  # a stream may ask it of its keyframes alone; torchcodec asks the container
         with opened(path) as (container, stream):
-            look = look._replace(matrix=_matrix(next(islice(decoded(container, stream), 1, None), first)))
+            look = look._replace(matrix=_matrix(next(islice(decoded(container, stream), 1, None), first)),
+                                 jumps=jumps and codec not in STILLS)  # pictures with EXIF turn themselves
     return look._replace(shape=(first.height, first.width)[:: -1 if look.turn % 180 == 90 else 1])
 
 

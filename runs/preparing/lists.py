@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 
+from datasets.annotations import resolve_video
 from runs.evaluation.identity import foreign_names, list_name
-from runs.preparing.folder_lists import derive
+from runs.preparing.folder_lists import derive, videos_folder
 from runs.preparing.imported_lists import import_lists, locate
 from runs.preparing.own_lists import CLASS_FILE, own_lists, shares
 from runs.preparing.published_lists import STORE, clean, fetch_published, file_hash
@@ -88,6 +89,8 @@ def run(arguments: argparse.Namespace) -> None:
     lists, notes = _obtain(arguments, names, out)
     records = check_lists(lists, names, arguments.shot + arguments.query, list_format(dataset),
                           partial(_identity, dataset in ("ucf101", "hmdb51")))
+    if arguments.videos and not arguments.source:
+        _look_for(videos_folder(arguments.videos), records)
     for made in lists:
         check_folders(made, records[made.split], names[made.split])
         if problem := foreign_names(made.split, made.digest, names[made.split]):
@@ -113,6 +116,7 @@ def _run_own(arguments: argparse.Namespace) -> None:
     out = arguments.out or videos.parent / f"{videos.resolve().name}_lists"
     made = own_lists(videos, arguments.classes or arguments.split, arguments.seed)
     records = check_lists(made.lists, made.folders, arguments.shot + arguments.query, "paths", str)
+    _look_for(videos, records)
     written = install(made.lists, out, force=arguments.force, beside={CLASS_FILE: made.class_file})
     _tell(made.lists, records, out, written, made.notes)
     way = min(map(len, made.folders.values()))
@@ -123,6 +127,13 @@ def _run_own(arguments: argparse.Namespace) -> None:
     sys.stdout.write(f"class names: {out / CLASS_FILE}\nuse them with:\n"
                      f"  DATA.DATA_ROOT_DIR {videos.resolve()} TRAIN.DATASET_FEW paths{few} \\\n"
                      f"  DATA.ANNO_DIR {out.resolve()} DATA.CLASSES {out.resolve() / CLASS_FILE}\n")
+
+
+def _look_for(root: Path, records: Mapping[str, Sequence[VideoRecord]]) -> None:
+    """Raise AnnotationError where a run would refuse a listed video: a link that leads out of the folder."""
+    for own in records.values():
+        for record in own:
+            resolve_video(root, record, "paths")
 
 
 def _obtain(arguments: argparse.Namespace, names: Mapping[str, Sequence[str]],

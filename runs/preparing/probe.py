@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from datasets.decoding import Clip, FolderClip, choose_decoder, open_video, read_frames
 from datasets.frame_sampling import SEGMENT_ABOVE, interval_indices, segment_indices
 from runs.preparing.examine import header, lost
+from utils.command import printable
 from utils.config import load_config
 from utils.errors import LaunchError
 from utils.seed import numpy_generator
@@ -96,7 +97,7 @@ def contact_sheet(rows: dict[str, np.ndarray], pictures: dict[int, np.ndarray], 
     columns = max(len(indices) for indices in rows.values())
     height, width = next(iter(pictures.values())).shape[:2]
     figure = Figure(figsize=(CELL * columns, 0.6 + (CELL * height / width + 0.55) * len(rows)), layout="constrained")
-    figure.suptitle(title, fontsize=9, x=0.01, ha="left")
+    figure.suptitle(printable(title, ""), fontsize=9, x=0.01, ha="left")
     parts = figure.subfigures(len(rows), 1, squeeze=False)[:, 0]
     for part, (name, indices) in zip(parts, rows.items(), strict=True):
         part.suptitle(name, fontsize=8, x=0.01, ha="left")

@@ -1,5 +1,6 @@
 """Split lists on their way to files: what they hold, how they are checked, and how they are written."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -7,11 +8,15 @@ from pathlib import Path, PurePosixPath
 
 from datasets.annotations import hash_lines, parse_split_list, read_lines
 from runs.preparing.video_files import plain
+from utils.command import printable
 from utils.episode import VideoRecord
 from utils.errors import AnnotationError, ListError
 from utils.files import whole_file
 
 SPLITS = ("train", "val", "test")
+
+
+_UNFIT = re.compile("[\0-\x08\n-\x1f\x7f\ud800-\udfff]")  # what no line of a list can hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +32,11 @@ class SplitList:
     split: str
     origin: str
     lines: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if odd := next(filter(_UNFIT.search, self.lines), None):
+            raise ListError(f"{self.origin}: expected names in UTF-8 on one line, found {printable(odd, '')}; rename "
+                            "that file or folder")
 
     @property
     def written(self) -> list[str]:

@@ -62,6 +62,8 @@ class Trainer:
         stays = partial(self._stays, iteration=progress.iteration, due=due)
         with (Records(Path(self.parts.cfg.OUTPUT_DIR), self.parts.ranks, stays) as records,
               signals.handling(signals.STOPPING, self.interruption)):
+            if self.checkpoints.saved:
+                records.look_for(progress.validated)
             if due:
                 self.validate(progress, records)
             if not trained:

@@ -66,6 +66,13 @@ class Records:
         self._log = RecordLog(directory / "log.jsonl", stays) if ranks.main else None
         self._board = _board(directory / "tensorboard", self._log.kept) if self._log else None
 
+    def look_for(self, iteration: int) -> None:
+        """Warn where log.jsonl lacks the validation of an iteration, which a state of this run knows of."""
+        kept = [(record.get("kind"), record.get("iteration", 0)) for record in self._log.kept] if self._log else []
+        if iteration and self._log and ("validation", iteration) not in kept:
+            _LOGGER.warning("%s: expected records up to iteration %d, found those up to %d: the others are lost",
+                            self.directory / "log.jsonl", iteration, max((number for _, number in kept), default=0))
+
     def __enter__(self) -> "Records":
         return self
 

@@ -56,6 +56,17 @@ def test_a_damaged_state_gives_way_to_the_one_before(tmp_path, caplog):
     assert "found its checksum is not that of its bytes; falling back to the state before it" in caplog.text
 
 
+def test_the_best_state_stands_for_a_damaged_one_of_its_iteration(tmp_path, caplog):
+    store = checkpoint.CheckpointStore(tmp_path)
+    for epoch in (1, 2):
+        store.save({"epoch": epoch, "model_state": {"a": torch.zeros(3)}})
+    store.path(2).write_bytes(b"damaged")
+    for epoch, first in ((2, "checkpoint_best.pyth"), (1, "checkpoint_epoch_00001.pyth")):
+        checkpoint.atomic_save({"epoch": epoch, "model_state": {"a": torch.zeros(3)}}, store.best)
+        assert next(store.readable())[0].name == first
+    assert caplog.text.count("falling back") == 1  # it is said once
+
+
 def test_numpy_numbers_are_read_as_numbers(tmp_path):
     for core in ("numpy._core", "numpy.core"):
         state = {"model_state": {"a": torch.zeros(1)}, "best": np.float64(0.25), "n": np.int64(3), "on": np.bool_(True),

@@ -81,6 +81,7 @@ def project(tmp_path):
     *(("TEST.PROMPT", text, "expected a sentence with {} where the class name goes, found ") for text in (
         "a {:.1}", "{0[0]}", "{:>1000000000}", "{0} {0.__class__}", "{!r}", "{} {}")),
     ("TEST.PROMPT", '"\\0 {}"', "expected text, found '\\x00 {}', which holds a NUL or half a character"),
+    ("TRAIN.BATCH_SIZE", "99999999999", "expected 10000 or less, found 99999999999"),
     ("TEST.ENABLE", "false", "false has no effect beside TRAIN.ENABLE true: a training ends with one test of its best"),
     ("TEST.PROMPT", "a {} {", "expected a sentence with {} where the class name goes, found 'a {} {'"),
     ("TEST.CLASS_NAME", "[a, b, c, d, e, a]", "class named twice: 'a'"),

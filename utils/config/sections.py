@@ -36,7 +36,8 @@ class TrainConfig:
     VAL_FRE_ITER: int = key("iterations between two validations", affects=TRAINING, minimum=1)
     EVAL_SPLIT: str = key("list the checkpoint is selected on; test (as published) labels every result so",
                           affects=TRAINING, choices=("val", "test"))
-    BATCH_SIZE: int = key("divisor of the loss (published: the number of GPUs)", affects=TRAINING, minimum=1)
+    BATCH_SIZE: int = key("divisor of the loss (published: the number of GPUs)", affects=TRAINING, minimum=1,
+                          maximum=10**4)
     BATCH_SIZE_PER_TASK: int = key("iterations, one episode of each rank, whose gradients add up to one step",
                                    affects=TRAINING, minimum=1)
     CLIP_GRAD_NORM: float | None = key("largest L2 norm of the gradients; null: no clipping",

@@ -1,10 +1,14 @@
 """Files for the tests of decoders, and the decoders they run with."""
 
+import os
+import shutil
+import subprocess
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
+import pytest
 from PIL import Image
 
 from datasets.readers.fast import torchcodec_problem
@@ -12,7 +16,17 @@ from datasets.readers.fast import torchcodec_problem
 FILES = {"clip.mp4": "libx264", "clip.avi": "mpeg4", "clip.webm": "libvpx-vp9"}
 FRAMES, RATE, STEP = 30, 15, 8
 # Without FFmpeg's libraries, test_torchcodec.py runs torchcodec's share in a process of its own.
+needs_ffmpeg = pytest.mark.skipif(  # with REQUIRE_FFMPEG=1 in the environment they fail instead
+    not (shutil.which("ffmpeg") and shutil.which("ffprobe")) and os.environ.get("REQUIRE_FFMPEG") != "1",
+    reason="compares with the ffmpeg program, which is not installed")
 READERS = ("decord", "pyav", *(() if torchcodec_problem() else ("torchcodec",)))
+
+
+def ffmpeg(*arguments: str | Path, data: bytes | None = None) -> bytes:
+    """Run the ffmpeg program and return what it puts out. Raises CalledProcessError."""
+    done = subprocess.run(["ffmpeg", "-y", "-v", "fatal", *map(str, arguments)], capture_output=True, timeout=100,
+                          check=True, **({"stdin": subprocess.DEVNULL} if data is None else {"input": data}))
+    return done.stdout
 
 
 def write_video(path: Path, codec: str = "libx264", frames: int = FRAMES, noise: bool = False, **options) -> Path:

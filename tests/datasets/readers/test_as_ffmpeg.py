@@ -1,8 +1,6 @@
 """Every decoder gives the frames that FFmpeg's own program puts out, frame by frame, of every kind of file."""
 
-import os
 import random
-import shutil
 import struct
 import subprocess
 from pathlib import Path
@@ -14,11 +12,9 @@ import pytest
 from datasets.decoding import open_video, read_frames
 from datasets.readers.look import look_at
 from runs.preparing.examine import FileToExamine, examine
-from tests.datasets.readers.decoder_files import READERS, ramp
+from tests.datasets.readers.decoder_files import READERS, ffmpeg, needs_ffmpeg, ramp
 
-pytestmark = pytest.mark.skipif(  # with REQUIRE_FFMPEG=1 in the environment they fail instead
-    not (shutil.which("ffmpeg") and shutil.which("ffprobe")) and os.environ.get("REQUIRE_FFMPEG") != "1",
-    reason="compares with the ffmpeg program, which is not installed")
+pytestmark = needs_ffmpeg
 FRAMES, GROUPS, FILES = 30, 12, 25  # the last two of random kinds: a process of ffmpeg shows a group of files
 CODECS = {
     "h264": ["libx264", "-g", "12", "-bf", "2"],
@@ -69,12 +65,6 @@ OTHERWISE = {("hevc", "without the first"), ("hevc_closed", "without the first")
 MATRICES = {"turned": (0, 1, -1, 0), "upside down": (-1, 0, 0, -1), "turned back": (0, -1, 1, 0),
             "mirrored": (-1, 0, 0, 1), "flipped": (1, 0, 0, -1), "transposed": (0, 1, 1, 0), "other": (0, -1, -1, 0),
             "askew": (0.8, 0.6, -0.6, 0.8)}
-
-
-def ffmpeg(*arguments: str | Path, data: bytes | None = None) -> bytes:
-    done = subprocess.run(["ffmpeg", "-y", "-v", "fatal", *map(str, arguments)], capture_output=True, timeout=100,
-                          check=True, **({"stdin": subprocess.DEVNULL} if data is None else {"input": data}))
-    return done.stdout
 
 
 def encode(path: Path, codec: list[str], size: tuple[int, int] = (64, 48), frames: int = FRAMES,

@@ -55,6 +55,28 @@ def test_lists_by_name(videos, tmp_path, capfd, content):
                         f"  DATA.ANNO_DIR {lists} DATA.CLASSES {lists}/classes.yaml\n")
 
 
+def test_links_that_lead_out_and_names_that_no_list_can_hold(videos, tmp_path, capfd):
+    content = by_name(tmp_path, BY_NAME)
+    (tmp_path / "else.mp4").touch()
+    (videos / "run/out.mp4").symlink_to(tmp_path / "else.mp4")
+    names = f"ListError: {videos} (train): expected names in UTF-8 on one line, found train0//run/"
+    for said in (f"AnnotationError: {videos}/run/out.mp4: expected a file under DATA_ROOT_DIR {videos}, found a link",
+                 names + "\\udce4.mp4; rename that file or folder", names + "a\\nb.mp4; "):
+        status, _, error = call(capfd, "lists", "--videos", videos, "--classes", content)
+        assert status == 1 and said in error and not (tmp_path / "mine_lists").exists()
+        (videos / "run/out.mp4").unlink(missing_ok=True)
+        for path in (videos / "run").glob("\udce4.mp4"):
+            path.rename(videos / "run/a\nb.mp4")
+        if "link" in said:
+            (videos / "run/\udce4.mp4").touch()
+
+
+def test_an_unknown_option_is_named(capsys):
+    with pytest.raises(SystemExit):
+        main(["prepare", "lists", "--videos", "D", "--split", "0.4,0.3,0.3", "--way", "3"])
+    assert "error: unrecognized arguments: --way\n" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_a_run_takes_the_lists_with_the_settings_that_are_printed(tiny_videos, tmp_path, capsys):
     """Rendered clips sorted into a folder a class, as someone's own."""

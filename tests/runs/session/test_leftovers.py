@@ -42,6 +42,17 @@ def test_superseded_checkpoints_go_and_nothing_that_may_be_needed(tmp_path):
     assert _left(store) == ["epoch_00001", "epoch_00003", "last"]
 
 
+def test_lost_records_are_told(tmp_path, caplog):
+    """Lines that are whole and too few: a validation that a state knows of is not among them."""
+    log = RecordLog(tmp_path / "log.jsonl")
+    log.write({"kind": "validation", "accuracy": 0.5, "interval95": 0.1, "iteration": 4})
+    log.close()
+    for iteration, told in ((0, 0), (4, 0), (8, 1)):
+        with Records(tmp_path, ALONE, lambda record: True) as records:
+            records.look_for(iteration)
+        assert caplog.text.count("expected records up to iteration 8, found those up to 4: the others are lost") == told
+
+
 def test_tensorboard_shows_each_step_once_whatever_the_clock_did(tmp_path):
     """Of steps 1 to 4, 4 is made again; earlier files are cut short, from the future, and there twice."""
     log = RecordLog(tmp_path / "log.jsonl")
