@@ -98,6 +98,8 @@ def test_missing_empty_and_other_files(tmp_path, decoder):
     path.write_bytes(b"")
     assert reason(path, decoder) == "empty file (0 bytes)"
     path.write_bytes(b"<html>404</html>\n" * 40)
+    assert reason(path, decoder) == "is a web page, not a video"
+    path.write_bytes(b"404 not found\n" * 40)
     assert reason(path, decoder).startswith("not a video, or damaged (pyav: ")
 
 

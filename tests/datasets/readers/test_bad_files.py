@@ -65,7 +65,7 @@ def first_half(whole: bytes) -> bytes:
     return whole[: len(whole) // 2]
 
 
-REFUSED = {"zero_bytes": (zero_bytes, "empty file (0 bytes)"), "text": (text, "not a video, or damaged"),
+REFUSED = {"zero_bytes": (zero_bytes, "empty file (0 bytes)"), "text": (text, "is a web page, not a video"),
            "first_half": (first_half, "truncated: the file should have ")}
 
 
