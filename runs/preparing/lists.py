@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from datasets.annotations import resolve_video
 from runs.evaluation.identity import foreign_names, list_name
-from runs.preparing.folder_lists import derive, videos_folder
+from runs.preparing.folder_lists import derive
 from runs.preparing.imported_lists import import_lists, locate
 from runs.preparing.own_lists import CLASS_FILE, own_lists, shares
 from runs.preparing.published_lists import STORE, clean, fetch_published, file_hash
@@ -89,8 +89,6 @@ def run(arguments: argparse.Namespace) -> None:
     lists, notes = _obtain(arguments, names, out)
     records = check_lists(lists, names, arguments.shot + arguments.query, list_format(dataset),
                           partial(_identity, dataset in ("ucf101", "hmdb51")))
-    if arguments.videos and not arguments.source:
-        _look_for(videos_folder(arguments.videos), records)
     for made in lists:
         check_folders(made, records[made.split], names[made.split])
         if problem := foreign_names(made.split, made.digest, names[made.split]):
