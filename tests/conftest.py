@@ -37,6 +37,13 @@ def pytest_report_header(config):
     return f"tests: {FAST} (make test, or pytest tests: all of them)" if asked == FAST else f"tests: {asked or 'all'}"
 
 
+@pytest.fixture()
+def no_proxy(monkeypatch):
+    """Let requests to this machine reach it."""
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+
+
 def pytest_collection_modifyitems(items):
     """Skip what this machine cannot do, and say why."""
     for item in items:

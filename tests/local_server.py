@@ -5,6 +5,10 @@ import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from utils.download import Patience
+
+SHORT = Patience(connect_s=1, stall_s=0.3, tries=2, pause_s=0.01, lock_s=0.2, limit=1 << 20)
+
 
 class Site:
     """Bodies by path, what was asked for, and the site's manners.

@@ -11,7 +11,6 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from utils.checkpoint_content import check_content, is_plain
 from utils.errors import CheckpointError, DiskError
 from utils.files import free_text, whole_file
 from utils.foreign import regular, stranger, told
+from utils.logging import warn_once
 
 _NAME = re.compile(r"^checkpoint_epoch_(\d{5,})\.pyth$")
 _WRAPPED = re.compile(r"^((module|_orig_mod)\.)+|_orig_mod\.")
@@ -174,12 +174,6 @@ def load_gradients(model: nn.Module, gradients: dict[str, Tensor], origin: str |
         parameter.grad = torch.empty_like(parameter).copy_(gradients[name]) if name in gradients else None
 
 
-@cache
-def _warn(text: str) -> None:
-    """Say something once."""
-    _LOGGER.warning("%s", text)
-
-
 @dataclass(frozen=True, slots=True)
 class CheckpointStore:
     """Keep the checkpoints of a run in OUTPUT_DIR/checkpoints.
@@ -275,5 +269,5 @@ class CheckpointStore:
             return read(path)
         except CheckpointError as error:
             earlier = "falling back to the state before it" if len(self.states()) > 1 else "there is no other"
-            _warn(f"{error}; {earlier}")
+            warn_once(_LOGGER, f"{error}; {earlier}")
             return None

@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,12 @@ from utils.foreign import TEXT_BYTES, parse_json, regular
 from utils.json_files import SUM, add_sum, check_sum
 
 _LOGGER = logging.getLogger(__name__)
+
+
+@cache
+def warn_once(logger: logging.Logger, text: str) -> None:
+    """Log a warning that was not logged before in this process."""
+    logger.warning("%s", text)
 
 
 class _Formatter(logging.Formatter):

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +12,9 @@ from datasets.decoding import open_video, read_frames
 from datasets.readers.clip import Clip
 from datasets.transforms import resize_frames
 from utils.errors import FewShotError, FrameCacheError
+from utils.logging import warn_once
 
 _LOGGER = logging.getLogger(__name__)
-
-
-@cache
-def _warn(text: str) -> None:
-    """Say something once."""
-    _LOGGER.warning("%s", text)
 
 
 class _Fresh:
@@ -60,7 +54,7 @@ class MendedClip:
             clip = _Fresh(path, self._decoder, self._stored, self._entry.size)
         except (FewShotError, OSError):
             raise damage from None
-        _warn(f"{damage}; until then it is decoded anew")
+        warn_once(_LOGGER, f"{damage}; until then it is decoded anew")
         return clip
 
     def frames(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:

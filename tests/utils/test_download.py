@@ -1,25 +1,18 @@
 """Downloads from a local server that cuts, stalls, lies, redirects, or knows no Range: each ends, whole or refused."""
 
 import hashlib
-import os
 import threading
 from pathlib import Path
 
 import pytest
 
-from tests.local_server import local_site
+from tests.local_server import SHORT, local_site
 from utils.download import Patience, copy_checked, fetch, sha256
 from utils.errors import DownloadError, HashError
 
 BODY = bytes(range(256)) * 40  # 10,240 bytes
 HASH = hashlib.sha256(BODY).hexdigest()
-SHORT = Patience(connect_s=1, stall_s=0.3, tries=2, pause_s=0.01, lock_s=0.2, limit=1 << 20)
-
-
-@pytest.fixture(autouse=True)
-def _no_proxy(monkeypatch):
-    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
-        monkeypatch.delenv(name)
+pytestmark = pytest.mark.usefixtures("no_proxy")
 
 
 @pytest.fixture()

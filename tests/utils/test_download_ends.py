@@ -1,6 +1,5 @@
 """Servers that answer a byte at a time, for ever, or with addresses that are none: each download ends."""
 
-import os
 import socket
 import threading
 import time
@@ -9,16 +8,11 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
+from tests.local_server import SHORT
 from utils.download import Patience, fetch
 from utils.errors import DownloadError
 
-SHORT = Patience(connect_s=1, stall_s=0.3, tries=2, pause_s=0.01, lock_s=0.2, limit=1 << 20)
-
-
-@pytest.fixture(autouse=True)
-def _no_proxy(monkeypatch):
-    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
-        monkeypatch.delenv(name)
+pytestmark = pytest.mark.usefixtures("no_proxy")
 
 
 @pytest.fixture()

@@ -1,6 +1,5 @@
 """Fetching without proxies and with little patience."""
 
-import os
 from dataclasses import dataclass
 
 import pytest
@@ -17,9 +16,7 @@ class _Little(download.Patience):
 
 
 @pytest.fixture()
-def quick(monkeypatch):
+def quick(monkeypatch, no_proxy):
     """No proxies, and little patience."""
-    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
-        monkeypatch.delenv(name)
     monkeypatch.setattr(download, "Patience", _Little)
     monkeypatch.setattr("runs.preparing.imported_lists.Patience", _Little)
