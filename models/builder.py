@@ -20,6 +20,7 @@ from models.registries import ENCODERS, HEADS
 from utils.config.class_names import names_by_split
 from utils.config.options import head_options
 from utils.config.schema import Config, HeadConfig
+from utils.config.sections import TrainConfig
 from utils.episode import Episode, EpisodeOutput
 from utils.errors import ConfigError, EpisodeError
 
@@ -116,6 +117,11 @@ class FewShotModel(nn.Module):
         return self.head(episode, text_GD)
 
 
+def _episode_sizes(train: TrainConfig) -> tuple[tuple[int, int], ...]:
+    """Return ways and shots of training and of the test."""
+    return (train.WAY, train.SHOT), (train.WAY_TEST or train.WAY, train.SHOT_TEST or train.SHOT)
+
+
 def build_model(cfg: Config) -> FewShotModel:
     """Build the model of a configuration on the CPU, with its tower's weights loaded."""
     kind = HEADS[cfg.VIDEO.HEAD.NAME]
@@ -123,7 +129,7 @@ def build_model(cfg: Config) -> FewShotModel:
     names = names_by_split(cfg)
     text = {split: encoder.text(own, cfg.TEST.PROMPT) for split, own in names.items()} if encoder.text else {}
     setting = Setting(frames=cfg.DATA.NUM_INPUT_FRAMES, train_classes=len(names.get("train", ())),
-                      loss_divisor=cfg.TRAIN.BATCH_SIZE)
+                      loss_divisor=cfg.TRAIN.BATCH_SIZE, episodes=_episode_sizes(cfg.TRAIN))
     model = FewShotModel(kind(encoder, setting, head_options(kind.Options, cfg.VIDEO.HEAD.OPTIONS)), text)
     if cfg.BN.FREEZE:
         freeze_batch_norm(model)

@@ -51,11 +51,13 @@ class Setting:
 
     Args:
         frames: T of a clip. train_classes: G of the train list (0: no training). loss_divisor: TRAIN.BATCH_SIZE.
+        episodes: ways and shots of training and of the test; empty: not known, as with someone's own clips.
     """
 
     frames: int
     train_classes: int = 0
     loss_divisor: float = 1.0
+    episodes: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,17 +88,29 @@ class FeatureBatch:
     given_BKS: Tensor | None = None
 
     def __post_init__(self):
-        leading = {value.shape[:3] for value in self.support.values()}
-        episodes = {value.shape[0] for part in (self.support, self.query) for value in part.values()}
-        if len(leading) != 1 or len(episodes) != 1:
-            shapes = {f"{role} {name}": list(value.shape) for role, part in (("support", self.support), (
-                "query", self.query)) for name, value in part.items()}
+        parts = {"support": self.support, "query": self.query}
+        shapes = {f"{role} {name}": list(value.shape) for role, part in parts.items() for name, value in part.items()}
+        leading = {tuple(shape[:3]) for name, shape in shapes.items() if name.startswith("support")}
+        if len(leading) != 1 or len({shape[0] for shape in shapes.values()}) != 1:
             raise HeadError(f"expected supports [B, K, S, ...] and queries [B, M, ...] of the same episodes, found "
                             f"{shapes}")
 
     def prototypes(self, name: str) -> Tensor:
         """Return the mean of a feature over the shots, [B, K, ...]."""
-        values = self.support[name]
+        return self.over_shots(self.support[name])
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Gives K and S."""
+        ways, shots = next(iter(self.support.values())).shape[1:3]
+        return ways, shots
+
+    def over_clips(self, scores_BMN: Tensor) -> Tensor:
+        """Return scores for classes, the mean of those for their clips, [B, M, K * S] -> [B, M, K]."""
+        return self.over_shots(scores_BMN.transpose(1, 2).unflatten(1, self.sizes)).transpose(1, 2)
+
+    def over_shots(self, values: Tensor) -> Tensor:
+        """Return the mean over the shots that are there, [B, K, S, ...] -> [B, K, ...]."""
         if self.given_BKS is None:
             return values.mean(dim=2)
         given = self.given_BKS.reshape(*self.given_BKS.shape, *[1] * (values.ndim - 3)).to(values.dtype)
@@ -152,6 +166,11 @@ class Head(nn.Module, ABC):
         self._compiled: dict[str, Any] = {}
 
     @property
+    def texts(self) -> str | None:
+        """Names the texts that are used: "names" of classes, or "llm", which wrote descriptions; None: no text."""
+        return "names" if self.reads_text else None
+
+    @property
     def headline(self) -> str:
         """Names the scoring that the options ask for in a test."""
         return self.scorings[0].name
@@ -183,15 +202,20 @@ class Head(nn.Module, ABC):
         """Return an episode as a FeatureBatch of one, from what `encode` gave for each role, or from its clips."""
         if encoded is None:
             encoded = {role: self.encode(clips) for role, clips in episode.clips.items()}
+        return self.batch_of(episode, text_GD, {role: self.clip_features(one) for role, one in encoded.items()})
+
+    @final
+    def batch_of(self, episode: Episode, text_GD: Tensor | None, features: Mapping[Role, Features]) -> FeatureBatch:
+        """Return an episode as a FeatureBatch of one, from what `clip_features` gave for each role."""
         own_text = None if text_GD is None else text_GD[episode.support_classes_N]
-        support = self.in_role(self.clip_features(encoded["support"]), own_text, "support")
-        query = self.in_role(self.clip_features(encoded["query"]), None, "query")
+        parts = {role: self.in_role(one, own_text if role == "support" else None, role)
+                 for role, one in features.items()}
         rows_KS, given_KS = episode.support_rows()
-        return FeatureBatch(
-            {name: value[rows_KS].unsqueeze(0) for name, value in support.items()},
-            {name: value.unsqueeze(0) for name, value in query.items()},
-            None if text_GD is None else text_GD[episode.classes_K].unsqueeze(0),
-            given_BKS=None if given_KS is None else given_KS.unsqueeze(0))
+        parts["support"] = {name: value[rows_KS] for name, value in parts["support"].items()}
+        one = {role: {name: value.unsqueeze(0) for name, value in part.items()} for role, part in parts.items()}
+        return FeatureBatch(one["support"], one["query"],
+                            None if text_GD is None else text_GD[episode.classes_K].unsqueeze(0),
+                            one.get("unlabelled"), None if given_KS is None else given_KS.unsqueeze(0))
 
     def output(self, episode: Episode, encoded: Mapping[Role, Features], text_GD: Tensor | None) -> EpisodeOutput:
         """Return the output of one episode from its encoded clips. A head overrides it for what only training needs.

@@ -19,14 +19,13 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 
 from models.encoders.base import Encoder
 from models.heads.base import Alignment, FeatureBatch, Features, Head, Role, Scoring, Setting, needed
 from models.layers.alignment import ALIGNMENTS, visiting_probabilities
 from models.layers.modulator import MODULATORS
-from models.layers.similarity import cos_similarity, full_precision
+from models.layers.similarity import cos_similarity, frame_costs, full_precision
 from models.registries import HEADS
 from utils.config.fields import NUMBERS, SCORING, TRAINING, key
 from utils.episode import Episode, EpisodeOutput
@@ -138,9 +137,7 @@ class ClipFsar(Head):
 
     def costs(self, query_BMTD: Tensor, prototypes_BKTD: Tensor) -> Tensor:
         """Return 1 - cos of every frame of a query with every frame of a prototype. [B, M, K, T, T]"""
-        frames = (rearrange(full_precision(x), "b clips t d -> b (clips t) d") for x in (query_BMTD, prototypes_BKTD))
-        return 1 - rearrange(cos_similarity(*frames), "b (m t) (k s) -> b m k t s", m=query_BMTD.shape[1],
-                             k=prototypes_BKTD.shape[1])
+        return frame_costs(query_BMTD, prototypes_BKTD)
 
     def distances(self, batch: FeatureBatch) -> Tensor:
         """Return alignment distances of modulated queries and prototypes, in float32. [B, M, K]"""

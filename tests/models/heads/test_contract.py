@@ -26,7 +26,9 @@ compare, table = called("compare"), called("table")
 def head_of(name: str, seed: int = 0) -> Head:
     """The head with a tower of one convolution, in float64."""
     torch.manual_seed(seed)
-    tower = nn.Sequential(nn.Conv2d(3, WIDTH, 4, 4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    tower = nn.Sequential(nn.Conv2d(3, WIDTH, 4, 4), nn.ReLU())
+    if HEADS[name].tower_output == "vector":
+        tower.extend([nn.AdaptiveAvgPool2d(1), nn.Flatten()])
     encoder = Encoder(visual=tower, dim=WIDTH, image_size=None, text=None, weights="random", pretraining="random")
     return HEADS[name](encoder, Setting(FRAMES, CLASSES, loss_divisor=2)).double()
 

@@ -1,0 +1,140 @@
+"""Implement TRX: temporal-relational cross-transformers (Perrett et al., CVPR 2021).
+
+A clip is the set of its ordered tuples of 2, and of 3, frames (section 3.1). For each size, tuples of a query attend to
+the tuples of all clips of a class: keys choose, values are mixed into a prototype of that query tuple for that class
+(section 3.2, equations 4 to 7). The distance of query and class is the mean over query tuples of the squared distance
+of value and prototype (equation 8); logits = -distance, averaged over the sizes.
+
+A tuple's vector is its frames end to end, so a linear map of it is a sum of maps of single frames, one for each place
+in the tuple: frames are mapped once, and tuples are sums.
+
+P clips, T frames, D features, E width of keys and values, R frames of a tuple, N tuples of a clip, B episodes,
+M queries, K ways, S shots.
+"""
+
+import math
+from dataclasses import dataclass
+from itertools import combinations
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from models.encoders.base import Encoder
+from models.heads.base import FeatureBatch, Features, Head, Role, Scoring, Setting
+from models.layers.similarity import full_precision
+from models.registries import HEADS
+from utils.config.fields import NUMBERS, TRAINING, key
+from utils.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class TrxOptions:
+    """Holds what can be set, VIDEO.HEAD.OPTIONS."""
+
+    TUPLE_SIZES: tuple[int, ...] = key("frames of a tuple, one transformer each", default=(2, 3), affects=NUMBERS)
+    OUT_DIM: int = key("E, width of keys and values", default=1152, minimum=1, affects=NUMBERS)
+    ONLY_PUBLISHED: bool = key("refuse switches and episodes with which the public code fails", default=True,
+                               affects=TRAINING)
+
+
+class TimeEncoding(nn.Module):
+    """Add a tenth of the usual sines and cosines to frames, then drop some numbers. [P, T, D] -> [P, T, D]"""
+
+    pe: Tensor
+
+    def __init__(self, dim: int, frames: int, dropout: float = 0.1):
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        rate = torch.exp(torch.arange(0, dim, 2).float() * -(math.log(10000.0) / dim))
+        angle = torch.arange(int(1.5 * frames)).float().unsqueeze(1) * rate
+        table = torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)[:, :dim]
+        self.register_buffer("pe", (0.1 * table).unsqueeze(0))
+
+    def forward(self, x_PTD: Tensor) -> Tensor:
+        return self.dropout(x_PTD + self.pe[:, :x_PTD.shape[1]])
+
+
+class TemporalCrossTransformer(nn.Module):
+    """Compares the tuples of one size. `norm_v` and `tuples` are never used: published checkpoints hold them."""
+
+    def __init__(self, dim: int, frames: int, size: int, width: int):
+        super().__init__()
+        self.size = size
+        self.pe = TimeEncoding(dim, frames)
+        self.k_linear, self.v_linear = nn.Linear(dim * size, width), nn.Linear(dim * size, width)
+        self.norm_k, self.norm_v = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.tuples = nn.ParameterList(nn.Parameter(torch.tensor(one), requires_grad=False)
+                                       for one in combinations(range(frames), size))
+
+    def by_place(self, frames_PTD: Tensor) -> Tensor:
+        """Return what each frame adds to keys and to values in each place of a tuple. [P, T, 2, R, E]"""
+        weight_REaD = torch.stack([rearrange(linear.weight, "e (r d) -> r e d", r=self.size)
+                                   for linear in (self.k_linear, self.v_linear)])
+        return torch.einsum("ptd,ared->ptare", self.pe(frames_PTD), weight_REaD)
+
+    def keys_and_values(self, places_PTARE: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the normed keys and the values of all tuples, in lexicographic order. [P, N, E] each"""
+        order = torch.tensor(list(combinations(range(places_PTARE.shape[1]), self.size)), device=places_PTARE.device)
+        keys, values = sum(places_PTARE[:, order[:, r], :, r] for r in range(self.size)).unbind(dim=2)
+        return self.norm_k(keys + self.k_linear.bias), values + self.v_linear.bias
+
+    def distances(self, query: tuple[Tensor, Tensor], support: tuple[Tensor, Tensor], there_BKN: Tensor | None
+                  ) -> Tensor:
+        """Return distances [B, M, K] of queries [B, M, N, E] and the joined tuples of classes [B, K, S * N, E]."""
+        (query_keys, query_values), (keys, values) = query, support
+        scores = torch.einsum("bmne,bkue->bmknu", query_keys, keys) / math.sqrt(keys.shape[-1])
+        if there_BKN is not None:
+            scores = scores.masked_fill(~there_BKN[:, None, :, None], -torch.inf)
+        prototypes = torch.einsum("bmknu,bkue->bmkne", scores.softmax(dim=-1), values)
+        return (query_values.unsqueeze(2) - prototypes).square().sum(dim=-1).mean(dim=-1)
+
+
+@HEADS.register("CNN_TRX")
+class Trx(Head):
+    """Scores queries by minus the mean distance of their tuples from the prototypes that attention makes of a class."""
+
+    title, Options = "TRX", TrxOptions
+    scorings = (Scoring("distance", "tuple distance", "distance"),)
+    options: TrxOptions
+
+    def __init__(self, encoder: Encoder, setting: Setting, options: TrxOptions | None = None):
+        super().__init__(encoder, setting, options)
+        if max(self.options.TUPLE_SIZES) > setting.frames:
+            raise ConfigError([f"DATA.NUM_INPUT_FRAMES: expected at least {max(self.options.TUPLE_SIZES)} frames, as "
+                               f"many as the longest tuple (VIDEO.HEAD.OPTIONS.TUPLE_SIZES), found {setting.frames}"])
+        if self.options.ONLY_PUBLISHED and len({way for way, _ in setting.episodes}) > 1:
+            raise ConfigError(["TRAIN.WAY_TEST: expected TRAIN.WAY, as the public code's scores for other numbers of "
+                               f"classes are wrong, found {setting.episodes[1][0]} and {setting.episodes[0][0]}; "
+                               "VIDEO.HEAD.OPTIONS.ONLY_PUBLISHED false (protocol clean) allows it"])
+        self.transformers = nn.ModuleList(
+            TemporalCrossTransformer(encoder.dim, setting.frames, size, self.options.OUT_DIM)
+            for size in self.options.TUPLE_SIZES)
+
+    def clip_features(self, encoded: Features) -> Features:
+        """Return the frames' parts in keys and values, by transformer. [P, T, 2, R, E] each"""
+        return {str(i): one.by_place(encoded["frames"]) for i, one in enumerate(self.transformers)}
+
+    def in_role(self, features: Features, text_PD: Tensor | None, role: Role) -> Features:
+        """Return keys and values of tuples. [P, N, E] each"""
+        found = {}
+        for i, one in enumerate(self.transformers):
+            keys, values = one.keys_and_values(features[str(i)])
+            found |= {f"keys{i}": full_precision(keys), f"values{i}": full_precision(values)}
+        return found
+
+    def match(self, batch: FeatureBatch) -> dict[str, Tensor]:
+        """Return minus the distances, averaged over the transformers. [B, M, K]"""
+        found = []
+        with torch.autocast(device_type=batch.query["keys0"].device.type, enabled=False):
+            for i, one in enumerate(self.transformers):
+                names, tuples = (f"keys{i}", f"values{i}"), batch.query[f"keys{i}"].shape[2]
+                query = tuple(batch.query[name] for name in names)
+                support = tuple(batch.support[name].flatten(2, 3) for name in names)
+                there = None if batch.given_BKS is None else batch.given_BKS.repeat_interleave(tuples, dim=2)
+                found.append(one.distances(query, support, there))
+        return {"distance": -torch.stack(found).mean(dim=0)}
+
+    def untrained(self) -> set[str]:
+        """Name the norms of values, which nothing reads."""
+        return {f"transformers.{i}.norm_v.{name}" for i in range(len(self.transformers)) for name in ("weight", "bias")}
