@@ -29,7 +29,9 @@ from models.heads.base import Setting
 from models.layers.alignment.otam import soft_alignment
 from models.layers.modulator import TemporalTransformer
 from models.layers.similarity import cos_similarity
+from tests.golden import baselines, settings
 from tests.golden.arrays import GoldenFile
+from tests.golden.baselines import Row, difference
 from utils.checkpoint import atomic_save, load_weights
 from utils.config import load_config
 from utils.config.fields import keys_of
@@ -46,15 +48,6 @@ KNOWN_OPTIONS = {
     "USE_CLASSIFICATION_ONLY", "BATCH_SIZE", "MERGE_BEFORE", "SINGLE_DIRECT", "EVAL_TEXT", "COMBINE", "TEXT_COFF",
     "TRANSFORMER_DEPTH",
 }
-Row = tuple[str, str, float, float]  # case, quantity, difference, tolerance
-
-
-def difference(found, reference) -> float:
-    """Largest |found - reference| / max(1, |reference|); infinite where shapes or finiteness differ."""
-    found, reference = np.asarray(found, np.float64), np.asarray(reference, np.float64)
-    if found.shape != reference.shape or not np.isfinite(found).all():
-        return float("inf")
-    return float(np.max(np.abs(found - reference) / np.maximum(1, np.abs(reference)), initial=0.0))
 
 
 def tower_config(tower: dict) -> dict:
@@ -231,8 +224,12 @@ def replay(path: Path) -> list[Row]:
             return list(group_rows(content, path.name))
         return list(schedule_rows(content))
     data = GoldenFile(path)
+    if "tower" in data.files and any(k.startswith("weights_") and "backbone.0." in k for k in data.files):
+        return list(baselines.head_rows(data))
     if "tower" in data.files:
         return list(head_rows(data))
+    if any(k.startswith("settings/") for k in data.files):
+        return [*baselines.metric_rows(data), *settings.rows(data)]
     if any(k.endswith("/clip") for k in data.files):
         return list(transform_rows(data))
     return list(function_rows(data))

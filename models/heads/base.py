@@ -31,33 +31,22 @@ Features = dict[str, Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Scoring:
-    """Names one way in which a head scores queries; scores are higher where a class is nearer, whatever the kind.
+    """Names one way in which a head scores queries; scores are higher where a class is nearer, whatever the kind."""
 
-    Args:
-        name: its key in results.json. title: its name in words.
-        kind: "distance" (scores are minus a distance), "logits", or "probabilities" (up to a factor).
-        extra: what else belongs beside its numbers, such as the weight of the text.
-    """
-
-    name: str
-    title: str
-    kind: Kind
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    name: str  # its key in results.json
+    title: str  # its name in words
+    kind: Kind  # "distance" (scores are minus a distance), "logits", or "probabilities" (up to a factor)
+    extra: Mapping[str, Any] = field(default_factory=dict)  # what belongs beside its numbers: the weight of the text
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """Holds what a head may know of the data and the training.
+    """Holds what a head may know of the data and the training."""
 
-    Args:
-        frames: T of a clip. train_classes: G of the train list (0: no training). loss_divisor: TRAIN.BATCH_SIZE.
-        episodes: ways and shots of training and of the test; empty: not known, as with someone's own clips.
-    """
-
-    frames: int
-    train_classes: int = 0
-    loss_divisor: float = 1.0
-    episodes: tuple[tuple[int, int], ...] = ()
+    frames: int  # T of a clip
+    train_classes: int = 0  # G of the train list; 0: no training, or a list without names
+    loss_divisor: float = 1.0  # TRAIN.BATCH_SIZE
+    episodes: tuple[tuple[int, int], ...] = ()  # ways and shots of training and of the test; empty: not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,15 +108,10 @@ class FeatureBatch:
 
 @dataclass(frozen=True, slots=True)
 class Alignment:
-    """Says how the frames of one query meet those of each class.
+    """Says how the frames of one query meet those of each class."""
 
-    Args:
-        costs_KTT: cost of each query frame (row) against each prototype frame (column).
-        path_KTT: how much of the match each cell carries, 0..1.
-    """
-
-    costs_KTT: Tensor
-    path_KTT: Tensor
+    costs_KTT: Tensor  # cost of each query frame (row) against each prototype frame (column)
+    path_KTT: Tensor  # how much of the match each cell carries, 0..1
 
 
 def needed(text: Tensor | None) -> Tensor:

@@ -2,7 +2,7 @@
 
 Intra-relation (section 3.2): self-attention over the frames of each clip. Inter-relation: for each query apart, the
 means of all supports and of the query attend to each other, and every frame is mapped anew together with what its clip
-became there (equations 3 and 4), so supports look different to each query. Set matching (section 3.3): Bi-MHM of frames.
+became there (equations 3 and 4), so supports look different to each query. Set matching (section 3.3): Bi-MHM.
 
 `CNN_HyRSM_1shot` relates single clips and averages their distances; `CNN_HyRSM_5shot` relates class means.
 
@@ -11,7 +11,7 @@ N supports, P clips, T frames, D features, B episodes, M queries, K ways, S shot
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -58,6 +58,11 @@ class HybridRelation(Head):
         self.layer2 = nn.Sequential(nn.Conv1d(2 * dim, dim, 1))
         self.classification_layer: nn.Module | None = self.options.classifier(dim, setting.train_classes)
 
+    @property
+    def mapping(self) -> nn.Conv1d:
+        """Gives the map of [frame ; related clip], by its published name layer2.0."""
+        return cast(nn.Conv1d, self.layer2[0])
+
     def parts(self) -> dict[str, nn.Module]:
         """Return tower and inter-relation."""
         return {"encoder": self.backbone, "relation": self.temporal_atte}
@@ -66,8 +71,8 @@ class HybridRelation(Head):
         """Return intra-related frames f, and the half of layer2 that sees them alone: its map of [f ; r] is a sum."""
         x_PTD = self.pe(encoded["frames"])
         frames_PTD = (x_PTD + self.temporal_atte_before(x_PTD)).relu()
-        weight, bias = self.layer2[0].weight[:, :self.dim, 0], self.layer2[0].bias
-        return {"frames": frames_PTD, "mapped": F.linear(frames_PTD, weight, bias)}
+        mapped = F.linear(frames_PTD, self.mapping.weight[:, :self.dim, 0], self.mapping.bias)
+        return {"frames": frames_PTD, "mapped": mapped}
 
     def supports(self, batch: FeatureBatch) -> tuple[Features, Tensor | None]:
         """Return the features that are related, each [B, U, ...], and which of them are there (None: all)."""
@@ -80,7 +85,7 @@ class HybridRelation(Head):
         """Return the frames of supports as each query sees them, and of queries. [B, M, U, T, D], [B, M, T, D]"""
         with phase("relation"):
             tokens = self.part("relation")(support["frames"].mean(dim=2), query["frames"].mean(dim=2), there_BU).relu()
-        shift_BMUD = F.linear(tokens, self.layer2[0].weight[:, self.dim:, 0])
+        shift_BMUD = F.linear(tokens, self.mapping.weight[:, self.dim:, 0])
         return (support["mapped"].unsqueeze(1) + shift_BMUD[:, :, :-1].unsqueeze(3),
                 query["mapped"] + shift_BMUD[:, :, -1:])
 

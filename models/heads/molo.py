@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from models.encoders.base import Encoder
 from models.heads.base import Alignment, FeatureBatch, Features, Head, Role, Scoring, Setting
 from models.layers.alignment import mean_hausdorff, visiting_probabilities
+from models.layers.enlarge import Enlarge
 from models.layers.relation import RelationOptions, TokenTransformer
 from models.layers.similarity import cos_similarity, frame_costs, full_precision
 from models.registries import HEADS
@@ -34,12 +35,14 @@ class MoloOptions(RelationOptions):
     """Holds the switches of the method, VIDEO.HEAD.OPTIONS."""
 
     SINGLE_DIRECT: bool = key("Bi-MHM in one direction only: from the query", default=False, affects=NUMBERS)
-    LOGIT_BALANCE_COFF: float | None = key("weight of the motion distance; null or 0: 0.3", default=None, affects=NUMBERS)
+    LOGIT_BALANCE_COFF: float | None = key("weight of the motion distance; null or 0: 0.3", default=None,
+                                           affects=NUMBERS)
     USE_CONTRASTIVE: bool = key("long-short contrast", default=False, affects=TRAINING)
     USE_CONTRASTIVE_COFF: float | None = key("its weight", default=None, minimum=0.0, affects=TRAINING)
     TEMP_COFF: float | None = key("fixed scale of its logits; null: learned", default=None, affects=TRAINING)
     USE_MOTION: bool = key("long-short contrast of motion tokens, too", default=False, affects=TRAINING)
-    MOTION_COFF: bool = key("must be off: the published loss asks for what no head gives", default=False, affects=TRAINING)
+    MOTION_COFF: bool = key("must be off: the published loss asks for what no head gives", default=False,
+                            affects=TRAINING)
     USE_RECONS: bool = key("motion tokens must give the change of pixels", default=False, affects=TRAINING)
     RECONS_COFF: float | None = key("its weight", default=None, minimum=0.0, affects=TRAINING)
     RECONS_UNDIVIDED: bool = key("TRAIN.BATCH_SIZE does not divide the reconstruction, as published", default=True,
@@ -68,18 +71,6 @@ class MoloOptions(RelationOptions):
             found.append("USE_LOCAL: expected false: the public code has other numbers of class scores and labels "
                          "then; ONLY_PUBLISHED false (protocol clean) allows it")
         return found
-
-
-class Enlarge(nn.Module):
-    """Enlarge maps bilinearly, corners onto corners, then convolve them. [X, C, h, w] -> [X, C', h', w']"""
-
-    def __init__(self, inputs: int, outputs: int):
-        super().__init__()
-        self.conv = nn.ModuleDict({"double_conv": nn.Sequential(
-            nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))})
-
-    def forward(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
-        return self.conv["double_conv"](F.interpolate(maps, size=size, mode="bilinear", align_corners=True))
 
 
 @HEADS.register("CNN_BiMHM_MoLo")
@@ -201,11 +192,9 @@ class Molo(Head):
     def untrained(self) -> set[str]:
         """Name the scales and the decoder where their losses are off."""
         contrast, motion, reconstruction = self.options.extras
-        off = () if reconstruction else ("up1.", "up2.", "up3.", "outc.")
-        names = {name for name, _ in self.named_parameters()}
-        idle = {name for name in names if off and name.startswith(off)}
-        return idle | (names & ({"scale"} if not contrast else set()) | names & (
-            {"scale_motion"} if not motion else set()))
+        trained = {"scale": contrast, "scale_motion": motion, "up1": reconstruction, "up2": reconstruction,
+                   "up3": reconstruction, "outc": reconstruction}
+        return {name for name, _ in self.named_parameters() if not trained.get(name.split(".")[0], True)}
 
     def explain(self, batch: FeatureBatch) -> Alignment:
         """Return the costs of appearance tokens, and which prototype frame each query frame is nearest to."""

@@ -13,8 +13,10 @@ M queries, K ways, S shots.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
+from typing import cast
 
 import torch
 from einops import rearrange
@@ -76,7 +78,8 @@ class TemporalCrossTransformer(nn.Module):
     def keys_and_values(self, places_PTARE: Tensor) -> tuple[Tensor, Tensor]:
         """Return the normed keys and the values of all tuples, in lexicographic order. [P, N, E] each"""
         order = torch.tensor(list(combinations(range(places_PTARE.shape[1]), self.size)), device=places_PTARE.device)
-        keys, values = sum(places_PTARE[:, order[:, r], :, r] for r in range(self.size)).unbind(dim=2)
+        parts = [places_PTARE[:, order[:, place], :, place] for place in range(self.size)]
+        keys, values = torch.stack(parts).sum(dim=0).unbind(dim=2)
         return self.norm_k(keys + self.k_linear.bias), values + self.v_linear.bias
 
     def distances(self, query: tuple[Tensor, Tensor], support: tuple[Tensor, Tensor], there_BKN: Tensor | None
@@ -111,14 +114,19 @@ class Trx(Head):
             TemporalCrossTransformer(encoder.dim, setting.frames, size, self.options.OUT_DIM)
             for size in self.options.TUPLE_SIZES)
 
+    def each(self) -> Iterator[tuple[int, TemporalCrossTransformer]]:
+        """Yield the transformers with their numbers."""
+        for i, one in enumerate(self.transformers):
+            yield i, cast(TemporalCrossTransformer, one)
+
     def clip_features(self, encoded: Features) -> Features:
         """Return the frames' parts in keys and values, by transformer. [P, T, 2, R, E] each"""
-        return {str(i): one.by_place(encoded["frames"]) for i, one in enumerate(self.transformers)}
+        return {str(i): one.by_place(encoded["frames"]) for i, one in self.each()}
 
     def in_role(self, features: Features, text_PD: Tensor | None, role: Role) -> Features:
         """Return keys and values of tuples. [P, N, E] each"""
-        found = {}
-        for i, one in enumerate(self.transformers):
+        found: Features = {}
+        for i, one in self.each():
             keys, values = one.keys_and_values(features[str(i)])
             found |= {f"keys{i}": full_precision(keys), f"values{i}": full_precision(values)}
         return found
@@ -127,11 +135,12 @@ class Trx(Head):
         """Return minus the distances, averaged over the transformers. [B, M, K]"""
         found = []
         with torch.autocast(device_type=batch.query["keys0"].device.type, enabled=False):
-            for i, one in enumerate(self.transformers):
-                names, tuples = (f"keys{i}", f"values{i}"), batch.query[f"keys{i}"].shape[2]
-                query = tuple(batch.query[name] for name in names)
-                support = tuple(batch.support[name].flatten(2, 3) for name in names)
-                there = None if batch.given_BKS is None else batch.given_BKS.repeat_interleave(tuples, dim=2)
+            for i, one in self.each():
+                query = batch.query[f"keys{i}"], batch.query[f"values{i}"]
+                support = batch.support[f"keys{i}"].flatten(2, 3), batch.support[f"values{i}"].flatten(2, 3)
+                there = batch.given_BKS
+                if there is not None:
+                    there = there.repeat_interleave(query[0].shape[2], dim=2)
                 found.append(one.distances(query, support, there))
         return {"distance": -torch.stack(found).mean(dim=0)}
 

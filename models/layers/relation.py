@@ -113,7 +113,8 @@ class JointAttention(nn.Module):
     def __init__(self, dim: int, heads: int, dropout: float = 0.2):
         super().__init__()
         if dim % heads:
-            raise ConfigError([f"VIDEO.HEAD.OPTIONS.HEAD: expected a divisor of the feature width {dim}, found {heads}"])
+            raise ConfigError([f"VIDEO.HEAD.OPTIONS.HEAD: expected a divisor of the feature width {dim}, found "
+                               f"{heads}"])
         self.heads = heads
         self.to_qkv = nn.Linear(dim, 3 * dim, bias=False)
         self.to_out = nn.Identity() if heads == 1 else nn.Sequential(nn.Linear(dim, dim), nn.Dropout(dropout))
@@ -147,7 +148,8 @@ class InterRelation(nn.Module):
         self.w_qs, self.w_ks, self.w_vs = (nn.Linear(dim, inner, bias=False) for _ in range(3))
         self.fc = nn.Linear(inner, dim)
         self.layer_norm = nn.LayerNorm(dim)
-        self.weight_dropout, self.dropout = nn.Dropout(0.1), nn.Dropout(0.05)
+        self.attention = nn.ModuleDict({"dropout": nn.Dropout(0.1)})  # of the weights
+        self.dropout = nn.Dropout(0.05)
         for projection in (self.w_qs, self.w_ks, self.w_vs):
             nn.init.normal_(projection.weight, std=math.sqrt(2 / (dim + dim // heads)))
         nn.init.xavier_normal_(self.fc.weight)
@@ -163,5 +165,5 @@ class InterRelation(nn.Module):
         scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
         if there_BS is not None:
             scores = scores.masked_fill(~F.pad(there_BS, (0, 1), value=True)[:, None, None, None], -torch.inf)
-        mixed = rearrange(self.weight_dropout(scores.softmax(dim=-1)) @ v, "b m h l d -> b m l (h d)")
+        mixed = rearrange(self.attention["dropout"](scores.softmax(dim=-1)) @ v, "b m h l d -> b m l (h d)")
         return self.layer_norm(sequences(support_BSD, query_BMD) + self.dropout(self.fc(mixed)))
