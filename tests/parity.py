@@ -29,7 +29,7 @@ from models.heads.base import Setting
 from models.layers.alignment.otam import soft_alignment
 from models.layers.modulator import TemporalTransformer
 from models.layers.similarity import cos_similarity
-from tests.golden import baselines, settings
+from tests.golden import baselines, modern, settings
 from tests.golden.arrays import GoldenFile
 from tests.golden.baselines import Row, difference
 from utils.checkpoint import atomic_save, load_weights
@@ -228,6 +228,8 @@ def replay(path: Path) -> list[Row]:
         return list(baselines.head_rows(data))
     if "tower" in data.files:
         return list(head_rows(data))
+    if any(k.startswith("resnet_adapter/") for k in data.files):
+        return list(modern.d2st_rows(data))
     if any(k.startswith("settings/") for k in data.files):
         return [*baselines.metric_rows(data), *settings.rows(data)]
     if any(k.endswith("/clip") for k in data.files):

@@ -2,6 +2,7 @@
 
 from models.heads.clip_fsar import ClipFsar
 from models.heads.cross_transformer import CrossTransformer
+from models.heads.d2st_adapter import D2stAdapter
 from models.heads.hyrsm import Hyrsm1Shot, Hyrsm5Shot
 from models.heads.hyrsm_plusplus import PlusPlus1Shot, PlusPlus5Shot, PlusPlusSemi
 from models.heads.mean_pool import MeanPool
@@ -11,5 +12,5 @@ from models.heads.trx import Trx
 from models.heads.tsn import Tsn
 from models.registries import HEADS
 
-__all__ = ["HEADS", "ClipFsar", "CrossTransformer", "Hyrsm1Shot", "Hyrsm5Shot", "MeanPool", "Molo", "Otam",
-           "PlusPlus1Shot", "PlusPlus5Shot", "PlusPlusSemi", "Trx", "Tsn"]
+__all__ = ["HEADS", "ClipFsar", "CrossTransformer", "D2stAdapter", "Hyrsm1Shot", "Hyrsm5Shot", "MeanPool", "Molo",
+           "Otam", "PlusPlus1Shot", "PlusPlus5Shot", "PlusPlusSemi", "Trx", "Tsn"]

@@ -10,6 +10,7 @@ from torch import nn
 
 from models.builder import FewShotModel
 from models.encoders.base import Encoder
+from models.encoders.clip import build_visual
 from models.heads import HEADS
 from models.heads.base import FeatureBatch, Head, Setting
 from runs.session.session import run
@@ -20,17 +21,28 @@ from utils.episode import Episode
 from utils.errors import ConfigError
 
 CLASSES, WIDTH, FRAMES = 6, 32, 4
+OF_VIT = ("D2ST_ADAPTER",)  # heads that build something into a ViT
 compare, table = called("compare"), called("table")
 
 
 def head_of(name: str, seed: int = 0) -> Head:
-    """The head with a tower of one convolution, in float64."""
+    """The head with a tower of one convolution, or a small ViT where it needs one, in float64.
+
+    What starts at zero gets some noise, as it would hold back the gradients of all that comes before it.
+    """
     torch.manual_seed(seed)
     tower = nn.Sequential(nn.Conv2d(3, WIDTH, 4, 4), nn.ReLU())
     if HEADS[name].tower_output == "vector":
         tower.extend([nn.AdaptiveAvgPool2d(1), nn.Flatten()])
+    if name in OF_VIT:
+        tower = build_visual({"embed_dim": WIDTH, "vision_cfg": {"image_size": 8, "layers": 1, "width": WIDTH,
+                                                                 "head_width": 16, "patch_size": 1}})
     encoder = Encoder(visual=tower, dim=WIDTH, image_size=None, text=None, weights="random", pretraining="random")
-    return HEADS[name](encoder, Setting(FRAMES, CLASSES, loss_divisor=2)).double()
+    head = HEADS[name](encoder, Setting(FRAMES, CLASSES, loss_divisor=2)).double()
+    for parameter in head.parameters():
+        if parameter.requires_grad and not parameter.any():
+            nn.init.normal_(parameter, std=0.1)
+    return head
 
 
 def texts(head: Head) -> torch.Tensor | None:
@@ -184,9 +196,14 @@ def test_an_alignment_is_finite_and_of_every_way(head):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(HEADS))
 def test_a_run_with_results_report_table_and_comparison(name, tiny_project, tmp_path, capsys):
-    project = tiny_project("run", NUM_TRAIN_TASKS=2, VAL_FRE_ITER=2)
-    found = run(resolve_config(project, ["VIDEO.HEAD.NAME", name]))
-    kind = HEADS[name]
+    project, kind, tower = tiny_project("run", NUM_TRAIN_TASKS=2, VAL_FRE_ITER=2), HEADS[name], []
+    if kind.tower_output == "map":
+        tower = ["VIDEO.HEAD.BACKBONE_NAME", "resnet18"]
+    if name in OF_VIT:
+        patches = json.loads((tmp_path / "tower.json").read_text())
+        patches["vision_cfg"] |= {"patch_size": 4, "head_width": 16}
+        (tmp_path / "tower.json").write_text(json.dumps(patches))
+    found = run(resolve_config(project, ["VIDEO.HEAD.NAME", name, *tower]))
     assert found["method"] == kind.title and found["scoring"] in found["scorings"]
     assert all(row["kind"] in ("distance", "logits", "probabilities") and 0 <= row["ece"] <= 1
                for row in found["scorings"].values())
