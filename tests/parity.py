@@ -228,6 +228,8 @@ def replay(path: Path) -> list[Row]:
         return list(baselines.head_rows(data))
     if "tower" in data.files:
         return list(head_rows(data))
+    if any(k.startswith("alpha_dc/") or k.endswith("/groups") for k in data.files):
+        return list(modern.ts_rows(data))
     if any(k.startswith("resnet_adapter/") for k in data.files):
         return list(modern.d2st_rows(data))
     if any(k.startswith("settings/") for k in data.files):

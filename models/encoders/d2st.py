@@ -14,6 +14,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from models.encoders.vit import frame_tokens, run_block
 from models.layers.batch_norm import freeze_batch_norm
 from utils.errors import ConfigError
 
@@ -126,12 +127,7 @@ class AdaptedBlock(nn.Module):
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         """Compute the block on tokens [P, T, L, C]."""
-        normed = self.ln_1(x).flatten(0, 1)
-        if not self.attn.batch_first:
-            normed = normed.transpose(0, 1)
-        attended = self.attn(normed, normed, normed, need_weights=False)[0]
-        x = x + (attended if self.attn.batch_first else attended.transpose(0, 1)).view_as(x)
-        return self.Adapter(x + self.mlp(self.ln_2(x)), size)
+        return self.Adapter(run_block(self, x.flatten(0, 1)).view_as(x), size)
 
 
 class AdaptedVit(nn.Module):
@@ -155,13 +151,10 @@ class AdaptedVit(nn.Module):
             for block in visual.get_submodule("transformer.resblocks").children())})
 
     def forward(self, clips_PTCHW: Tensor) -> Tensor:
-        maps = self.conv1(clips_PTCHW.flatten(0, 1))
-        patches = maps.flatten(2).transpose(1, 2)
-        x = torch.cat([self.class_embedding.to(patches.dtype).expand(len(patches), 1, -1), patches], dim=1)
-        x = (x + self.positional_embedding).unflatten(0, clips_PTCHW.shape[:2])
-        x = self.ln_pre(x + self.temporal_embedding[0, :, None])
+        x, size = frame_tokens(self, clips_PTCHW.flatten(0, 1))
+        x = self.ln_pre(x.unflatten(0, clips_PTCHW.shape[:2]) + self.temporal_embedding[0, :, None])
         for block in self.transformer["resblocks"].children():
-            x = block(x, tuple(maps.shape[2:]))
+            x = block(x, size)
         return self.ln_post(x[:, :, 0])
 
 
@@ -200,8 +193,8 @@ def adapted(visual: nn.Module, frames: int, scale: float) -> AdaptedVit | Adapte
     if hasattr(visual, "class_embedding") and hasattr(visual, "transformer"):
         patches = len(visual.get_parameter("positional_embedding")) - 1
         if patches < PATCHES ** 2:
-            raise ConfigError([f"VIDEO.HEAD.BACKBONE_NAME: expected a ViT of at least {PATCHES} x {PATCHES} patches, as "
-                               f"the adapters take so many at once, found {patches} patches"])
+            raise ConfigError([f"VIDEO.HEAD.BACKBONE_NAME: expected a ViT of at least {PATCHES} x {PATCHES} patches, "
+                               f"as the adapters take so many at once, found {patches} patches"])
         return AdaptedVit(visual, frames, scale)
     if isinstance(visual, nn.Sequential) and len(visual) >= 8 and isinstance(visual[7], nn.Sequential):
         return AdaptedResNet(visual, scale)

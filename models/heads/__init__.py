@@ -9,8 +9,9 @@ from models.heads.mean_pool import MeanPool
 from models.heads.molo import Molo
 from models.heads.otam import Otam
 from models.heads.trx import Trx
+from models.heads.ts_fsar import TsFsar
 from models.heads.tsn import Tsn
 from models.registries import HEADS
 
 __all__ = ["HEADS", "ClipFsar", "CrossTransformer", "D2stAdapter", "Hyrsm1Shot", "Hyrsm5Shot", "MeanPool", "Molo",
-           "Otam", "PlusPlus1Shot", "PlusPlus5Shot", "PlusPlusSemi", "Trx", "Tsn"]
+           "Otam", "PlusPlus1Shot", "PlusPlus5Shot", "PlusPlusSemi", "Trx", "TsFsar", "Tsn"]

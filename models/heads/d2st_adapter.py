@@ -54,8 +54,8 @@ class D2stAdapter(Head):
         self.backbone, self.dim = tower, tower.dim
         if self.options.USE_CLASSIFICATION_VALUE is not None:
             if not setting.train_classes:
-                raise ConfigError(["DATA.CLASSES: expected the names of the training classes, as USE_CLASSIFICATION_VALUE "
-                                   "asks for a classifier of them, found none"])
+                raise ConfigError(["DATA.CLASSES: expected the names of the training classes, as "
+                                   "USE_CLASSIFICATION_VALUE asks for a classifier of them, found none"])
             self.classification_layer = nn.Linear(self.dim, setting.train_classes)
         for name, parameter in self.named_parameters():
             parameter.requires_grad_(any(part in name for part in TRAINED))

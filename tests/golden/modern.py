@@ -1,4 +1,4 @@
-"""Replays what the public code of D2ST-Adapter computed (modern_d2st_adapter.npz), in float32, by its own options."""
+"""Replays what the public code of D2ST-Adapter and TS-FSAR computed (modern_*.npz), in float32, by its own options."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -12,12 +12,17 @@ from torch import Tensor
 from models.encoders.base import Encoder
 from models.encoders.clip import build_visual
 from models.encoders.d2st import STAGES, Adapter
+from models.encoders.side_network import reduced
 from models.heads import HEADS
 from models.heads.base import Head, Setting
 from models.heads.d2st_adapter import D2stOptions
+from models.layers.distance_correlation import distance_covariance
 from tests.golden.baselines import Row, case_episode, difference
 from tests.golden.settings import PROJECTS
 from utils.config import load_config
+from utils.config.fields import keys_of
+from utils.config.options import head_options
+from utils.episode import Episode
 from utils.schedule import Schedule
 
 VALUES, GRADIENTS, RESNET = 2e-5, 2e-4, 1e-4  # tolerances
@@ -74,8 +79,8 @@ def d2st_rows(data: Any) -> Iterator[Row]:
     yield from _rate_rows(data)
 
 
-def _gradients(data: Any, case: str, head: Head) -> Iterator[Row]:
-    found = {n.removeprefix("backbone."): p.grad for n, p in head.named_parameters() if p.requires_grad}
+def _gradients(data: Any, case: str, head: Head, prefix: str = "") -> Iterator[Row]:
+    found = {n.replace("backbone.", prefix, 1): p.grad for n, p in head.named_parameters() if p.requires_grad}
     for kind in ("grad", "gradnorm"):
         names = [k.removeprefix(f"{case}/{kind}/") for k in data.files if k.startswith(f"{case}/{kind}/")]
         worst = max((difference(found[n].norm() if kind == "gradnorm" else found[n], data[f"{case}/{kind}/{n}"])
@@ -108,3 +113,105 @@ def _rate_rows(data: Any) -> Iterator[Row]:
                             solver.WARMUP_START_LR, solver.LR_POLICY, solver.MAX_EPOCH, solver.PROGRESS == "double")
         found = [schedule(int(i)) for i in data[key]]
         yield name, "learning rate", float(np.max(np.abs(found - data[f"lr/{name}/lr"]))), 1e-12
+
+
+def _of_tower(state: dict[str, Tensor], layers: int) -> dict[str, Tensor]:
+    """The frozen tower's weights by open_clip's names, from those of Hugging Face's CLIP."""
+    plain = {"embeddings.class_embedding": "class_embedding", "embeddings.patch_embedding.weight": "conv1.weight",
+             "embeddings.position_embedding.weight": "positional_embedding"}
+    found = {own: state[f"model.{name}"] for name, own in plain.items()}
+    found["proj"] = state["model.projection.weight"].T
+    for name, own in (("pre_layernorm", "ln_pre"), ("post_layernorm", "ln_post")):
+        found |= {f"{own}.{end}": state[f"model.{name}.{end}"] for end in ("weight", "bias")}
+    for layer in range(layers):
+        theirs, ours = f"model.layers.{layer}", f"transformer.resblocks.{layer}"
+        for end in ("weight", "bias"):
+            found[f"{ours}.attn.in_proj_{end}"] = torch.cat([state[f"{theirs}.self_attn.{part}_proj.{end}"]
+                                                             for part in "qkv"])
+            for name, own in (("self_attn.out_proj", "attn.out_proj"), ("layer_norm1", "ln_1"), ("mlp.fc1", "mlp.c_fc"),
+                              ("mlp.fc2", "mlp.c_proj"), ("layer_norm2", "ln_2")):
+                found[f"{ours}.{own}.{end}"] = state[f"{theirs}.{name}.{end}"]
+    return found
+
+
+def ts_head(data: Any, options: Mapping[str, Any]) -> Head:
+    """A case's head of TS-FSAR with the file's weights."""
+    name = options["tower"]
+    tower, kind = json.loads(str(data[f"{name}/tower"])), HEADS["TS_FSAR"]
+    visual = build_visual({"embed_dim": tower["embed_dim"], "quick_gelu": True, "vision_cfg": {
+        "image_size": tower["image"], "layers": tower["layers"], "width": tower["width"],
+        "head_width": tower["width"] // tower["heads"], "patch_size": tower["patch"]}})
+    own = {key: value for key, value in options.items() if key in keys_of(kind.Options)}
+    own |= {"OUTPUT_DIM": tower["output_dim"], "TEMP_LAYERS": tower["temp_layers"], "DROPOUT": 0.0, "PCA_START": False}
+    encoder = Encoder(visual, tower["embed_dim"], tower["image"], None, "random", "none")
+    head = kind(encoder, Setting(tower["num_input_frames"], tower["num_class"]), head_options(kind.Options, own))
+    state = weights_of(data, f"{name}/weights/")
+    trained = {key.replace("model.", "backbone.", 1): value for key, value in state.items()
+               if key.startswith(("model.side", "model.Adapter", "model.up", "model.Linear", "ts_dcm"))}
+    head.load_state_dict({f"backbone.visual.{key}": value for key, value in _of_tower(state, tower["layers"]).items()}
+                         | trained)
+    return head.train(options["mode"] == "train")
+
+
+def ts_values(head: Head, episode: Episode, text: Tensor) -> dict[str, Tensor]:
+    """Everything of a case that the file may hold."""
+    encoded = {role: head.encode(clips) for role, clips in episode.clips.items()}
+    output = head.output(episode, encoded, text)
+    values = {"scores": output.scores["prototypes"]}
+    if head.training:
+        losses = head.losses(output, episode)
+        weights = {"few_shot": "VIS_ALPHA", "dc": "CLS_ALPHA", "side": "SIDE_CLS_ALPHA", "clip": "KD_ALPHA",
+                   "kl": "KD_ALPHA"}
+        values |= {f"loss_{'vision' if name == 'few_shot' else name}": value / getattr(head.options, weights[name])
+                   for name, value in losses.items()}
+        return values | {f"logits_{name}": value for name, value in output.aux.items()} | {"loss": sum(losses.values())}
+    own = output.scores["fused"].gather(1, episode.query_labels_M.unsqueeze(1))
+    right = output.scores["fused"].argmax(1) == episode.query_labels_M
+    return values | {"logits_clip": output.scores["text"], "logits_side": output.scores["side_text"],
+                     "fused": output.scores["fused"], "loss": -(own + 1e-8).log().mean(), "acc": right.float().mean(),
+                     "side_tokens_first_frame": encoded["support"]["tokens"][0, 0],
+                     "clip_cls": encoded["support"]["frames"][:2],
+                     "dc_first_frame": head.clip_features(encoded["support"])["dependence"][0, 0]}
+
+
+def ts_rows(data: Any) -> Iterator[Row]:
+    """Every case of TS-FSAR, its start by main components, and its measure of dependence."""
+    for case in [k.removesuffix("/options") for k in data.files if k.endswith("/options")]:
+        options = json.loads(str(data[f"{case}/options"]))
+        head = ts_head(data, options)
+        episode = case_episode(data, case, head.setting.frames, torch.float32)
+        part = "train" if head.training else "test"
+        text = torch.from_numpy(np.array(data[f"{options['tower']}/class_embeddings_{part}"])).float()
+        with torch.set_grad_enabled(head.training):
+            values = ts_values(head, episode, text)
+        for name, value in values.items():
+            if f"{case}/{name}" in data.files:
+                yield case, name, difference(value.detach(), data[f"{case}/{name}"]), VALUES
+        if head.training:
+            values["loss"].backward()
+            for _, what, found, allowed in _gradients(data, case, head, "model."):
+                yield case, what, found, allowed
+        groups = {one.name: {id(p) for p in one.parameters} for one in head.parameter_groups() or ()}
+        names = {f"{'model.' if n.startswith('backbone.') else ''}{n.removeprefix('backbone.')}": id(p)
+                 for n, p in head.named_parameters()}
+        wanted = json.loads(str(data[f"{options['tower']}/groups"]))
+        same = {name: {names[n] for n in own} for name, own in wanted.items()} == groups
+        yield case, "parameter groups", float(not same), 0.0
+    yield from _formula_rows(data)
+
+
+def _formula_rows(data: Any) -> Iterator[Row]:
+    for case in [k.removesuffix("/cols_rows") for k in data.files if k.endswith("/cols_rows")]:
+        columns, rows = (int(n) for n in data[f"{case}/cols_rows"])
+        found = np.asarray(reduced(torch.from_numpy(np.array(data[f"{case}/in"])).double(), columns, rows))
+        wanted = np.asarray(data[f"{case}/out"], np.float64)
+        if wanted.ndim == 2:  # a component's sign is free
+            axis = 0 if rows >= columns else 1
+            found = found * np.sign((found * wanted).sum(axis=axis, keepdims=True))
+        yield case, "out", difference(found, wanted), VALUES
+    for case in [k.removesuffix("/in") for k in data.files if k.startswith("alpha_dc/") and k.endswith("/in")]:
+        x = torch.from_numpy(np.array(data[f"{case}/in"])).double().requires_grad_()
+        found = distance_covariance(x, float(case.split("/")[1]))
+        (found * torch.from_numpy(np.array(data[f"{case}/w"]))).sum().backward()
+        yield case, "out", difference(found.detach(), data[f"{case}/out"]), VALUES
+        yield case, "grad", difference(x.grad, data[f"{case}/grad"]), GRADIENTS

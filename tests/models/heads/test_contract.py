@@ -21,7 +21,7 @@ from utils.episode import Episode
 from utils.errors import ConfigError
 
 CLASSES, WIDTH, FRAMES = 6, 32, 4
-OF_VIT = ("D2ST_ADAPTER",)  # heads that build something into a ViT
+OF_VIT = ("D2ST_ADAPTER", "TS_FSAR")  # heads that build something into a ViT
 compare, table = called("compare"), called("table")
 
 
