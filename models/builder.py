@@ -144,7 +144,9 @@ def _make_efficient(model: FewShotModel, cfg: Config) -> None:
         _LOGGER.warning("TRAIN.EPISODES_PER_STEP %d: %s has batch statistics, so every clip set passes it alone, and "
                         "nothing is gained", train.EPISODES_PER_STEP, cfg.VIDEO.HEAD.BACKBONE_NAME)
     if train.CHANNELS_LAST:
-        tower.to(memory_format=torch.channels_last)  # convolutions pass the format on, whatever the pictures have
+        for weight in tower.parameters():  # convolutions pass the format on, whatever the pictures have
+            if weight.ndim == 4:
+                weight.data = weight.data.to(memory_format=torch.channels_last)
     if train.GRAD_CHECKPOINT:
         checkpoint_blocks(tower)
     if train.COMPILE:

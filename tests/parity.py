@@ -214,6 +214,18 @@ def group_rows(content: dict, name: str) -> Iterator[Row]:
     yield backbone, "state names and shapes", float(len(wrong)), 0.0
 
 
+ARRAYS = (  # what a file of arrays has in it, and what replays it
+    (lambda name: name.endswith("/chamfer_query"), modern.free_rows),
+    (lambda name: name.startswith("alpha_dc/") or name.endswith("/groups"), modern.ts_rows),
+    (lambda name: name.startswith("resnet_adapter/") or ".Adapter.s_attn." in name, modern.d2st_rows),
+    (lambda name: name.startswith(("settings/", "otam_both/", "bimhm/")), settings.rows),
+    (lambda name: name.startswith("weights_") and "/backbone.0." in name, baselines.head_rows),
+    (lambda name: name == "tower", head_rows),
+    (lambda name: name.endswith("/clip"), transform_rows),
+    (lambda name: True, function_rows),
+)
+
+
 def replay(path: Path) -> list[Row]:
     """All rows of a reference file, whatever its kind."""
     if path.suffix == ".json":
@@ -224,19 +236,7 @@ def replay(path: Path) -> list[Row]:
             return list(group_rows(content, path.name))
         return list(schedule_rows(content))
     data = GoldenFile(path)
-    if "tower" in data.files and any(k.startswith("weights_") and "backbone.0." in k for k in data.files):
-        return list(baselines.head_rows(data))
-    if "tower" in data.files:
-        return list(head_rows(data))
-    if any(k.startswith("alpha_dc/") or k.endswith("/groups") for k in data.files):
-        return list(modern.ts_rows(data))
-    if any(k.startswith("resnet_adapter/") for k in data.files):
-        return list(modern.d2st_rows(data))
-    if any(k.startswith("settings/") for k in data.files):
-        return [*baselines.metric_rows(data), *settings.rows(data)]
-    if any(k.endswith("/clip") for k in data.files):
-        return list(transform_rows(data))
-    return list(function_rows(data))
+    return list(next(rows for holds, rows in ARRAYS if any(holds(name) for name in data.files))(data))
 
 
 def main(paths: list[str]) -> int:

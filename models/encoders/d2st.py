@@ -51,8 +51,8 @@ class DeformableAttention(nn.Module):
         kernel, stride = path
         self.conv_offset = nn.Sequential(nn.Conv3d(own, own, kernel, stride, groups=own), ChannelNorm(own), nn.GELU(),
                                          nn.Conv3d(own, 3, 1, bias=False))
-        for name in ("proj_q", "proj_k", "proj_v", "proj_out"):
-            self.add_module(name, nn.Conv3d(channels, channels, 1) if convolutional else nn.Linear(channels, channels))
+        self.proj_q, self.proj_k, self.proj_v, self.proj_out = (
+            nn.Conv3d(channels, channels, 1) if convolutional else nn.Linear(channels, channels) for _ in range(4))
 
     def places(self, queries: Tensor) -> Tensor:
         """Return where to read, in -1..1 and beyond, (column, row, frame) last. [P G, A/G, T, h, w] -> [.., n, 3]"""
@@ -142,10 +142,9 @@ class AdaptedVit(nn.Module):
         super().__init__()
         for name in ("class_embedding", "positional_embedding"):
             self.register_parameter(name, visual.get_parameter(name))
-        self.dim = self.class_embedding.numel()
+        self.dim = visual.get_parameter("class_embedding").numel()
         self.temporal_embedding = nn.Parameter(torch.zeros(1, frames, self.dim))
-        for name in ("conv1", "ln_pre", "ln_post"):
-            self.add_module(name, visual.get_submodule(name))
+        self.conv1, self.ln_pre, self.ln_post = (visual.get_submodule(name) for name in ("conv1", "ln_pre", "ln_post"))
         self.transformer = nn.ModuleDict({"resblocks": nn.ModuleList(
             AdaptedBlock(block, Adapter(self.dim, int(self.dim * scale), VIT_GROUPS, VIT_PATHS))
             for block in visual.get_submodule("transformer.resblocks").children())})

@@ -9,6 +9,7 @@ of CLIP's projection.
 """
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -89,11 +90,11 @@ class SideNetwork(nn.Module):
     def forward(self, clips_PTCHW: Tensor) -> tuple[Tensor, Tensor]:
         sizes = clips_PTCHW.shape[:2]
         with torch.no_grad():
-            x = self.visual.ln_pre(frame_tokens(self.visual, clips_PTCHW.flatten(0, 1))[0])
+            x = self.visual.get_submodule("ln_pre")(frame_tokens(self.visual, clips_PTCHW.flatten(0, 1))[0])
             states = [x]
             for block in self.visual.get_submodule("transformer.resblocks").children():
                 states.append(x := run_block(block, x))
-            features = self.visual.ln_post(x[:, 0]) @ self.visual.proj
+            features = self.visual.get_submodule("ln_post")(x[:, 0]) @ self.visual.get_parameter("proj")
         given = [down(norm(state)).unflatten(0, sizes)
                  for state, norm, down in zip(states, self.side_LN, self.side_downsample, strict=True)]
         side = given[0]
@@ -106,16 +107,18 @@ class SideNetwork(nn.Module):
     def start(self) -> None:
         """Give side blocks and adapter the main components of the tower's own weights (exact SVD)."""
         blocks = list(self.visual.get_submodule("transformer.resblocks").children())
-        for block, side in zip(blocks, self.side_transformer, strict=True):
-            _start_attention(side.attn, block.attn, self.dim)
-            for norm, source in ((side.norm1, block.ln_1), (side.norm2, block.ln_2)):
+        own: Any
+        block: Any
+        for block, own in zip(blocks, self.side_transformer, strict=True):
+            _start_attention(own.attn, block.attn, self.dim)
+            for norm, source in ((own.norm1, block.ln_1), (own.norm2, block.ln_2)):
                 for name, parameter in norm.named_parameters():
                     parameter.copy_(reduced(getattr(source, name), self.dim, self.dim))
             for name, source, sizes in (("fc1", block.mlp.c_fc, (self.dim, 4 * self.dim)),
                                         ("fc2", block.mlp.c_proj, (4 * self.dim, self.dim))):
-                side.mlp[name].weight.copy_(reduced(source.weight, *sizes))
-                side.mlp[name].bias.copy_(reduced(source.bias, *sizes))
-        _start_attention(self.Adapter.attn, blocks[-1].attn, self.up_linear.out_features)
+                own.mlp[name].weight.copy_(reduced(source.weight, *sizes))
+                own.mlp[name].bias.copy_(reduced(source.bias, *sizes))
+        _start_attention(self.Adapter.attn, cast(Any, blocks[-1]).attn, self.up_linear.out_features)
 
 
 def _start_attention(own: Attention, source: nn.MultiheadAttention, dim: int) -> None:

@@ -45,7 +45,7 @@ class D2stAdapter(Head):
     """Scores queries by set matching with the class's mean frames."""
 
     title, Options = "D2ST-Adapter", D2stOptions
-    scorings = (Scoring("distance", "set matching distance", "distance"),)
+    scorings = (Scoring("set_matching", "set matching distance", "distance"),)
     options: D2stOptions
 
     def __init__(self, encoder: Encoder, setting: Setting, options: D2stOptions | None = None):
@@ -68,7 +68,7 @@ class D2stAdapter(Head):
     def match(self, batch: FeatureBatch) -> dict[str, Tensor]:
         """Return minus the distances. [B, M, K]"""
         with torch.autocast(device_type=batch.query["frames"].device.type, enabled=False), phase("alignment"):
-            return {"distance": -mean_hausdorff(self.costs(batch), average=self.options.HAUSDORFF_MEAN)}
+            return {"set_matching": -mean_hausdorff(self.costs(batch), average=self.options.HAUSDORFF_MEAN)}
 
     def output(self, episode: Episode, encoded: Mapping[Role, Features], text_GD: Tensor | None) -> EpisodeOutput:
         """Add class_logits [N + M, classes], supports first."""

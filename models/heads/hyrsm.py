@@ -45,7 +45,7 @@ class HybridRelation(Head):
     """Scores queries by set matching of related frames: what HyRSM and HyRSM++ have in common."""
 
     title, Options = "HyRSM", HyrsmOptions
-    scorings = (Scoring("distance", "set matching distance", "distance"),)
+    scorings = (Scoring("set_matching", "set matching distance", "distance"),)
     merges_shots: ClassVar[bool]  # whether the clips of a class are averaged before they are related
     options: RelationOptions
 
@@ -102,7 +102,7 @@ class HybridRelation(Head):
     def scores(self, batch: FeatureBatch, related: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
         """Return minus the distances of classes, which are means over single clips unless shots were merged."""
         distances_BMU = self.distances(*related)
-        return {"distance": -(distances_BMU if self.merges_shots else batch.over_clips(distances_BMU))}
+        return {"set_matching": -(distances_BMU if self.merges_shots else batch.over_clips(distances_BMU))}
 
     def match(self, batch: FeatureBatch) -> dict[str, Tensor]:
         """Return minus the set matching distances. [B, M, K]"""
@@ -120,7 +120,7 @@ class HybridRelation(Head):
         if self.classification_layer is not None:
             frames = torch.cat([features[role]["frames"] for role in ("support", "query")])
             aux["class_logits"] = self.classification_layer(frames).flatten(0, 1)
-        return replace(EpisodeOutput(scores["distance"], scores), aux=aux)
+        return replace(EpisodeOutput(scores["set_matching"], scores), aux=aux)
 
     def regularised(self, related: tuple[Tensor, Tensor], there_BU: Tensor | None) -> dict[str, Tensor]:
         """Return what the loss has beside classes and distances: nothing."""

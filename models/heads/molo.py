@@ -78,7 +78,7 @@ class Molo(Head):
     """Scores queries by set matching of appearance and of motion tokens."""
 
     title, Options, tower_output = "MoLo", MoloOptions, "map"
-    scorings = (Scoring("distance", "set matching distance", "distance"),)
+    scorings = (Scoring("set_matching", "set matching distance", "distance"),)
     options: MoloOptions
 
     def __init__(self, encoder: Encoder, setting: Setting, options: MoloOptions | None = None):
@@ -127,7 +127,7 @@ class Molo(Head):
                 mean_hausdorff(frame_costs(batch.query[kind][:, :, 1:], batch.prototypes(kind)[:, :, 1:]),
                                single_direction=options.SINGLE_DIRECT, average=options.HAUSDORFF_MEAN)
                 for kind in KINDS)
-        return {"distance": -(appearance + (options.LOGIT_BALANCE_COFF or 0.3) * motion)}
+        return {"set_matching": -(appearance + (options.LOGIT_BALANCE_COFF or 0.3) * motion)}
 
     def contrast(self, query_MLD: Tensor, class_KLD: Tensor, scale: Tensor | float) -> dict[str, Tensor]:
         """Return logits [M, K] of classes' local tokens for global tokens of queries, and the other way round."""
@@ -166,7 +166,7 @@ class Molo(Head):
         if self.training and self.options.extras[2]:
             aux["error"] = self.reconstruction(episode, torch.cat([encoded[role]["changes"]
                                                                    for role in ("support", "query")]))
-        return replace(EpisodeOutput(scores["distance"], scores), aux=aux)
+        return replace(EpisodeOutput(scores["set_matching"], scores), aux=aux)
 
     def losses(self, output: EpisodeOutput, episode: Episode) -> dict[str, Tensor]:
         """Return CE(logits) + V * CE(class_logits) + G * contrasts, over the divisor, + R * reconstruction (eq. 7)."""

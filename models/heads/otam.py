@@ -34,7 +34,7 @@ class Otam(Head):
     """Scores a query by its alignment with each clip of a class, averaged over the clips."""
 
     title, Options = "OTAM", OtamOptions
-    scorings = (Scoring("distance", "alignment distance", "distance"),)
+    scorings = (Scoring("aligned", "alignment distance", "distance"),)
     options: OtamOptions
 
     def distance(self, costs: Tensor, single_direction: bool = False) -> Tensor:
@@ -51,7 +51,7 @@ class Otam(Head):
         device = batch.query["frames"].device.type
         with torch.autocast(device_type=device, enabled=False), phase("alignment"):
             distances_BMN = self.distance(self.costs(batch))
-        return {"distance": -batch.over_clips(distances_BMN)}
+        return {"aligned": -batch.over_clips(distances_BMN)}
 
     def explain(self, batch: FeatureBatch) -> Alignment:
         """Return the costs, and how probably an alignment visits each cell, averaged over the clips of each class."""

@@ -98,7 +98,7 @@ class Trx(Head):
     """Scores queries by minus the mean distance of their tuples from the prototypes that attention makes of a class."""
 
     title, Options = "TRX", TrxOptions
-    scorings = (Scoring("distance", "tuple distance", "distance"),)
+    scorings = (Scoring("tuples", "tuple distance", "distance"),)
     options: TrxOptions
 
     def __init__(self, encoder: Encoder, setting: Setting, options: TrxOptions | None = None):
@@ -142,7 +142,7 @@ class Trx(Head):
                 if there is not None:
                     there = there.repeat_interleave(query[0].shape[2], dim=2)
                 found.append(one.distances(query, support, there))
-        return {"distance": -torch.stack(found).mean(dim=0)}
+        return {"tuples": -torch.stack(found).mean(dim=0)}
 
     def untrained(self) -> set[str]:
         """Name the norms of values, which nothing reads."""

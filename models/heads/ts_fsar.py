@@ -76,7 +76,7 @@ class TsFsar(Head):
         tower.visual.requires_grad_(False)
         if own.PCA_START:
             tower.start()
-        self.backbone, self.dropout = tower, nn.Dropout(own.DROPOUT)
+        self.backbone, self.class_dropout = tower, nn.Dropout(own.DROPOUT)
         self.ts_dcm = nn.ModuleDict({"generator": nn.Linear(tower.dim, setting.frames ** 2, bias=False)})
 
     @property
@@ -135,7 +135,7 @@ class TsFsar(Head):
                  for name in ("dependence", "clip", "side")}
         text_EG = unit(needed(text_GD)).transpose(0, 1)
         return replace(EpisodeOutput(scores, {"prototypes": scores}), aux={
-            "dc": self.backbone.Linear(self.dropout(clips["dependence"].mean(dim=1))),
+            "dc": self.backbone.Linear(self.class_dropout(clips["dependence"].mean(dim=1))),
             "clip": self.options.TEMP_CLIP * clips["clip"] @ text_EG,
             "side": self.options.TEMP_SIDE * clips["side"] @ text_EG})
 

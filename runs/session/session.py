@@ -209,6 +209,8 @@ def train_and_test(session: Session) -> dict:
             _LOGGER.info("training is complete (iteration %d)", trained_to)
         elif cfg.TEST.CHECKPOINT_FILE_PATH:
             path, trained_to = Path(cfg.TEST.CHECKPOINT_FILE_PATH), None
+        elif not model.head.trains and ranks.main and not path.exists():
+            checkpoint.atomic_save({"epoch": 0, "model_state": model.state_dict()}, path)  # the tower as it is
         directory = directory_of_test(session, model, path) if ranks.main else directory
     if path == session.store.best and ranks.main:
         find_best(session.store)

@@ -14,9 +14,11 @@ from models.encoders.clip import build_visual
 from models.encoders.d2st import STAGES, Adapter
 from models.encoders.side_network import reduced
 from models.heads import HEADS
-from models.heads.base import Head, Setting
+from models.heads.base import FeatureBatch, Head, Setting
 from models.heads.d2st_adapter import D2stOptions
 from models.layers.distance_correlation import distance_covariance
+from models.layers.set_similarity import query_chamfer, support_chamfer
+from models.layers.similarity import frame_costs
 from tests.golden.baselines import Row, case_episode, difference
 from tests.golden.settings import PROJECTS
 from utils.config import load_config
@@ -215,3 +217,24 @@ def _formula_rows(data: Any) -> Iterator[Row]:
         (found * torch.from_numpy(np.array(data[f"{case}/w"]))).sum().backward()
         yield case, "out", difference(found.detach(), data[f"{case}/out"]), VALUES
         yield case, "grad", difference(x.grad, data[f"{case}/grad"]), GRADIENTS
+
+
+def free_rows(data: Any) -> Iterator[Row]:
+    """The rows that need no training (modern_training_free.npz)."""
+    for case in [k.removesuffix("/query") for k in data.files if k.endswith("/query")]:
+        support, query, text = (torch.from_numpy(np.array(data[f"{case}/{name}"]))
+                                for name in ("support", "query", "text"))
+        width, frames = query.shape[-1], query.shape[1]
+        head = HEADS["FROZEN_TEXT"](Encoder(torch.nn.Identity(), width, None, None, "random", "none"), Setting(frames))
+        parts = [head.in_role({"frames": clips}, None, "query") for clips in (support.flatten(0, 1), query)]
+        batch = FeatureBatch({n: v.unflatten(0, support.shape[:2]).unsqueeze(0) for n, v in parts[0].items()},
+                             {n: v.unsqueeze(0) for n, v in parts[1].items()}, text.unsqueeze(0))
+        costs = frame_costs(batch.query["frames"], batch.support["frames"].flatten(1, 2))
+        similarities = (1 - costs).unflatten(2, batch.sizes)
+        found = head.eval().match(batch)
+        values = {"chamfer_query": query_chamfer(similarities), "chamfer_support": support_chamfer(similarities),
+                  "mean": found["mean_frames"], "max": found["best_frames"], "tip_zero_shot": found["zero_shot"],
+                  "diagonal_per_clip": (1 - costs).diagonal(dim1=-2, dim2=-1).mean(dim=-1),
+                  "tip_beta1_alpha3": head.tip(batch, alpha=3.0, beta=1.0)}
+        for name, value in values.items():
+            yield case, name, difference(value[0], data[f"{case}/{name}"]), VALUES

@@ -20,7 +20,7 @@ from models.heads.base import Setting
 from models.heads.hyrsm_plusplus import temporal_relation
 from models.heads.trx import TimeEncoding
 from models.layers.relation import Positions
-from tests.golden.baselines import Row, difference, published_options
+from tests.golden.baselines import Row, difference, metric_rows, published_options
 from utils.config import load_config
 from utils.config.fields import keys_of
 from utils.config.layers import REPOSITORY
@@ -102,6 +102,7 @@ def table_rows(data: Any) -> Iterator[Row]:
 
 def rows(data: Any) -> Iterator[Row]:
     """Everything but the settings themselves."""
+    yield from metric_rows(data)
     yield from table_rows(data)
     yield from group_rows(data)
     yield from rate_rows(data)

@@ -8,7 +8,7 @@ from models.heads.base import Setting
 from models.layers.alignment import ALIGNMENTS, mean_hausdorff
 from models.layers.relation import Positions
 from tests.golden.baselines import published_options
-from tests.models.heads.test_contract import FRAMES, WIDTH, episode_of, head_of
+from tests.models.heads.small import FRAMES, WIDTH, episode_of, head_of
 from utils.config import load_config
 from utils.config.fields import keys_of
 from utils.config.options import head_options
