@@ -153,6 +153,11 @@ class Episode(OfTensors):
         found: dict[Role, Tensor] = {"support": self.support_NTCHW, "query": self.query_MTCHW}
         return found if self.unlabelled_UTCHW is None else {**found, "unlabelled": self.unlabelled_UTCHW}
 
+    @property
+    def classes_P(self) -> Tensor:
+        """Gives the class index of every labelled clip, supports first. [N + M]"""
+        return torch.cat([self.support_classes_N, self.query_classes_M])
+
     def support_rows(self) -> tuple[Tensor, Tensor | None]:
         """Return (number of the support that is shot s of label k, int64 [K, S]; which of them are there, bool [K, S]).
 

@@ -46,6 +46,7 @@ class Setting:
     frames: int  # T of a clip
     train_classes: int = 0  # G of the train list; 0: no training, or a list without names
     loss_divisor: float = 1.0  # TRAIN.BATCH_SIZE
+    texts: str = "names"  # what class texts come from: their names, or "llm", sentences of a file
     episodes: tuple[tuple[int, int], ...] = ()  # ways and shots of training and of the test; empty: not known
 
 
@@ -152,8 +153,8 @@ class Head(nn.Module, ABC):
 
     @property
     def texts(self) -> str | None:
-        """Names the texts that are used: "names" of classes, or "llm", which wrote descriptions; None: no text."""
-        return "names" if self.reads_text else None
+        """Names the texts that are used (Setting.texts); None: none."""
+        return self.setting.texts if self.reads_text else None
 
     @property
     def headline(self) -> str:

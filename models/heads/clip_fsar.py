@@ -182,9 +182,8 @@ class ClipFsar(Head):
         if not (options.USE_CLASSIFICATION and options.USE_CLASSIFICATION_ONLY):
             losses = super().losses(output, episode)
         if options.USE_CLASSIFICATION:
-            classes_P = torch.cat([episode.support_classes_N, episode.query_classes_M])
-            losses["classification"] = self.weighted(F.cross_entropy(output.aux["class_logits"], classes_P),
-                                                     options.USE_CLASSIFICATION_VALUE)
+            contrast = F.cross_entropy(output.aux["class_logits"], episode.classes_P)
+            losses["classification"] = self.weighted(contrast, options.USE_CLASSIFICATION_VALUE)
         return losses
 
     def untrained(self) -> set[str]:

@@ -82,8 +82,8 @@ class D2stAdapter(Head):
         """Return (CE(logits) + V * CE(class_logits)) / divisor, as two terms."""
         losses, weight = super().losses(output, episode), self.options.USE_CLASSIFICATION_VALUE
         if weight is not None:
-            classes = torch.cat([episode.support_classes_N, episode.query_classes_M])
-            losses["classification"] = self.weighted(F.cross_entropy(output.aux["class_logits"], classes), weight)
+            loss = F.cross_entropy(output.aux["class_logits"], episode.classes_P)
+            losses["classification"] = self.weighted(loss, weight)
         return losses
 
     def explain(self, batch: FeatureBatch) -> Alignment:

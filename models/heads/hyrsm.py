@@ -132,9 +132,8 @@ class HybridRelation(Head):
         if not (options.USE_CLASSIFICATION and options.USE_CLASSIFICATION_ONLY):
             losses = super().losses(output, episode)
         if options.USE_CLASSIFICATION:
-            classes = torch.cat([episode.support_classes_N, episode.query_classes_M])
-            loss = F.cross_entropy(output.aux["class_logits"],
-                                   classes.repeat_interleave(episode.query_MTCHW.shape[1]))
+            classes = episode.classes_P.repeat_interleave(episode.query_MTCHW.shape[1])
+            loss = F.cross_entropy(output.aux["class_logits"], classes)
             losses["classification"] = self.weighted(loss, options.USE_CLASSIFICATION_VALUE or 0.0)
         return losses
 

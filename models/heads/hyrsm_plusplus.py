@@ -19,6 +19,7 @@ from torch import Tensor
 from models.encoders.base import Encoder
 from models.heads.base import FeatureBatch, Features, Setting
 from models.heads.hyrsm import HybridRelation, HyrsmOptions
+from models.layers.relation import temporal_relation
 from models.layers.similarity import unit
 from models.registries import HEADS
 from utils.config.fields import NUMBERS, SCORING, TRAINING, key
@@ -55,14 +56,6 @@ class PlusPlusOptions(HyrsmOptions):
         """Tells whether frames stay as they are."""
         asked = self.NO_POSITION is not None if self.PRESENT_IS_ON else bool(self.NO_POSITION)
         return asked and (self.POSITION_A is None or self.POSITION_B is None)
-
-
-def temporal_relation(frames: int, window: int, balance: float) -> tuple[Tensor, Tensor]:
-    """Return R and L of a clip, float32 as published. [T, T] each"""
-    apart_TT = (torch.arange(frames).unsqueeze(0) - torch.arange(frames).unsqueeze(1)).abs().float()
-    near_TT = apart_TT <= window
-    relation_TT = torch.where(near_TT, 1 / (apart_TT ** 2 + 1), 1 - torch.exp(-(apart_TT - window) ** 2 / balance))
-    return relation_TT, near_TT.float()
 
 
 class TemporalRelation(HybridRelation):

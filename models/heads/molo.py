@@ -87,9 +87,8 @@ class Molo(Head):
         if setting.frames < 2:
             raise ConfigError(["DATA.NUM_INPUT_FRAMES: expected at least 2 frames, as motion is between two, found "
                                f"{setting.frames}"])
-        for name in ("scale", "scale_motion"):
-            if self.options.USE_CONTRASTIVE and self.options.TEMP_COFF is None:
-                self.register_parameter(name, nn.Parameter(torch.ones(1)))
+        if self.options.USE_CONTRASTIVE and self.options.TEMP_COFF is None:
+            self.scale, self.scale_motion = nn.Parameter(torch.ones(1)), nn.Parameter(torch.ones(1))
         self.class_token = nn.Parameter(torch.randn(1, 1, dim))
         self.class_token_motion = nn.Parameter(torch.randn(1, 1, dim))
         self.pe = self.options.positions(dim, setting.frames + 1)
@@ -147,8 +146,8 @@ class Molo(Head):
         clips = torch.cat([episode.support_NTCHW, episode.query_MTCHW])
         target = (clips[:, 1:] - clips[:, :-1]).flatten(0, 1)
         h, w = changes_PTChw.shape[-2:]
-        x = self.up1(changes_PTChw.flatten(0, 1), (2 * h, 2 * w))
-        x = self.up3(self.up2(x, (8 * h, 8 * w)), (target.shape[-2], target.shape[-1]))
+        x = self.up2(self.up1(changes_PTChw.flatten(0, 1), (2 * h, 2 * w)), (8 * h, 8 * w))
+        x = self.up3(x, (target.shape[-2], target.shape[-1]))
         return F.mse_loss(full_precision(self.outc["conv"](x)), target)
 
     def output(self, episode: Episode, encoded: Mapping[Role, Features], text_GD: Tensor | None) -> EpisodeOutput:
@@ -173,8 +172,7 @@ class Molo(Head):
         options, aux, losses = self.options, output.aux, super().losses(output, episode)
         contrast, motion, reconstruction = options.extras
         if options.USE_CLASSIFICATION:
-            classes = torch.cat([episode.support_classes_N, episode.query_classes_M])
-            classes = classes.repeat_interleave(len(aux["class_logits"]) // len(classes))
+            classes = episode.classes_P.repeat_interleave(len(aux["class_logits"]) // len(episode.classes_P))
             losses["classification"] = self.weighted(F.cross_entropy(aux["class_logits"], classes),
                                                      cast(float, options.USE_CLASSIFICATION_VALUE))
             if options.USE_CLASSIFICATION_ONLY:
@@ -184,9 +182,8 @@ class Molo(Head):
                 both = [F.cross_entropy(aux[f"logits_{way}{ending}"], episode.query_labels_M) for way in ("s2q", "q2s")]
                 losses[name] = self.weighted(both[0] + both[1], cast(float, options.USE_CONTRASTIVE_COFF))
         if reconstruction:
-            weight = cast(float, options.RECONS_COFF)
-            losses["reconstruction"] = (weight * aux["error"] if options.RECONS_UNDIVIDED
-                                        else self.weighted(aux["error"], weight))
+            weighted = cast(float, options.RECONS_COFF) * aux["error"]
+            losses["reconstruction"] = weighted if options.RECONS_UNDIVIDED else self.weighted(weighted)
         return losses
 
     def untrained(self) -> set[str]:

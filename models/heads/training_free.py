@@ -22,39 +22,14 @@ from torch import Tensor
 from models.encoders.base import Encoder
 from models.heads.base import FeatureBatch, Features, Head, Role, Scoring, Setting, needed
 from models.layers.alignment import mean_hausdorff, otam_distance
-from models.layers.set_similarity import (
-    chamfer,
-    largest_similarity,
-    mean_similarity,
-    triple_similarities,
-)
+from models.layers.probe import logistic_probe
+from models.layers.set_similarity import chamfer, largest_similarity, mean_similarity, triple_similarities
 from models.layers.similarity import frame_costs, full_precision, unit
 from models.registries import HEADS
 
-SHOTS_OF_PROBE, STEPS_OF_PROBE, SMOOTHING, TEXT_SCALE = 5, 100, 0.1, 100.0
+SHOTS_OF_PROBE, SMOOTHING, TEXT_SCALE = 5, 0.1, 100.0
 ALPHAS, BETAS = (0.3, 1.0, 3.0, 10.0, 30.0), (0.3, 1.0, 3.0, 5.5, 10.0)
 DECAYS = (1e-4, 1e-3, 1e-2, 1e-1)
-
-
-def logistic_probe(support_BND: Tensor, labels_BNK: Tensor, query_BMD: Tensor, decay: float) -> Tensor:
-    """Return the logits of logistic regression on the supports of each episode. [B, M, K]
-
-    It minimises cross entropy + decay / 2 * |W|^2 by accelerated descent; W is a mixture of the supports, as the best
-    one is, so only its K * N weights are sought.
-
-    Args:
-        labels_BNK: one-hot; a row of zeros leaves a support out.
-    """
-    gram = support_BND @ support_BND.transpose(-1, -2)
-    there_BN1 = labels_BNK.sum(dim=-1, keepdim=True)
-    count = there_BN1.sum(dim=1, keepdim=True)
-    weights = ahead = torch.zeros_like(labels_BNK)
-    step, inertia = 1 / (0.5 + decay), (1 - (2 * decay) ** 0.5) / (1 + (2 * decay) ** 0.5)
-    for _ in range(STEPS_OF_PROBE):
-        slope = there_BN1 * ((gram @ ahead).softmax(dim=-1) - labels_BNK) / count + decay * ahead
-        following = ahead - step * slope
-        ahead, weights = following + inertia * (following - weights), following
-    return query_BMD @ support_BND.transpose(-1, -2) @ weights
 
 
 class Frozen(Head):

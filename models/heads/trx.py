@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from models.encoders.base import Encoder
 from models.heads.base import FeatureBatch, Features, Head, Role, Scoring, Setting
+from models.layers.relation import TimeEncoding
 from models.layers.similarity import full_precision
 from models.registries import HEADS
 from utils.config.fields import NUMBERS, TRAINING, key
@@ -38,23 +39,6 @@ class TrxOptions:
     OUT_DIM: int = key("E, width of keys and values", default=1152, minimum=1, affects=NUMBERS)
     ONLY_PUBLISHED: bool = key("refuse switches and episodes with which the public code fails", default=True,
                                affects=TRAINING)
-
-
-class TimeEncoding(nn.Module):
-    """Add a tenth of the usual sines and cosines to frames, then drop some numbers. [P, T, D] -> [P, T, D]"""
-
-    pe: Tensor
-
-    def __init__(self, dim: int, frames: int, dropout: float = 0.1):
-        super().__init__()
-        self.dropout = nn.Dropout(dropout)
-        rate = torch.exp(torch.arange(0, dim, 2).float() * -(math.log(10000.0) / dim))
-        angle = torch.arange(int(1.5 * frames)).float().unsqueeze(1) * rate
-        table = torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)[:, :dim]
-        self.register_buffer("pe", (0.1 * table).unsqueeze(0))
-
-    def forward(self, x_PTD: Tensor) -> Tensor:
-        return self.dropout(x_PTD + self.pe[:, :x_PTD.shape[1]])
 
 
 class TemporalCrossTransformer(nn.Module):

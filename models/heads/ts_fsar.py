@@ -142,7 +142,7 @@ class TsFsar(Head):
     def losses(self, output: EpisodeOutput, episode: Episode) -> dict[str, Tensor]:
         """Return the losses of section 3.6; both sides of the distillation get gradients, as published."""
         options, aux = self.options, output.aux
-        classes = torch.cat([episode.support_classes_N, episode.query_classes_M])
+        classes = episode.classes_P
         log_dc, log_clip = ((aux[name] / options.KD_T).log_softmax(dim=-1) for name in ("dc", "clip"))
         distilled = options.KD_T ** 2 * F.kl_div(log_dc, log_clip, reduction="batchmean", log_target=True)
         weights = {"dc": options.CLS_ALPHA, "side": options.SIDE_CLS_ALPHA, "clip": options.KD_ALPHA}

@@ -1,8 +1,8 @@
-"""These are the attention layers of HyRSM, HyRSM++ and MoLo, with their published parameter names and start values.
+"""These are the attention layers and position tables of TRX, HyRSM, HyRSM++ and MoLo, by their published names.
 
 They relate the frames of a clip to each other (`JointAttention` behind `PreNorm`), and the clips of an episode
-(`InterRelation`); `Positions` tells frames apart. P clips, L tokens, D features, H heads, B episodes, M queries, S
-support tokens.
+(`InterRelation`); `Positions` and `TimeEncoding` tell frames apart. P clips, L tokens, D features, H heads, B episodes,
+M queries, S support tokens.
 """
 
 import math
@@ -107,6 +107,23 @@ class Positions(nn.Module):
         return self.dropout(x_PLD * self.factor + self.weight * self.pe[:, :x_PLD.shape[1]])
 
 
+class TimeEncoding(nn.Module):
+    """Add a tenth of the usual sines and cosines to frames, then drop some numbers. [P, T, D] -> [P, T, D]"""
+
+    pe: Tensor
+
+    def __init__(self, dim: int, frames: int, dropout: float = 0.1):
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        rate = torch.exp(torch.arange(0, dim, 2).float() * -(math.log(10000.0) / dim))
+        angle = torch.arange(int(1.5 * frames)).float().unsqueeze(1) * rate
+        table = torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)[:, :dim]
+        self.register_buffer("pe", (0.1 * table).unsqueeze(0))
+
+    def forward(self, x_PTD: Tensor) -> Tensor:
+        return self.dropout(x_PTD + self.pe[:, :x_PTD.shape[1]])
+
+
 class JointAttention(nn.Module):
     """Multi-head attention whose queries, keys and values come from one projection. [P, L, D] -> [P, L, D]"""
 
@@ -167,3 +184,11 @@ class InterRelation(nn.Module):
             scores = scores.masked_fill(~F.pad(there_BS, (0, 1), value=True)[:, None, None, None], -torch.inf)
         mixed = rearrange(self.attention["dropout"](scores.softmax(dim=-1)) @ v, "b m h l d -> b m l (h d)")
         return self.layer_norm(sequences(support_BSD, query_BMD) + self.dropout(self.fc(mixed)))
+
+
+def temporal_relation(frames: int, window: int, balance: float) -> tuple[Tensor, Tensor]:
+    """Return R and L of a clip, float32 as published. [T, T] each"""
+    apart_TT = (torch.arange(frames).unsqueeze(0) - torch.arange(frames).unsqueeze(1)).abs().float()
+    near_TT = apart_TT <= window
+    relation_TT = torch.where(near_TT, 1 / (apart_TT ** 2 + 1), 1 - torch.exp(-(apart_TT - window) ** 2 / balance))
+    return relation_TT, near_TT.float()

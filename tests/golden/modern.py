@@ -107,12 +107,17 @@ def _adapter_rows(data: Any) -> Iterator[Row]:
         yield case, "out", difference(out[0].transpose(1, 2).view_as(x), data[f"{case}/out"]), RESNET
 
 
+def _schedule(pattern: str) -> Schedule:
+    """The learning rates of a project file."""
+    solver = load_config(next(PROJECTS.glob(pattern))).SOLVER
+    return Schedule(solver.BASE_LR, solver.STEPS_ITER, solver.STEPS, solver.LRS, solver.WARMUP_EPOCHS,
+                    solver.WARMUP_START_LR, solver.LR_POLICY, solver.MAX_EPOCH, solver.PROGRESS == "double")
+
+
 def _rate_rows(data: Any) -> Iterator[Row]:
     for key in [k for k in data.files if k.startswith("lr/") and k.endswith("/iteration")]:
         name = key.split("/")[1]
-        solver = load_config(next(PROJECTS.glob(f"D2ST/*/D2ST_{name}.yaml"))).SOLVER
-        schedule = Schedule(solver.BASE_LR, solver.STEPS_ITER, solver.STEPS, solver.LRS, solver.WARMUP_EPOCHS,
-                            solver.WARMUP_START_LR, solver.LR_POLICY, solver.MAX_EPOCH, solver.PROGRESS == "double")
+        schedule = _schedule(f"D2ST/*/D2ST_{name}.yaml")
         found = [schedule(int(i)) for i in data[key]]
         yield name, "learning rate", float(np.max(np.abs(found - data[f"lr/{name}/lr"]))), 1e-12
 
@@ -200,6 +205,10 @@ def ts_rows(data: Any) -> Iterator[Row]:
         same = {name: {names[n] for n in own} for name, own in wanted.items()} == groups
         yield case, "parameter groups", float(not same), 0.0
     yield from _formula_rows(data)
+    if "lr/iteration" in data.files:
+        found = _schedule("TSFSAR/*/TSFSAR_HMDB51_1shot.yaml")
+        yield "lr", "learning rate", max(abs(found(int(i)) - own) for i, own in zip(
+            data["lr/iteration"], data["lr/lr"], strict=True)), 1e-12
 
 
 def _formula_rows(data: Any) -> Iterator[Row]:

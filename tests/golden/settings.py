@@ -17,9 +17,7 @@ from models.builder import FewShotModel
 from models.encoders.base import Encoder
 from models.heads import HEADS
 from models.heads.base import Setting
-from models.heads.hyrsm_plusplus import temporal_relation
-from models.heads.trx import TimeEncoding
-from models.layers.relation import Positions
+from models.layers.relation import Positions, TimeEncoding, temporal_relation
 from tests.golden.baselines import Row, difference, metric_rows, published_options
 from utils.config import load_config
 from utils.config.fields import keys_of

@@ -41,6 +41,7 @@ class OptimizerConfig:
     MOMENTUM: float = key("momentum of sgd", affects=TRAINING, minimum=0.0)
     DAMPENING: float = key("dampening of sgd", affects=TRAINING, minimum=0.0)
     NESTEROV: bool = key("Nesterov momentum of sgd", affects=TRAINING)
+    EPS: float = key("added to the root of the second moment by adam and adamw", affects=TRAINING, minimum=0.0)
     FUSED: bool = key("the update in one pass over memory; the same but for rounding", affects=SPEED)
 
 
@@ -49,8 +50,8 @@ class SolverConfig:
     """SOLVER"""
 
     BASE_LR: float = key("learning rate after the warm-up", affects=TRAINING, minimum=0.0)
-    LR_POLICY: str = key("steps_with_relative_lrs or cosine",
-                         affects=TRAINING, choices=("steps_with_relative_lrs", "cosine"))
+    LR_POLICY: str = key("steps_with_relative_lrs, cosine, or cosine_late: one iteration late, as TS-FSAR's",
+                         affects=TRAINING, choices=("steps_with_relative_lrs", "cosine", "cosine_late"))
     STEPS_ITER: int = key("iterations a unit of progress takes", affects=TRAINING, minimum=1)
     STEPS: tuple[float, ...] = key("progress at which each factor of LRS starts", affects=TRAINING)
     LRS: tuple[float, ...] = key("factors of BASE_LR, one a step", affects=TRAINING, minimum=0.0)

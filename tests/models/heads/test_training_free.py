@@ -8,7 +8,8 @@ from torch import nn
 from models.encoders.base import Encoder
 from models.heads import HEADS
 from models.heads.base import FeatureBatch, Setting
-from models.heads.training_free import ALPHAS, BETAS, DECAYS, logistic_probe
+from models.heads.training_free import ALPHAS, BETAS, DECAYS
+from models.layers.probe import logistic_probe
 from models.layers.set_similarity import triple_similarities
 from models.layers.similarity import EPSILON
 from runs.session.session import run
