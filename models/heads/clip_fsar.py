@@ -188,11 +188,9 @@ class ClipFsar(Head):
 
     def untrained(self) -> set[str]:
         """Name the scale without the contrast; the modulator where the contrast is the whole loss."""
-        if not self.options.USE_CLASSIFICATION:
-            return {"scale"}
-        if self.options.USE_CLASSIFICATION_ONLY:
-            return {f"context2.{name}" for name, _ in self.context2.named_parameters()}
-        return set()
+        behind = ("context2.",) if self.options.USE_CLASSIFICATION_ONLY else ()
+        idle = behind if self.options.USE_CLASSIFICATION else ("scale",)
+        return {name for name, _ in self.named_parameters() if name.startswith(idle)}
 
     def explain(self, batch: FeatureBatch) -> Alignment:
         """Return the costs of section 3.4, and how probably an alignment of query to support visits each cell."""

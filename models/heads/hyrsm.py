@@ -27,6 +27,8 @@ from models.registries import HEADS
 from utils.episode import Episode, EpisodeOutput
 from utils.phases import phase
 
+BYTES = 128 << 20  # of the supports as all queries of some episodes see them, in an evaluation
+
 
 @dataclass(frozen=True, slots=True)
 class HyrsmOptions(RelationOptions):
@@ -99,15 +101,19 @@ class HybridRelation(Head):
         with torch.autocast(device_type=query_BMTD.device.type, enabled=False), phase("alignment"):
             return mean_hausdorff(self.costs(support_BMUTD, query_BMTD), average=self.options.HAUSDORFF_MEAN)
 
-    def scores(self, batch: FeatureBatch, related: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+    def scores(self, batch: FeatureBatch, distances_BMU: Tensor) -> dict[str, Tensor]:
         """Return minus the distances of classes, which are means over single clips unless shots were merged."""
-        distances_BMU = self.distances(*related)
         return {"set_matching": -(distances_BMU if self.merges_shots else batch.over_clips(distances_BMU))}
 
     def match(self, batch: FeatureBatch) -> dict[str, Tensor]:
-        """Return minus the set matching distances. [B, M, K]"""
-        support, there = self.supports(batch)
-        return self.scores(batch, self.relate(support, batch.query, there))
+        """Return minus the set matching distances, of so many episodes at a time as memory is for. [B, M, K]"""
+        (support, there), distances = self.supports(batch), []
+        some = max(1, BYTES // (batch.query["frames"][0].nbytes * support["frames"].shape[1]))
+        for first in range(0, len(batch.query["frames"]), some):
+            part = slice(first, first + some)
+            own, asked = ({name: value[part] for name, value in side.items()} for side in (support, batch.query))
+            distances.append(self.distances(*self.relate(own, asked, None if there is None else there[part])))
+        return self.scores(batch, torch.cat(distances))
 
     def output(self, episode: Episode, encoded: Mapping[Role, Features], text_GD: Tensor | None) -> EpisodeOutput:
         """Add class_logits [(N + M) * T, classes], supports first, and what the method regularises."""
@@ -115,7 +121,7 @@ class HybridRelation(Head):
         batch = self.batch_of(episode, text_GD, features)
         support, there = self.supports(batch)
         related = self.relate(support, batch.query, there)
-        scores = {name: values[0] for name, values in self.scores(batch, related).items()}
+        scores = {name: values[0] for name, values in self.scores(batch, self.distances(*related)).items()}
         aux = self.regularised(related, there)
         if self.classification_layer is not None:
             frames = torch.cat([features[role]["frames"] for role in ("support", "query")])
@@ -139,10 +145,9 @@ class HybridRelation(Head):
 
     def untrained(self) -> set[str]:
         """Name the classifier where it is not in the loss, or all that is behind it where it is alone there."""
-        if not self.options.USE_CLASSIFICATION:
-            return {"classification_layer.weight", "classification_layer.bias"}
         behind = ("temporal_atte.", "layer2.") if self.options.USE_CLASSIFICATION_ONLY else ()
-        return {name for name, _ in self.named_parameters() if name.startswith(behind)} if behind else set()
+        idle = behind if self.options.USE_CLASSIFICATION else ("classification_layer.",)
+        return {name for name, _ in self.named_parameters() if name.startswith(idle)}
 
     def explain(self, batch: FeatureBatch) -> Alignment:
         """Return the costs of related frames, and which support frame each query frame is nearest to."""

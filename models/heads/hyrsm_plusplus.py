@@ -95,10 +95,6 @@ class TemporalRelation(HybridRelation):
             losses["temporal"] = self.weighted(output.aux["temporal"], cast(float, self.options.TEMPORAL_LOSS_WEIGHT))
         return losses
 
-    def untrained(self) -> set[str]:
-        """Name what HyRSM names; here the classifier may be absent."""
-        return super().untrained() & {name for name, _ in self.named_parameters()}
-
 
 @HEADS.register("CNN_HyRSM_plusplus_1shot")
 class PlusPlus1Shot(TemporalRelation):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from models.heads import HEADS
-from models.heads.base import Setting
+from models.heads.base import FeatureBatch, Setting
 from models.layers.alignment import ALIGNMENTS, mean_hausdorff
 from models.layers.relation import Positions
 from tests.golden.baselines import published_options
@@ -121,3 +121,20 @@ def test_unlabelled_clips_need_a_temperature_and_a_threshold():
     object.__setattr__(one, "unlabelled_UTCHW", one.query_MTCHW)
     with torch.no_grad(), pytest.raises(HeadError, match="SEMI_TEMPORAL and SEMI_THRESHOLD"):
         head(one, None)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["CNN_HyRSM_1shot", "CNN_HyRSM_5shot"])
+def test_episodes_are_related_in_passes_that_memory_is_for(name, monkeypatch):
+    head = head_of(name).eval()
+    batches = [head.batch(episode_of((2, 1, 2), (1, 1, 2), seed), None) for seed in range(5)]
+    many = FeatureBatch(*({key: torch.cat([getattr(one, side)[key] for one in batches]) for key in batches[0].query}
+                          for side in ("support", "query")), given_BKS=torch.cat([one.given_BKS for one in batches]))
+    expected, passes = head.match(many)["set_matching"], []
+    relate = type(head).relate
+    monkeypatch.setattr(type(head), "relate", lambda *given: passes.append(len(given[2]["frames"])) or relate(*given))
+    for limit, sizes in ((1, [1] * 5), (1 << 40, [5])):
+        monkeypatch.setattr("models.heads.hyrsm.BYTES", limit)
+        passes.clear()
+        torch.testing.assert_close(head.match(many)["set_matching"], expected)
+        assert passes == sizes
