@@ -23,7 +23,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from models.encoders.base import Encoder
-from models.heads.base import FeatureBatch, Features, Head, Role, Scoring, Setting
+from models.heads.base import FeatureBatch, Features, Head, Scoring, Setting
 from models.layers.relation import TimeEncoding
 from models.layers.similarity import full_precision
 from models.registries import HEADS
@@ -59,11 +59,11 @@ class TemporalCrossTransformer(nn.Module):
                                    for linear in (self.k_linear, self.v_linear)])
         return torch.einsum("ptd,ared->ptare", self.pe(frames_PTD), weight_REaD)
 
-    def keys_and_values(self, places_PTARE: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the normed keys and the values of all tuples, in lexicographic order. [P, N, E] each"""
-        order = torch.tensor(list(combinations(range(places_PTARE.shape[1]), self.size)), device=places_PTARE.device)
-        parts = [places_PTARE[:, order[:, place], :, place] for place in range(self.size)]
-        keys, values = torch.stack(parts).sum(dim=0).unbind(dim=2)
+    def keys_and_values(self, places: Tensor) -> tuple[Tensor, Tensor]:
+        """Return normed keys and values of all tuples in lexicographic order, [..., T, 2, R, E] -> [..., N, E] each."""
+        order = torch.tensor(list(combinations(range(places.shape[-4]), self.size)), device=places.device)
+        parts = [places.select(-2, place).index_select(-3, order[:, place]) for place in range(self.size)]
+        keys, values = torch.stack(parts).sum(dim=0).unbind(dim=-2)
         return self.norm_k(keys + self.k_linear.bias), values + self.v_linear.bias
 
     def distances(self, query: tuple[Tensor, Tensor], support: tuple[Tensor, Tensor], there_BKN: Tensor | None
@@ -107,25 +107,17 @@ class Trx(Head):
         """Return the frames' parts in keys and values, by transformer. [P, T, 2, R, E] each"""
         return {str(i): one.by_place(encoded["frames"]) for i, one in self.each()}
 
-    def in_role(self, features: Features, text_PD: Tensor | None, role: Role) -> Features:
-        """Return keys and values of tuples. [P, N, E] each"""
-        found: Features = {}
-        for i, one in self.each():
-            keys, values = one.keys_and_values(features[str(i)])
-            found |= {f"keys{i}": full_precision(keys), f"values{i}": full_precision(values)}
-        return found
-
     def match(self, batch: FeatureBatch) -> dict[str, Tensor]:
         """Return minus the distances, averaged over the transformers. [B, M, K]"""
         found = []
-        with torch.autocast(device_type=batch.query["keys0"].device.type, enabled=False):
+        with torch.autocast(device_type=batch.query["0"].device.type, enabled=False):
             for i, one in self.each():
-                query = batch.query[f"keys{i}"], batch.query[f"values{i}"]
-                support = batch.support[f"keys{i}"].flatten(2, 3), batch.support[f"values{i}"].flatten(2, 3)
+                query, (keys, values) = (one.keys_and_values(full_precision(side[str(i)]))
+                                         for side in (batch.query, batch.support))
                 there = batch.given_BKS
                 if there is not None:
                     there = there.repeat_interleave(query[0].shape[2], dim=2)
-                found.append(one.distances(query, support, there))
+                found.append(one.distances(query, (keys.flatten(2, 3), values.flatten(2, 3)), there))
         return {"tuples": -torch.stack(found).mean(dim=0)}
 
     def untrained(self) -> set[str]:
