@@ -1,8 +1,8 @@
 """Replays reference files with the project's own model and losses: python tests/parity.py FILE...
 
 Prints the largest difference of every case and quantity (relative to max(1, |reference|)); exit status 1 when one is
-above its tolerance: 1e-5; OTAM gradients at lambda 0.1 1e-4; frame indices and parameter groups exact; test transform
-1e-6; learning rates 1e-12. float32 on the CPU.
+above its tolerance. CLIP-FSAR, in float32 on the CPU: 1e-5; OTAM gradients at lambda 0.1 1e-4; frame indices and
+parameter groups exact; test transform 1e-6; learning rates 1e-12. Other methods: tests/golden/baselines.py, modern.py.
 """
 
 import json
