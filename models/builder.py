@@ -85,6 +85,8 @@ def build_encoder(cfg: Config, reads_text: bool, output: Output = "vector") -> E
     ]
     if wrong:
         raise ConfigError(wrong)
+    if head.PRETRAINING is not None:
+        encoder = replace(encoder, pretraining=head.PRETRAINING)
     _LOGGER.info("encoder %s, weights %s, pretraining: %s", head.BACKBONE_NAME, encoder.weights, encoder.pretraining)
     return encoder
 

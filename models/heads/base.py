@@ -147,7 +147,7 @@ class Head(nn.Module, ABC):
     def __init__(self, encoder: Encoder, setting: Setting, options: Any = None):
         super().__init__()
         self.backbone = encoder.visual
-        self.dim, self.setting = encoder.dim, setting
+        self.dim, self.setting, self.pretraining = encoder.dim, setting, encoder.pretraining
         self.options = self.Options() if options is None else options
         self._compiled: dict[str, Any] = {}
 

@@ -10,7 +10,7 @@ from runs.sweeps.execute import Outcome, execute, is_done
 from runs.sweeps.grid import Combination, default_directory, plan
 from runs.sweeps.slurm import script
 from utils.command import printed
-from utils.errors import LaunchError
+from utils.errors import ConfigError, LaunchError
 from utils.signals import Stopped
 
 
@@ -26,8 +26,8 @@ def sweep(settings: argparse.Namespace) -> int:
     Raises:
         ConfigError: settings that cannot be meant. LaunchError: a file that cannot be written. Stopped: by a signal.
     """
-    combinations = plan(settings.cfg, settings.grid, settings.overrides, settings.out)
     out = settings.out or default_directory(settings.cfg)
+    combinations = plan(_project_files(settings.cfg), settings.grid, settings.overrides, out)
     if settings.slurm:
         text = script(combinations, out, settings.jobs)
         if settings.dry_run:
@@ -46,6 +46,17 @@ def sweep(settings: argparse.Namespace) -> int:
     if outcome.done:
         _write_tables(outcome.done, out)
     return 1 if outcome.failed else 0
+
+
+def _project_files(given: Sequence[Path]) -> list[Path]:
+    """Return the project files that --cfg names, those of a directory by name. Raises ConfigError on an empty one."""
+    found: list[Path] = []
+    for path in given:
+        files = sorted(path.glob("*.yaml")) if path.is_dir() else [path]
+        if not files:
+            raise ConfigError([f"--cfg: {path}: expected a project file, or a directory with some, found no .yaml file"])
+        found += files
+    return found
 
 
 def _show(combinations: Sequence[Combination]) -> None:

@@ -22,6 +22,9 @@ class HeadConfig:
     WEIGHTS_DIR: str | None = key("cache directory of downloaded weights; null: ~/.cache/clip, for images torch's own",
                                   affects=PLACE)
     ENCODER: str | None = key("what builds the towers, clip or image; null: what fits BACKBONE_NAME", affects=NUMBERS)
+    PRETRAINING: str | None = key("one line on what the tower's weights were trained on, for tables, which mark towers "
+                                  "trained on the tested data set; null: what the encoder knows of them",
+                                  affects=PLACE)
     OPTIONS: dict[str, Any] = free_section("the head's own options, typed by its Options class (models/heads)")
 
 
