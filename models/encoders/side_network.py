@@ -106,7 +106,7 @@ class SideNetwork(nn.Module):
     @torch.no_grad()
     def start(self) -> None:
         """Give side blocks and adapter the main components of the tower's own weights (exact SVD)."""
-        width, most = self.side_LN[0].normalized_shape[0], max(self.dim, self.up_linear.out_features)
+        width, most = self.visual.get_parameter("class_embedding").numel(), max(self.dim, self.up_linear.out_features)
         if most > width:
             raise ConfigError([f"VIDEO.HEAD.OPTIONS.PCA_START: expected a tower at least as wide as its projection and "
                                f"OUTPUT_DIM, {most}, found {width} channels; false starts from random weights"])

@@ -25,13 +25,16 @@ from utils.json_files import read_json, write_json
 
 _LOGGER = logging.getLogger(__name__)
 UNKNOWN = "not recorded in the checkpoint"
+NOTHING = "nothing"  # what the weights of a tower as published, or random, were selected on
 
 
-def origin(state: dict[str, Any]) -> dict[str, Any]:
+def origin(state: dict[str, Any], head: Head) -> dict[str, Any]:
     """Return what a checkpoint says of itself: iteration, list it was selected on, validation accuracy, seed."""
+    as_published = not head.trains and not head.pretraining.startswith("not known")
     resume = state.get("resume") or {}
     return {
-        "iteration": resume.get("iteration", UNKNOWN), "selected_on": resume.get("selected_on", UNKNOWN),
+        "iteration": resume.get("iteration", UNKNOWN),
+        "selected_on": resume.get("selected_on", NOTHING if as_published else UNKNOWN),
         "selection_accuracy": resume.get("best", UNKNOWN), "seed": resume.get("seed", UNKNOWN),
     }
 
@@ -132,7 +135,7 @@ def score_checkpoint(cfg: Config, model: FewShotModel, path: Path, evaluator: Ev
         _LOGGER.info("%d videos decoded and encoded for %d episodes, which show %d clips", evaluation.encoded,
                      len(evaluator.specs), evaluation.query_EM.size + evaluation.support_EN.size)
     summary = summarise(evaluation, split, {
-        **meaning(cfg, model.head, evaluator, state), "checkpoint": str(path), **origin(state), **entries,
+        **meaning(cfg, model.head, evaluator, state), "checkpoint": str(path), **origin(state, model.head), **entries,
         "feature_store": cfg.TEST.FEATURE_STORE, "test_id": identity_of_test(cfg, evaluator, path)})
     write_bad_videos(output_dir / "bad_videos.csv", evaluation.bad_videos)
     write_confusion(output_dir / "confusion.csv", confusion_of(evaluation, split), split.class_names)

@@ -5,6 +5,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from runs.sweeps.execute import Outcome, execute, is_done
 from runs.sweeps.grid import Combination, default_directory, plan
@@ -45,6 +46,8 @@ def sweep(settings: argparse.Namespace) -> int:
                                           "stopped go on from their last checkpoints")
     if outcome.done:
         _write_tables(outcome.done, out)
+    if len({combination.project for combination in outcome.done}) > 1:
+        _write_board(outcome.done, out)
     return 1 if outcome.failed else 0
 
 
@@ -54,7 +57,7 @@ def _project_files(given: Sequence[Path]) -> list[Path]:
     for path in given:
         files = sorted(path.glob("*.yaml")) if path.is_dir() else [path]
         if not files:
-            raise ConfigError([f"--cfg: {path}: expected a project file, or a directory with some, found no .yaml file"])
+            raise ConfigError([f"--cfg: {path}: expected a directory with project files, found no .yaml file"])
         found += files
     return found
 
@@ -98,6 +101,25 @@ def _write_tables(done: Sequence[Combination], out: Path) -> None:
     _write(out / "table.md", text)
     _write(out / "table.csv", FORMATS["csv"](table))
     sys.stdout.write(f"\n{text}\nWritten to {out}/table.md and table.csv\n")
+
+
+def _write_board(done: Sequence[Combination], out: Path) -> None:
+    """Write leaderboard.md and leaderboard.html of what is done, and print the first."""
+    from runs.reporting.board import write_board
+    from runs.sweeps.board import build_board, headings, markdown
+
+    board = build_board([combination.directory for combination in done])
+    text = markdown(board)
+    _write(out / "leaderboard.md", text)
+    tables = [(title, [(row.cells(), _address(row.result.file, out)) for row in rows]) for title, rows in board.tables]
+    write_board(out / "leaderboard.html", f"Leaderboard of {len(done)} runs", headings(board), tables, board.notes)
+    sys.stdout.write(f"\n{text}\nWritten to {out}/leaderboard.md; look at {out}/leaderboard.html\n")
+
+
+def _address(results: Path, out: Path) -> str:
+    """Return the address of a run's own page from a page in `out`."""
+    page = results.with_name("report.html")
+    return quote(str(page.relative_to(out))) if page.is_file() else ""
 
 
 def _report(outcome: Outcome, total: int) -> None:
