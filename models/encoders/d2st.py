@@ -2,7 +2,7 @@
 2025, arXiv 2312.01431), in a frozen CLIP ViT or a frozen ResNet.
 
 An adapter is a bottleneck with two paths, one dense in space and one dense in time. Each lets every token attend to a
-few samples of the clip's volume, read at places that the tokens themselves choose (deformable attention, section 3.3).
+few samples of the clip's volume, read at places that the tokens themselves choose (deformable attention).
 
 P clips, T frames, L tokens of a frame (a class token if there is one, then h * w patches, row by row), C channels,
 A = C / 4 channels in the adapter, N samples, G groups of channels, which are the attention's heads, too.

@@ -1,5 +1,5 @@
 """This is a frozen CLIP ViT with a small network at its side, which TS-FSAR trains (Long et al., AAAI 2026, arXiv
-2512.11340, section 3.2). No gradient passes the tower.
+2512.11340). No gradient passes the tower.
 
 The side network has a block for each block of the tower. It reads the tower's tokens before the first and after every
 block, mapped to fewer channels, and mixes them by a learned gate with its own. Some of its blocks attend over time.
@@ -134,7 +134,7 @@ def _start_attention(own: Attention, source: nn.MultiheadAttention, dim: int) ->
 
 
 def reduced(values: Tensor, columns: int, rows: int) -> Tensor:
-    """Return the main components of a matrix, [rows, columns], or a vector resized to `rows` entries (section 3.2).
+    """Return the main components of a matrix, [rows, columns], or a vector resized to `rows` entries.
 
     Of a matrix: scores of its rows in a PCA with `columns` components; where that is more than `rows`, scores of its
     columns with `rows` components, transposed. Of a vector: cubic interpolation.

@@ -8,12 +8,12 @@ from models.heads.hyrsm_plusplus import PlusPlus1Shot, PlusPlus5Shot, PlusPlusSe
 from models.heads.mean_pool import MeanPool
 from models.heads.molo import Molo
 from models.heads.otam import Otam
-from models.heads.training_free import FrozenFeatures, FrozenText
+from models.heads.training_free import Frozen, FrozenText
 from models.heads.trx import Trx
 from models.heads.ts_fsar import TsFsar
 from models.heads.tsn import Tsn
 from models.registries import HEADS
 
-__all__ = ["HEADS", "ClipFsar", "CrossTransformer", "D2stAdapter", "FrozenFeatures", "FrozenText", "Hyrsm1Shot",
+__all__ = ["HEADS", "ClipFsar", "CrossTransformer", "D2stAdapter", "Frozen", "FrozenText", "Hyrsm1Shot",
            "Hyrsm5Shot", "MeanPool", "Molo", "Otam", "PlusPlus1Shot", "PlusPlus5Shot", "PlusPlusSemi",
            "Trx", "TsFsar", "Tsn"]

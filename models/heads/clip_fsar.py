@@ -1,10 +1,10 @@
 """Implement CLIP-FSAR: CLIP-guided prototype modulating (Wang et al., IJCV 2023).
 
 A visual tower g gives frame features; the text features of the class names do two things:
- - video-text contrast (section 3.2): class_logits = scale * cos(mean over frames of g, text of each training class);
- - prototype modulation (section 3.3): support tokens [T frames ; class text] and query tokens [T frames] pass the
-   modulator h; prototypes are class means of modulated supports (or modulated class means: MERGE_BEFORE).
-Queries meet prototypes frame by frame with costs 1 - cos, joined by OTAM in both directions (section 3.4);
+ - video-text contrast: class_logits = scale * cos(mean over frames of g, text of each training class);
+ - prototype modulation: support tokens [T frames ; class text] and query tokens [T frames] pass the modulator h;
+   prototypes are class means of modulated supports (or modulated class means: MERGE_BEFORE).
+Queries meet prototypes frame by frame with costs 1 - cos, joined by OTAM in both directions;
 logits = -distance.
 
 Evaluation gives three scorings at once, which must never be mixed: prototypes (-distance), text (softmax over the ways
@@ -193,6 +193,6 @@ class ClipFsar(Head):
         return {name for name, _ in self.named_parameters() if name.startswith(idle)}
 
     def explain(self, batch: FeatureBatch) -> Alignment:
-        """Return the costs of section 3.4, and how probably an alignment of query to support visits each cell."""
+        """Return the costs of frames, and how probably an alignment of query to support visits each cell."""
         costs_KTT = self.costs(batch.query["frames"], self.prototypes(batch))[0, 0]
         return Alignment(costs_KTT, visiting_probabilities(costs_KTT, self.distance))

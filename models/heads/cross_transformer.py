@@ -1,8 +1,7 @@
 """Implement CrossTransformer for clips: spatially-aware few-shot transfer (Doersch et al., NeurIPS 2020), over frames.
 
 All support frames of a class are one pool. A query frame attends to the pool by keys, and is compared, by the cosine,
-with the mixture of the pool's values that it attends to (section 3.2, equations 1 to 4); a query's score for the class
-is the sum over its frames.
+with the mixture of the pool's values that it attends to; a query's score for the class is the sum over its frames.
 
 P clips, T frames, D features, E width of keys and values, B episodes, M queries, K ways, S shots.
 """

@@ -1,8 +1,8 @@
 """Implement D2ST-Adapter: disentangled-and-deformable spatio-temporal adapters (Pei et al., ICCV 2025, 2312.01431).
 
 All that is new lies in the tower (models/encoders/d2st.py): only adapters, a vector for each place in time, CLIP's
-class token and last norm are trained. Frames of a query meet the class's mean frames by Bi-MHM with costs 1 - cosine
-(section 3.4); logits = -distance. It reads no text.
+class token and last norm are trained. Frames of a query meet the class's mean frames by Bi-MHM with costs 1 - cosine;
+logits = -distance. It reads no text.
 
 P clips, N supports, T frames, D features, B episodes, M queries, K ways, S shots.
 """

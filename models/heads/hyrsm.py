@@ -1,8 +1,8 @@
 """Implement HyRSM: hybrid relation guided set matching (Wang et al., CVPR 2022).
 
-Intra-relation (section 3.2): self-attention over the frames of each clip. Inter-relation: for each query apart, the
+Intra-relation: self-attention over the frames of each clip. Inter-relation: for each query apart, the
 means of all supports and of the query attend to each other, and every frame is mapped anew together with what its clip
-became there (equations 3 and 4), so supports look different to each query. Set matching (section 3.3): Bi-MHM.
+became there, so supports look different to each query. Set matching: Bi-MHM.
 
 `CNN_HyRSM_1shot` relates single clips and averages their distances; `CNN_HyRSM_5shot` relates class means.
 
@@ -133,7 +133,7 @@ class HybridRelation(Head):
         return {}
 
     def losses(self, output: EpisodeOutput, episode: Episode) -> dict[str, Tensor]:
-        """Return CE(logits) + V * CE(class_logits of every frame), over the divisor (section 3.4)."""
+        """Return CE(logits) + V * CE(class_logits of every frame), over the divisor."""
         options, losses = self.options, {}
         if not (options.USE_CLASSIFICATION and options.USE_CLASSIFICATION_ONLY):
             losses = super().losses(output, episode)

@@ -1,12 +1,12 @@
 """Implement HyRSM++: hybrid relation guided temporal set matching (Wang et al., arXiv 2301.03330).
 
-To HyRSM (hyrsm.py) it adds temporal coherence (section 3.4): within a clip, frames that are near in time should be
+To HyRSM (hyrsm.py) it adds temporal coherence: within a clip, frames that are near in time should be
 near in features, and distant ones apart. For frames i, j of a window w and a balance b,
 
     L = 1 where |i - j| <= w, else 0;    R = 1 / ((i - j)^2 + 1) in the window, 1 - exp(-(|i - j| - w)^2 / b) outside;
     cost = mean over all i, j of  L R D + c (1 - L) max(R - D, 0),    D = 1 - cosine of frames i and j.
 
-`CNN_HyRSM_plusplus_semi` (section 3.5) lets clips without labels, of which it is sure, join the class means.
+`CNN_HyRSM_plusplus_semi` lets clips without labels, of which it is sure, join the class means.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """Implement MoLo: motion-augmented long-short contrastive learning (Wang et al., CVPR 2023).
 
-Motion (section 3.3): differences of neighbouring feature maps become motion tokens, and a decoder must draw from them
-how the frames' pixels change. Long-short contrast (section 3.2): a learned token in front of a clip's tokens sees the
+Motion: differences of neighbouring feature maps become motion tokens, and a decoder must draw from them
+how the frames' pixels change. Long-short contrast: a learned token in front of a clip's tokens sees the
 whole clip; the global token of one clip should match the local tokens of clips of its class. Scores: Bi-MHM of the
 local appearance tokens, plus that of the motion tokens.
 
@@ -142,7 +142,7 @@ class Molo(Head):
         return self.classification_layer(tokens["frames"].mean(dim=1) + tokens["motion"].mean(dim=1))
 
     def reconstruction(self, episode: Episode, changes_PTChw: Tensor) -> Tensor:
-        """Return the mean squared error of the changes of pixels, drawn from the changes of maps (equation 5)."""
+        """Return the mean squared error of the changes of pixels, drawn from the changes of maps."""
         clips = torch.cat([episode.support_NTCHW, episode.query_MTCHW])
         target = (clips[:, 1:] - clips[:, :-1]).flatten(0, 1)
         h, w = changes_PTChw.shape[-2:]
@@ -168,7 +168,7 @@ class Molo(Head):
         return replace(EpisodeOutput(scores["set_matching"], scores), aux=aux)
 
     def losses(self, output: EpisodeOutput, episode: Episode) -> dict[str, Tensor]:
-        """Return CE(logits) + V * CE(class_logits) + G * contrasts, over the divisor, + R * reconstruction (eq. 7)."""
+        """Return CE(logits) + V * CE(class_logits) + G * contrasts, over the divisor, + R * reconstruction."""
         options, aux, losses = self.options, output.aux, super().losses(output, episode)
         contrast, motion, reconstruction = options.extras
         if options.USE_CLASSIFICATION:

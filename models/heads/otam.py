@@ -1,7 +1,7 @@
 """Implement OTAM: few-shot video classification via temporal alignment (Cao et al., CVPR 2020).
 
-Frames of a query and of a support clip cost 1 - cos (equation 2); the distance of the two clips is the cheapest
-alignment that keeps their order, softened by lambda (equations 4 to 7), in both directions. A class's distance is the
+Frames of a query and of a support clip cost 1 - cos; the distance of the two clips is the cheapest
+alignment that keeps their order, softened by lambda, in both directions. A class's distance is the
 mean over its clips; logits = -distance. There is nothing to learn but the tower.
 
 P clips, T frames, D features, B episodes, M queries, K ways, S shots.

@@ -5,7 +5,7 @@ With frames f of a frozen tower, v the normalised mean frame of a clip, and E th
  - Chamfer and Chamfer++ (Bertrand et al., arXiv 2303.16084), and its baselines mean, max and diagonal;
  - Bi-MHM (HyRSM) and OTAM, clip by clip;
  - linear probe, with 5 shots and more: logistic regression on the supports' v of the episode;
- - with a text tower: zero-shot, 100 v.E, and Tip-Adapter (Zhang et al., ECCV 2022, equation 4): zero-shot
+ - with a text tower: zero-shot, 100 v.E, and Tip-Adapter (Zhang et al., ECCV 2022): zero-shot
    + alpha * sum over the supports of a class of exp(-beta (1 - v.v_s)).
 Tip-Adapter's two strengths and the probe's come from validation episodes, once.
 
@@ -32,8 +32,9 @@ ALPHAS, BETAS = (0.3, 1.0, 3.0, 10.0, 30.0), (0.3, 1.0, 3.0, 5.5, 10.0)
 DECAYS = (1e-4, 1e-3, 1e-2, 1e-1)
 
 
+@HEADS.register("FROZEN")
 class Frozen(Head):
-    """Gives the scorings that need no text."""
+    """Compares frozen features of any tower, in all ways that need no text."""
 
     title, trains, calibrates = "training-free", False, True
     decay: Tensor
@@ -103,11 +104,6 @@ def accuracy(batches: Sequence[tuple[FeatureBatch, Tensor]], score: Callable[[Fe
     right = [(score(batch).argmax(dim=-1) == labels.to(batch.query["clip"].device)).float().flatten()
              for batch, labels in batches]
     return float(torch.cat(right).mean())
-
-
-@HEADS.register("FROZEN")
-class FrozenFeatures(Frozen):
-    """Compares frozen features of any tower."""
 
 
 @HEADS.register("FROZEN_TEXT")

@@ -1,9 +1,9 @@
 """Implement TRX: temporal-relational cross-transformers (Perrett et al., CVPR 2021).
 
-A clip is the set of its ordered tuples of 2, and of 3, frames (section 3.1). For each size, tuples of a query attend to
-the tuples of all clips of a class: keys choose, values are mixed into a prototype of that query tuple for that class
-(section 3.2, equations 4 to 7). The distance of query and class is the mean over query tuples of the squared distance
-of value and prototype (equation 8); logits = -distance, averaged over the sizes.
+A clip is the set of its ordered tuples of 2, and of 3, frames. For each size, tuples of a query attend to
+the tuples of all clips of a class: keys choose, values are mixed into a prototype of that query tuple for that class.
+The distance of query and class is the mean over query tuples of the squared distance
+of value and prototype; logits = -distance, averaged over the sizes.
 
 A tuple's vector is its frames end to end, so a linear map of it is a sum of maps of single frames, one for each place
 in the tuple: frames are mapped once, and tuples are sums.

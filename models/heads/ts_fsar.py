@@ -1,9 +1,9 @@
 """Implement TS-FSAR: a side network beside a frozen CLIP, and distance correlation (Long et al., AAAI 2026).
 
 A frame is the dependence of its channels on each other over its patches, weighted by their likeness to the class token
-(alpha-DC, section 3.3). Frames of a query meet those of the class means; a task vector, of this query and all supports,
-says how much each pair of places in time counts (TS-DCM, section 3.4). Two text scores, by CLIP's own features and by
-those of the side network, are compared with class texts (section 3.5); a test fuses all three.
+(alpha-DC). Frames of a query meet those of the class means; a task vector, of this query and all supports,
+says how much each pair of places in time counts (TS-DCM). Two text scores, by CLIP's own features and by
+those of the side network, are compared with class texts; a test fuses all three.
 
 P clips, N supports, T frames, L tokens, d width of the side network, R = d (d + 1) / 2, E text width, B episodes,
 M queries, K ways, S shots, G training classes.
@@ -140,7 +140,7 @@ class TsFsar(Head):
             "side": self.options.TEMP_SIDE * clips["side"] @ text_EG})
 
     def losses(self, output: EpisodeOutput, episode: Episode) -> dict[str, Tensor]:
-        """Return the losses of section 3.6; both sides of the distillation get gradients, as published."""
+        """Return the five losses; both sides of the distillation get gradients, as published."""
         options, aux = self.options, output.aux
         classes = episode.classes_P
         log_dc, log_clip = ((aux[name] / options.KD_T).log_softmax(dim=-1) for name in ("dc", "clip"))

@@ -100,7 +100,7 @@ def test_published_rows_are_marked_and_fill_measured_columns_only(tmp_path):
     assert "published" not in markdown(*runs)
     text = markdown(*runs, published=True)
     rows = rows_of(text)
-    assert "fuses video with text: not to be compared with prototypes alone; no interval" in text
+    assert "no interval; fuses video with text: not to be compared with prototypes alone." in text
     assert {"TRX resnet50, tuple distance (published)", "TS-FSAR ViT-B/16, prototypes fused with two text scores "
             "(published)"} < set(rows) and "FROM MEMORY, NOT VERIFIED; checkpoint selected on the test list" in text
     assert rows["Method"] == ["SSv2-Full 1-shot", "UCF101 5-shot"] and "**" not in text

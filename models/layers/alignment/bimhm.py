@@ -1,5 +1,5 @@
 """Bi-MHM: the bidirectional mean Hausdorff metric of two frame sequences (Wang et al., "Hybrid Relation Guided Set
-Matching for Few-shot Action Recognition", CVPR 2022, equation 6). It asks for no order of the frames.
+Matching for Few-shot Action Recognition", CVPR 2022). It asks for no order of the frames.
 """
 
 from torch import Tensor
