@@ -76,6 +76,8 @@ def test_towers_and_clips_that_adapters_do_not_fit_are_refused():
     with pytest.raises(ConfigError, match="ADAPTER_SCALE: expected a multiple of 4 channels"):
         adapted(build_visual({"embed_dim": 16, "vision_cfg": {"image_size": 8, "layers": 1, "width": 32,
                                                               "head_width": 16, "patch_size": 1}}), 8, 0.2)
+    with pytest.raises(ConfigError, match="PCA_START: expected a tower at least as wide .*, 64, found 32 channels"):
+        HEADS["TS_FSAR"](Encoder(head_of("TS_FSAR").backbone.visual, 64, None, None, "random", "random"), Setting(4, 6))
     with pytest.raises(ConfigError, match="expected one of CLIP's ViTs, beside which"):
         HEADS["TS_FSAR"](Encoder(conv, 8, None, None, "random", "random"), Setting(4, 6))
 
