@@ -21,6 +21,7 @@ from utils.pretraining import kind_words, pretraining_words, text_words
 
 COLUMNS = ("method", "scoring", "accuracy", "95 % over videos", "difference", "p", "trained parameters", "seconds",
            "texts", "tower")
+LEAST_P = 1e-4  # smaller ones are not told apart
 NOTES = (
     "Accuracy in percent +- 95 % interval over the test episodes, best first; beside it the interval over videos, as "
     "episodes share them. Rows of one run are different scorings of the same episodes; the one that its test is "
@@ -58,7 +59,7 @@ class Row:
             "not recorded" if low is None or high is None else f"{_percent(low)} to {_percent(high)}",
             self.why if self.versus is None else f"{100 * self.versus.difference:+.1f} +- "
                                                  f"{_percent(self.versus.interval)}",
-            "" if self.versus is None else f"{self.versus.p:.2g}",
+            "" if self.versus is None else f"{self.versus.p:.2g}" if self.versus.p > LEAST_P else f"< {LEAST_P:g}",
             "not recorded" if self.trained is None else f"{self.trained:,}",
             "not recorded" if self.seconds is None else f"{self.seconds:,.0f}",
             text_words(setting.texts).removeprefix("class texts: "),
