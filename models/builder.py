@@ -1,10 +1,13 @@
 """Build the model of a configuration; nothing else under models/ knows the configuration."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 import models.encoders.clip
@@ -12,14 +15,16 @@ import models.heads
 import models.layers.alignment
 import models.layers.modulator  # noqa: F401  (these imports fill the registries)
 from models.encoders import image
-from models.encoders.base import Encoder, Output
+from models.encoders.base import Encoder, Output, Text
 from models.heads.base import Head, Setting
 from models.layers.batch_norm import freeze_batch_norm
 from models.layers.efficiency import checkpoint_blocks, has_batch_statistics
 from models.registries import ENCODERS, HEADS
 from utils.config.class_names import names_by_split
+from utils.config.layers import read_layer
 from utils.config.options import head_options
 from utils.config.schema import Config, HeadConfig
+from utils.config.sections import TrainConfig
 from utils.episode import Episode, EpisodeOutput
 from utils.errors import ConfigError, EpisodeError
 
@@ -80,6 +85,8 @@ def build_encoder(cfg: Config, reads_text: bool, output: Output = "vector") -> E
     ]
     if wrong:
         raise ConfigError(wrong)
+    if head.PRETRAINING is not None:
+        encoder = replace(encoder, pretraining=head.PRETRAINING)
     _LOGGER.info("encoder %s, weights %s, pretraining: %s", head.BACKBONE_NAME, encoder.weights, encoder.pretraining)
     return encoder
 
@@ -116,14 +123,40 @@ class FewShotModel(nn.Module):
         return self.head(episode, text_GD)
 
 
+def _episode_sizes(train: TrainConfig) -> tuple[tuple[int, int], ...]:
+    """Return ways and shots of training and of the test."""
+    return (train.WAY, train.SHOT), (train.WAY_TEST or train.WAY, train.SHOT_TEST or train.SHOT)
+
+
+def class_texts(read: Text, names: Mapping[str, Sequence[str]], cfg: Config) -> dict[str, Tensor]:
+    """Return the text features [G, D] of each split's classes: of TEST.PROMPT, or means over the sentences of a file.
+
+    Raises ConfigError naming the classes that TEST.PROMPTS has no sentences for.
+    """
+    if cfg.TEST.PROMPTS is None:
+        return {split: read(own, cfg.TEST.PROMPT) for split, own in names.items()}
+    layer = read_layer(Path(cfg.TEST.PROMPTS))
+    given = {name.replace("_", " "): sentences for name, sentences in layer.values.items() if isinstance(name, str)}
+    lists = {name: given.get(name.replace("_", " ")) for own in names.values() for name in own}
+    wrong = [name for name, sentences in lists.items() if not isinstance(sentences, list) or not sentences
+             or not all(isinstance(one, str) for one in sentences)]
+    if wrong:
+        raise ConfigError([f"{layer.name}: expected a list of sentences for each class (TEST.PROMPTS), found none for "
+                           f"{len(wrong)}: {', '.join(wrong[:5])}"])
+    means = {name: F.normalize(read(cast(list[str], sentences), "{}"), dim=-1).mean(dim=0)
+             for name, sentences in lists.items()}
+    return {split: F.normalize(torch.stack([means[name] for name in own]), dim=-1) for split, own in names.items()}
+
+
 def build_model(cfg: Config) -> FewShotModel:
     """Build the model of a configuration on the CPU, with its tower's weights loaded."""
     kind = HEADS[cfg.VIDEO.HEAD.NAME]
     encoder = build_encoder(cfg, kind.reads_text, kind.tower_output)
     names = names_by_split(cfg)
-    text = {split: encoder.text(own, cfg.TEST.PROMPT) for split, own in names.items()} if encoder.text else {}
+    text = class_texts(encoder.text, names, cfg) if encoder.text else {}
     setting = Setting(frames=cfg.DATA.NUM_INPUT_FRAMES, train_classes=len(names.get("train", ())),
-                      loss_divisor=cfg.TRAIN.BATCH_SIZE)
+                      loss_divisor=cfg.TRAIN.BATCH_SIZE, episodes=_episode_sizes(cfg.TRAIN),
+                      texts="names" if cfg.TEST.PROMPTS is None else "llm")
     model = FewShotModel(kind(encoder, setting, head_options(kind.Options, cfg.VIDEO.HEAD.OPTIONS)), text)
     if cfg.BN.FREEZE:
         freeze_batch_norm(model)
@@ -138,7 +171,9 @@ def _make_efficient(model: FewShotModel, cfg: Config) -> None:
         _LOGGER.warning("TRAIN.EPISODES_PER_STEP %d: %s has batch statistics, so every clip set passes it alone, and "
                         "nothing is gained", train.EPISODES_PER_STEP, cfg.VIDEO.HEAD.BACKBONE_NAME)
     if train.CHANNELS_LAST:
-        tower.to(memory_format=torch.channels_last)  # convolutions pass the format on, whatever the pictures have
+        for weight in tower.parameters():  # convolutions pass the format on, whatever the pictures have
+            if weight.ndim == 4:
+                weight.data = weight.data.to(memory_format=torch.channels_last)
     if train.GRAD_CHECKPOINT:
         checkpoint_blocks(tower)
     if train.COMPILE:

@@ -10,6 +10,7 @@ EXAMPLES = """examples:
   python runs/sweep.py --cfg configs/projects/demo/CLIPFSAR_Demo_1shot.yaml --grid TRAIN.SHOT=1,3,5 \\
       --grid PROTOCOL=upstream,clean --grid RANDOM_SEED=0,1,2 --jobs 2
   python runs/sweep.py --cfg A.yaml --cfg B.yaml --grid RANDOM_SEED=0,1,2 NUM_GPUS 1 --dry-run
+  python runs/sweep.py --cfg configs/projects/demo --jobs 2
   python runs/sweep.py --cfg A.yaml --grid 'SOLVER.STEPS=[0,4,6],[0,2,3]' --slurm sweep.sh --jobs 4
 
 Each combination is a run of runs/run.py in a directory of its own, named by what varies, with its output in
@@ -27,7 +28,7 @@ def _jobs(text: str) -> int:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add --cfg, --grid, --jobs, --slurm, --out, --dry-run, KEY VALUE pairs."""
     parser.add_argument("--cfg", required=True, action="append", type=Path, metavar="YAML",
-                        help="project file; several: each with every combination")
+                        help="project file, or a directory of them; several: each with every combination")
     parser.add_argument("--grid", action="append", default=[], metavar="KEY=V1,V2,...",
                         help="a setting that varies, and its values; several: every combination of them")
     parser.add_argument("--jobs", type=_jobs, metavar="N", help="runs at the same time (default: 1)")

@@ -1,8 +1,8 @@
 """Replays reference files with the project's own model and losses: python tests/parity.py FILE...
 
 Prints the largest difference of every case and quantity (relative to max(1, |reference|)); exit status 1 when one is
-above its tolerance: 1e-5; OTAM gradients at lambda 0.1 1e-4; frame indices and parameter groups exact; test transform
-1e-6; learning rates 1e-12. float32 on the CPU.
+above its tolerance. CLIP-FSAR, in float32 on the CPU: 1e-5; OTAM gradients at lambda 0.1 1e-4; frame indices and
+parameter groups exact; test transform 1e-6; learning rates 1e-12. Other methods: tests/golden/baselines.py, modern.py.
 """
 
 import json
@@ -29,7 +29,9 @@ from models.heads.base import Setting
 from models.layers.alignment.otam import soft_alignment
 from models.layers.modulator import TemporalTransformer
 from models.layers.similarity import cos_similarity
+from tests.golden import baselines, modern, settings
 from tests.golden.arrays import GoldenFile
+from tests.golden.baselines import Row, difference
 from utils.checkpoint import atomic_save, load_weights
 from utils.config import load_config
 from utils.config.fields import keys_of
@@ -46,15 +48,6 @@ KNOWN_OPTIONS = {
     "USE_CLASSIFICATION_ONLY", "BATCH_SIZE", "MERGE_BEFORE", "SINGLE_DIRECT", "EVAL_TEXT", "COMBINE", "TEXT_COFF",
     "TRANSFORMER_DEPTH",
 }
-Row = tuple[str, str, float, float]  # case, quantity, difference, tolerance
-
-
-def difference(found, reference) -> float:
-    """Largest |found - reference| / max(1, |reference|); infinite where shapes or finiteness differ."""
-    found, reference = np.asarray(found, np.float64), np.asarray(reference, np.float64)
-    if found.shape != reference.shape or not np.isfinite(found).all():
-        return float("inf")
-    return float(np.max(np.abs(found - reference) / np.maximum(1, np.abs(reference)), initial=0.0))
 
 
 def tower_config(tower: dict) -> dict:
@@ -221,6 +214,18 @@ def group_rows(content: dict, name: str) -> Iterator[Row]:
     yield backbone, "state names and shapes", float(len(wrong)), 0.0
 
 
+ARRAYS = (  # what a file of arrays has in it, and what replays it
+    (lambda name: name.endswith("/chamfer_query"), modern.free_rows),
+    (lambda name: name.startswith("alpha_dc/") or name.endswith("/groups"), modern.ts_rows),
+    (lambda name: name.startswith("resnet_adapter/") or ".Adapter.s_attn." in name, modern.d2st_rows),
+    (lambda name: name.startswith(("settings/", "otam_both/", "bimhm/")), settings.rows),
+    (lambda name: name.startswith("weights_") and "/backbone.0." in name, baselines.head_rows),
+    (lambda name: name == "tower", head_rows),
+    (lambda name: name.endswith("/clip"), transform_rows),
+    (lambda name: True, function_rows),
+)
+
+
 def replay(path: Path) -> list[Row]:
     """All rows of a reference file, whatever its kind."""
     if path.suffix == ".json":
@@ -231,11 +236,7 @@ def replay(path: Path) -> list[Row]:
             return list(group_rows(content, path.name))
         return list(schedule_rows(content))
     data = GoldenFile(path)
-    if "tower" in data.files:
-        return list(head_rows(data))
-    if any(k.endswith("/clip") for k in data.files):
-        return list(transform_rows(data))
-    return list(function_rows(data))
+    return list(next(rows for holds, rows in ARRAYS if any(holds(name) for name in data.files))(data))
 
 
 def main(paths: list[str]) -> int:

@@ -66,7 +66,8 @@ def test_a_command_is_understood(where, line, monkeypatch, capsys):
         return
     (parsed,) = taken
     files, overrides = getattr(parsed, "cfg", None) or [], getattr(parsed, "overrides", None) or []
-    for file in [files] if isinstance(files, (str, Path)) else files:
+    files = [Path(files)] if isinstance(files, (str, Path)) else files
+    for file in (one for path in files for one in (sorted(path.glob("*.yaml")) if path.is_dir() else [path])):
         named = "/" in str(file)  # X.yaml stands for anybody's
         if (named or overrides) and PLACEHOLDERS[1] not in line:
             resolve_config(REPOSITORY / (file if named else DEMO), overrides)

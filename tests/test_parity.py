@@ -28,7 +28,7 @@ def test_golden_file(path):
 
 
 def test_all_kinds_are_there():
-    assert len(FILES) == 8
+    assert len(FILES) == 15
 
 
 def test_a_wrong_value_and_an_unknown_case_name(tmp_path, capsys):

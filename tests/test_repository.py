@@ -9,13 +9,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from torch import nn
 
 from datasets.demo.render import class_names
-from models.encoders.base import Encoder
 from models.heads import HEADS
-from models.heads.base import Setting
 from tests.conftest import REPOSITORY
+from tests.models.heads.small import head_of
 
 CODE = [p for room in ("datasets", "models", "runs", "utils") for p in sorted((REPOSITORY / room).rglob("*.py"))]
 ALL = [*CODE, *sorted((REPOSITORY / "tests").rglob("*.py")), REPOSITORY / "setup.py"]
@@ -83,8 +81,7 @@ def test_rooms_of_runs_import_inwards():
 def test_runs_names_no_head_no_scoring_no_loss_no_submodule():
     """What runs/ may know of a method stands in models/heads/base.py."""
     heads = [HEADS[name] for name in HEADS]
-    encoder = Encoder(nn.Conv2d(3, 8, 1), 8, None, None, "random", "random")
-    made = [kind(encoder, Setting(4, 5)) for kind in heads]
+    made = [head_of(name) for name in HEADS]
     words = {*HEADS, *(kind.__name__ for kind in heads), *(s.name for head in made for s in head.scorings),
              *(name for head in made for name, _ in head.named_children()), "class_logits", "classification"}
     found = [f"{_name(path)}:{number}: {line.strip()}" for path in CODE if path.is_relative_to(REPOSITORY / "runs")

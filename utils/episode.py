@@ -112,6 +112,7 @@ class Episode(OfTensors):
         spec: where it came from (None for episodes made by hand).
         bad_videos: clips replaced while decoding.
         shots_K: supports of each episode label; counted from the labels where it is not given, which a GPU waits for.
+        unlabelled_UTCHW: clips of the episode's classes without labels, for a method that uses them.
     """
 
     support_NTCHW: Tensor
@@ -124,6 +125,7 @@ class Episode(OfTensors):
     spec: EpisodeSpec | None = None
     bad_videos: tuple[BadVideo, ...] = field(default=())
     shots_K: tuple[int, ...] = ()
+    unlabelled_UTCHW: Tensor | None = None
 
     def __post_init__(self) -> None:
         support, query = self.support_NTCHW, self.query_MTCHW
@@ -148,7 +150,13 @@ class Episode(OfTensors):
     @property
     def clips(self) -> dict[Role, Tensor]:
         """Gives the clips by their role, supports first."""
-        return {"support": self.support_NTCHW, "query": self.query_MTCHW}
+        found: dict[Role, Tensor] = {"support": self.support_NTCHW, "query": self.query_MTCHW}
+        return found if self.unlabelled_UTCHW is None else {**found, "unlabelled": self.unlabelled_UTCHW}
+
+    @property
+    def classes_P(self) -> Tensor:
+        """Gives the class index of every labelled clip, supports first. [N + M]"""
+        return torch.cat([self.support_classes_N, self.query_classes_M])
 
     def support_rows(self) -> tuple[Tensor, Tensor | None]:
         """Return (number of the support that is shot s of label k, int64 [K, S]; which of them are there, bool [K, S]).

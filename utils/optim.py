@@ -56,6 +56,7 @@ class OptimizerSettings:
     momentum: float = 0.9  # this and the next two: of sgd
     dampening: float = 0.0
     nesterov: bool = True
+    eps: float = 1e-8  # of adam and adamw
     fused: bool = False  # all of a parameter's arithmetic in one pass over memory, the same but for rounding
 
 
@@ -73,7 +74,7 @@ def build_optimizer(model: nn.Module, settings: OptimizerSettings,
         return torch.optim.SGD(groups, lr=s.lr, momentum=s.momentum, dampening=s.dampening,
                                nesterov=s.nesterov and s.momentum > 0 and s.dampening == 0, fused=s.fused)
     kind: type[torch.optim.Adam] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[s.method]
-    return kind(groups, lr=s.lr, betas=(0.9, 0.999), fused=s.fused)
+    return kind(groups, lr=s.lr, betas=(0.9, 0.999), eps=s.eps, fused=s.fused)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

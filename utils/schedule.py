@@ -15,7 +15,7 @@ class Schedule:
     factors: tuple[float, ...]
     warmup: float  # its length in progress
     warmup_start_lr: float  # at iteration 0
-    policy: str = "steps_with_relative_lrs"  # or cosine
+    policy: str = "steps_with_relative_lrs"  # or cosine, or cosine_late: that of the iteration before
     end: float = 10.0  # progress at which cosine ends
     double: bool = True  # published progress, floor(i / steps_iter) + i / steps_iter; else i / steps_iter
 
@@ -25,13 +25,13 @@ class Schedule:
         return iteration // self.steps_iter + passed if self.double else passed
 
     def _policy(self, progress: float) -> float:
-        if self.policy == "cosine":
+        if self.policy.startswith("cosine"):
             return self.base_lr * (math.cos(math.pi * min(progress / self.end, 1.0)) + 1.0) * 0.5
         return self.base_lr * self.factors[max(bisect_right(self.steps, progress) - 1, 0)]
 
     def __call__(self, iteration: int) -> float:
         """Return the learning rate of an iteration (from 0)."""
-        progress = self.progress(iteration)
+        progress = self.progress(max(iteration - 1, 0) if self.policy == "cosine_late" else iteration)
         if progress >= self.warmup:
             return self._policy(progress)
         rise = self._policy(self.warmup) - self.warmup_start_lr

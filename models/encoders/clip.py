@@ -1,6 +1,7 @@
 """This file builds CLIP's towers with open_clip: the visual one is trained, the text one reads class names."""
 
 import logging
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -168,11 +169,12 @@ def clip_encoder(*, name: str, weights: str | None, weights_dir: str | None, rea
     Args:
         name: RN50, ViT-B/16, ..., any open_clip name, or a .json model config.
         weights: openai (None), random, or a file (see weight_files.read_state).
+        output: "map", which ResNets alone have, cuts the attention pool.
     """
-    if output != "vector":
-        raise ConfigError([f"VIDEO.HEAD.BACKBONE_NAME: the head reads feature maps, which {name} does not give; "
-                           f"expected one of {', '.join(weight_files.IMAGENET)}"])
     config = tower_config(name)
+    if output == "map" and not isinstance(config["vision_cfg"].get("layers"), list):
+        raise ConfigError([f"VIDEO.HEAD.BACKBONE_NAME: the head reads feature maps, which {name} does not give; "
+                           f"expected one of CLIP's ResNets, {', '.join(weight_files.IMAGENET)}"])
     if weights == "random":
         visual, towers = _random_towers(config, reads_text)
         loaded = pretraining = "random"
@@ -185,6 +187,14 @@ def clip_encoder(*, name: str, weights: str | None, weights_dir: str | None, rea
         visual, towers = _loaded_towers(config, reads_text, path)
         loaded = f"{path.name} sha256:{digest}"
         pretraining = "CLIP, 400 M image-text pairs (OpenAI)" if official else f"not known ({path.name})"
-    size = visual.image_size
-    return Encoder(visual, int(config["embed_dim"]), int(size[0] if isinstance(size, (tuple, list)) else size),
+    size, dim = visual.image_size, int(config["embed_dim"])
+    if output == "map":
+        visual, dim = _without_pool(visual)
+    return Encoder(visual, dim, int(size[0] if isinstance(size, (tuple, list)) else size),
                    None if towers is None else _reader(towers, name, config), loaded, pretraining)
+
+
+def _without_pool(resnet: Any) -> tuple[nn.Module, int]:
+    """Return a ResNet of CLIP that gives the maps before its attention pool, and their channels."""
+    parts = OrderedDict((name, part) for name, part in resnet.named_children() if name != "attnpool")
+    return nn.Sequential(parts), resnet.attnpool.k_proj.in_features

@@ -31,31 +31,23 @@ Features = dict[str, Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Scoring:
-    """Names one way in which a head scores queries; scores are higher where a class is nearer, whatever the kind.
+    """Names one way in which a head scores queries; scores are higher where a class is nearer, whatever the kind."""
 
-    Args:
-        name: its key in results.json. title: its name in words.
-        kind: "distance" (scores are minus a distance), "logits", or "probabilities" (up to a factor).
-        extra: what else belongs beside its numbers, such as the weight of the text.
-    """
-
-    name: str
-    title: str
-    kind: Kind
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    name: str  # its key in results.json
+    title: str  # its name in words
+    kind: Kind  # "distance" (scores are minus a distance), "logits", or "probabilities" (up to a factor)
+    extra: Mapping[str, Any] = field(default_factory=dict)  # what belongs beside its numbers: the weight of the text
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """Holds what a head may know of the data and the training.
+    """Holds what a head may know of the data and the training."""
 
-    Args:
-        frames: T of a clip. train_classes: G of the train list (0: no training). loss_divisor: TRAIN.BATCH_SIZE.
-    """
-
-    frames: int
-    train_classes: int = 0
-    loss_divisor: float = 1.0
+    frames: int  # T of a clip
+    train_classes: int = 0  # G of the train list; 0: no training, or a list without names
+    loss_divisor: float = 1.0  # TRAIN.BATCH_SIZE
+    texts: str = "names"  # what class texts come from: their names, or "llm", sentences of a file
+    episodes: tuple[tuple[int, int], ...] = ()  # ways and shots of training and of the test; empty: not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,17 +78,29 @@ class FeatureBatch:
     given_BKS: Tensor | None = None
 
     def __post_init__(self):
-        leading = {value.shape[:3] for value in self.support.values()}
-        episodes = {value.shape[0] for part in (self.support, self.query) for value in part.values()}
-        if len(leading) != 1 or len(episodes) != 1:
-            shapes = {f"{role} {name}": list(value.shape) for role, part in (("support", self.support), (
-                "query", self.query)) for name, value in part.items()}
+        parts = {"support": self.support, "query": self.query}
+        shapes = {f"{role} {name}": list(value.shape) for role, part in parts.items() for name, value in part.items()}
+        leading = {tuple(shape[:3]) for name, shape in shapes.items() if name.startswith("support")}
+        if len(leading) != 1 or len({shape[0] for shape in shapes.values()}) != 1:
             raise HeadError(f"expected supports [B, K, S, ...] and queries [B, M, ...] of the same episodes, found "
                             f"{shapes}")
 
     def prototypes(self, name: str) -> Tensor:
         """Return the mean of a feature over the shots, [B, K, ...]."""
-        values = self.support[name]
+        return self.over_shots(self.support[name])
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Gives K and S."""
+        ways, shots = next(iter(self.support.values())).shape[1:3]
+        return ways, shots
+
+    def over_clips(self, scores_BMN: Tensor) -> Tensor:
+        """Return scores for classes, the mean of those for their clips, [B, M, K * S] -> [B, M, K]."""
+        return self.over_shots(scores_BMN.transpose(1, 2).unflatten(1, self.sizes)).transpose(1, 2)
+
+    def over_shots(self, values: Tensor) -> Tensor:
+        """Return the mean over the shots that are there, [B, K, S, ...] -> [B, K, ...]."""
         if self.given_BKS is None:
             return values.mean(dim=2)
         given = self.given_BKS.reshape(*self.given_BKS.shape, *[1] * (values.ndim - 3)).to(values.dtype)
@@ -105,15 +109,10 @@ class FeatureBatch:
 
 @dataclass(frozen=True, slots=True)
 class Alignment:
-    """Says how the frames of one query meet those of each class.
+    """Says how the frames of one query meet those of each class."""
 
-    Args:
-        costs_KTT: cost of each query frame (row) against each prototype frame (column).
-        path_KTT: how much of the match each cell carries, 0..1.
-    """
-
-    costs_KTT: Tensor
-    path_KTT: Tensor
+    costs_KTT: Tensor  # cost of each query frame (row) against each prototype frame (column)
+    path_KTT: Tensor  # how much of the match each cell carries, 0..1
 
 
 def needed(text: Tensor | None) -> Tensor:
@@ -141,15 +140,21 @@ class Head(nn.Module, ABC):
     reads_text: ClassVar[bool] = False  # text towers are built, and class names asked for, only where it is true
     episode_free: ClassVar[bool] = True  # whether a clip's features are the same in every episode
     transductive: ClassVar[bool] = False  # whether a query's scores depend on the other queries
+    trains: ClassVar[bool] = True  # false: a test needs no checkpoint where there is none
     calibrates: ClassVar[bool] = False  # whether `calibrate` must see validation episodes before a test
     scorings: Sequence[Scoring]  # the first one is what training uses
 
     def __init__(self, encoder: Encoder, setting: Setting, options: Any = None):
         super().__init__()
         self.backbone = encoder.visual
-        self.dim, self.setting = encoder.dim, setting
+        self.dim, self.setting, self.pretraining = encoder.dim, setting, encoder.pretraining
         self.options = self.Options() if options is None else options
         self._compiled: dict[str, Any] = {}
+
+    @property
+    def texts(self) -> str | None:
+        """Names the texts that are used (Setting.texts); None: none."""
+        return self.setting.texts if self.reads_text else None
 
     @property
     def headline(self) -> str:
@@ -183,15 +188,20 @@ class Head(nn.Module, ABC):
         """Return an episode as a FeatureBatch of one, from what `encode` gave for each role, or from its clips."""
         if encoded is None:
             encoded = {role: self.encode(clips) for role, clips in episode.clips.items()}
+        return self.batch_of(episode, text_GD, {role: self.clip_features(one) for role, one in encoded.items()})
+
+    @final
+    def batch_of(self, episode: Episode, text_GD: Tensor | None, features: Mapping[Role, Features]) -> FeatureBatch:
+        """Return an episode as a FeatureBatch of one, from what `clip_features` gave for each role."""
         own_text = None if text_GD is None else text_GD[episode.support_classes_N]
-        support = self.in_role(self.clip_features(encoded["support"]), own_text, "support")
-        query = self.in_role(self.clip_features(encoded["query"]), None, "query")
+        parts = {role: self.in_role(one, own_text if role == "support" else None, role)
+                 for role, one in features.items()}
         rows_KS, given_KS = episode.support_rows()
-        return FeatureBatch(
-            {name: value[rows_KS].unsqueeze(0) for name, value in support.items()},
-            {name: value.unsqueeze(0) for name, value in query.items()},
-            None if text_GD is None else text_GD[episode.classes_K].unsqueeze(0),
-            given_BKS=None if given_KS is None else given_KS.unsqueeze(0))
+        parts["support"] = {name: value[rows_KS] for name, value in parts["support"].items()}
+        one = {role: {name: value.unsqueeze(0) for name, value in part.items()} for role, part in parts.items()}
+        return FeatureBatch(one["support"], one["query"],
+                            None if text_GD is None else text_GD[episode.classes_K].unsqueeze(0),
+                            one.get("unlabelled"), None if given_KS is None else given_KS.unsqueeze(0))
 
     def output(self, episode: Episode, encoded: Mapping[Role, Features], text_GD: Tensor | None) -> EpisodeOutput:
         """Return the output of one episode from its encoded clips. A head overrides it for what only training needs.

@@ -1,10 +1,10 @@
 """Implement CLIP-FSAR: CLIP-guided prototype modulating (Wang et al., IJCV 2023).
 
 A visual tower g gives frame features; the text features of the class names do two things:
- - video-text contrast (section 3.2): class_logits = scale * cos(mean over frames of g, text of each training class);
- - prototype modulation (section 3.3): support tokens [T frames ; class text] and query tokens [T frames] pass the
-   modulator h; prototypes are class means of modulated supports (or modulated class means: MERGE_BEFORE).
-Queries meet prototypes frame by frame with costs 1 - cos, joined by OTAM in both directions (section 3.4);
+ - video-text contrast: class_logits = scale * cos(mean over frames of g, text of each training class);
+ - prototype modulation: support tokens [T frames ; class text] and query tokens [T frames] pass the modulator h;
+   prototypes are class means of modulated supports (or modulated class means: MERGE_BEFORE).
+Queries meet prototypes frame by frame with costs 1 - cos, joined by OTAM in both directions;
 logits = -distance.
 
 Evaluation gives three scorings at once, which must never be mixed: prototypes (-distance), text (softmax over the ways
@@ -19,14 +19,13 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 
 from models.encoders.base import Encoder
 from models.heads.base import Alignment, FeatureBatch, Features, Head, Role, Scoring, Setting, needed
 from models.layers.alignment import ALIGNMENTS, visiting_probabilities
 from models.layers.modulator import MODULATORS
-from models.layers.similarity import cos_similarity, full_precision
+from models.layers.similarity import cos_similarity, frame_costs, full_precision
 from models.registries import HEADS
 from utils.config.fields import NUMBERS, SCORING, TRAINING, key
 from utils.episode import Episode, EpisodeOutput
@@ -138,9 +137,7 @@ class ClipFsar(Head):
 
     def costs(self, query_BMTD: Tensor, prototypes_BKTD: Tensor) -> Tensor:
         """Return 1 - cos of every frame of a query with every frame of a prototype. [B, M, K, T, T]"""
-        frames = (rearrange(full_precision(x), "b clips t d -> b (clips t) d") for x in (query_BMTD, prototypes_BKTD))
-        return 1 - rearrange(cos_similarity(*frames), "b (m t) (k s) -> b m k t s", m=query_BMTD.shape[1],
-                             k=prototypes_BKTD.shape[1])
+        return frame_costs(query_BMTD, prototypes_BKTD)
 
     def distances(self, batch: FeatureBatch) -> Tensor:
         """Return alignment distances of modulated queries and prototypes, in float32. [B, M, K]"""
@@ -185,20 +182,17 @@ class ClipFsar(Head):
         if not (options.USE_CLASSIFICATION and options.USE_CLASSIFICATION_ONLY):
             losses = super().losses(output, episode)
         if options.USE_CLASSIFICATION:
-            classes_P = torch.cat([episode.support_classes_N, episode.query_classes_M])
-            losses["classification"] = self.weighted(F.cross_entropy(output.aux["class_logits"], classes_P),
-                                                     options.USE_CLASSIFICATION_VALUE)
+            contrast = F.cross_entropy(output.aux["class_logits"], episode.classes_P)
+            losses["classification"] = self.weighted(contrast, options.USE_CLASSIFICATION_VALUE)
         return losses
 
     def untrained(self) -> set[str]:
         """Name the scale without the contrast; the modulator where the contrast is the whole loss."""
-        if not self.options.USE_CLASSIFICATION:
-            return {"scale"}
-        if self.options.USE_CLASSIFICATION_ONLY:
-            return {f"context2.{name}" for name, _ in self.context2.named_parameters()}
-        return set()
+        behind = ("context2.",) if self.options.USE_CLASSIFICATION_ONLY else ()
+        idle = behind if self.options.USE_CLASSIFICATION else ("scale",)
+        return {name for name, _ in self.named_parameters() if name.startswith(idle)}
 
     def explain(self, batch: FeatureBatch) -> Alignment:
-        """Return the costs of section 3.4, and how probably an alignment of query to support visits each cell."""
+        """Return the costs of frames, and how probably an alignment of query to support visits each cell."""
         costs_KTT = self.costs(batch.query["frames"], self.prototypes(batch))[0, 0]
         return Alignment(costs_KTT, visiting_probabilities(costs_KTT, self.distance))

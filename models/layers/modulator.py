@@ -1,4 +1,4 @@
-"""The prototype modulator is a small Transformer without positions over [frames ; text] (CLIP-FSAR, section 3.3).
+"""The prototype modulator is a small Transformer without positions over [frames ; text] (CLIP-FSAR).
 
 Parameter names are the published ones (`layers.<i>.0.norm`, `layers.<i>.0.fn.to_q`, `layers.<i>.1.net.0`, ...).
 Shapes: B sequences, L tokens, D features, H heads.

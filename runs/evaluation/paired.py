@@ -9,6 +9,7 @@ import pandas as pd
 from runs.evaluation.predictions import FILE, read_predictions, scores_of, scorings_of
 from utils.errors import ResultsError
 from utils.metrics import exact_mcnemar, mean_interval
+from utils.pretraining import kind_words, pretraining_words, text_words
 
 MOVED = 5  # classes that are listed
 
@@ -22,6 +23,7 @@ class Comparison:
         accuracy_a, accuracy_b: 0..1.
         difference, interval: mean of B - A over episodes, half width of its 95 % interval.
         only_a, only_b: number of queries that only one of the two gets right. p: of McNemar's exact test.
+        rests_on_a, rests_on_b: what A and B rest on, in words (kind, texts, pretraining); "" where they do not say so.
         moved: accuracies A and B of the classes that changed most, and their change, largest first.
     """
 
@@ -36,6 +38,17 @@ class Comparison:
     only_b: int
     p: float
     moved: pd.DataFrame
+    rests_on_a: str
+    rests_on_b: str
+
+
+def _rests_on(origin: dict[str, str]) -> str:
+    """Say in words what a test says of its method; "" for one of an earlier version."""
+    if "transductive" not in origin:
+        return ""
+    texts = None if origin["texts"] == "None" else origin["texts"]
+    return "; ".join((kind_words(origin["transductive"] == "True"), text_words(texts),
+                      pretraining_words(origin["pretraining"], origin["data_set"])))
 
 
 def _correct(table: pd.DataFrame, scoring: str, path: Path) -> np.ndarray:
@@ -67,11 +80,11 @@ def _paired(a: pd.DataFrame, b: pd.DataFrame, path_a: Path, path_b: Path) -> tup
     return a, b
 
 
-def compare(run_a: Path, run_b: Path, scoring: str | None = None) -> Comparison:
+def compare(run_a: Path, run_b: Path, scoring: str | None = None, scoring_b: str | None = None) -> Comparison:
     """Compare two runs, given by their directories or their predictions.parquet.
 
     Args:
-        scoring: None takes the scoring that each run was configured for.
+        scoring: None takes the scoring that each run was configured for. scoring_b: of run B, where it is another one.
 
     Raises:
         ResultsError: predictions that are missing or damaged, a scoring that a run has not, or other episodes.
@@ -84,7 +97,7 @@ def compare(run_a: Path, run_b: Path, scoring: str | None = None) -> Comparison:
                                f"{path_a} and {origin_b.get(name, 'none')} in {path_b}; the same list, way, shot, "
                                "queries, number of episodes and TEST.EPISODE_SEED give the same episodes")
     a, b = _paired(a, b, path_a, path_b)
-    names = scoring or origin_a["scoring"], scoring or origin_b["scoring"]
+    names = scoring or origin_a["scoring"], scoring_b or scoring or origin_b["scoring"]
     right_a, right_b = _correct(a, names[0], path_a), _correct(b, names[1], path_b)
     change = pd.Series(right_b.astype(float) - right_a).groupby(a["episode"].to_numpy()).mean()
     difference, interval = mean_interval(change.tolist())
@@ -93,7 +106,17 @@ def compare(run_a: Path, run_b: Path, scoring: str | None = None) -> Comparison:
     by_class["change"] = by_class["B"] - by_class["A"]
     moved = by_class.sort_values("change", key=abs, ascending=False, kind="stable").head(MOVED)
     return Comparison(names, len(change), len(a), float(right_a.mean()), float(right_b.mean()), difference, interval,
-                      only_a, only_b, exact_mcnemar(only_a, only_b), moved)
+                      only_a, only_b, exact_mcnemar(only_a, only_b), moved, _rests_on(origin_a), _rests_on(origin_b))
+
+
+def _rest_in_words(comparison: Comparison) -> list[str]:
+    """Return what A and B rest on, once where it is the same, and a caution where that alone may explain it."""
+    a, b = (text or "not recorded" for text in (comparison.rests_on_a, comparison.rests_on_b))
+    if a == b:
+        return [f"Both: {a}"]
+    known = bool(comparison.rests_on_a and comparison.rests_on_b)
+    caution = ["One of the two is transductive: the difference is not one between methods of the same kind."]
+    return [f"A is {a}", f"B is {b}", *(caution if known and ("transductive" in a) != ("transductive" in b) else [])]
 
 
 def in_words(comparison: Comparison, run_a: Path, run_b: Path) -> str:
@@ -106,6 +129,7 @@ def in_words(comparison: Comparison, run_a: Path, run_b: Path) -> str:
         f"{comparison.episodes:,} paired episodes, {comparison.queries:,} queries)",
         f"McNemar's exact test: only A right {comparison.only_a:,}, only B right {comparison.only_b:,}, "
         f"p = {comparison.p:.3g}: the two {sure} at the 5 % level, taking queries as independent",
+        *_rest_in_words(comparison),
         "Classes that moved most (A, B, change in points):",
     ]
     if not comparison.moved["change"].any():

@@ -25,13 +25,16 @@ from utils.json_files import read_json, write_json
 
 _LOGGER = logging.getLogger(__name__)
 UNKNOWN = "not recorded in the checkpoint"
+NOTHING = "nothing"  # what the weights of a tower as published, or random, were selected on
 
 
-def origin(state: dict[str, Any]) -> dict[str, Any]:
+def origin(state: dict[str, Any], head: Head) -> dict[str, Any]:
     """Return what a checkpoint says of itself: iteration, list it was selected on, validation accuracy, seed."""
+    as_published = not head.trains and not head.pretraining.startswith("not known")
     resume = state.get("resume") or {}
     return {
-        "iteration": resume.get("iteration", UNKNOWN), "selected_on": resume.get("selected_on", UNKNOWN),
+        "iteration": resume.get("iteration", UNKNOWN),
+        "selected_on": resume.get("selected_on", NOTHING if as_published else UNKNOWN),
         "selection_accuracy": resume.get("best", UNKNOWN), "seed": resume.get("seed", UNKNOWN),
     }
 
@@ -47,15 +50,29 @@ def meaning(cfg: Config, head: Head, evaluator: Evaluator, state: dict[str, Any]
         "query": split.sampler.query, "frames": cfg.DATA.NUM_INPUT_FRAMES, "temporal_draws": split.temporal_draws,
         "episode_seed": cfg.TEST.EPISODE_SEED, "decoder": split.dataset.videos.decoder,
         "frame_cache": split.pixels.get("frame_cache"),
+        "transductive": head.transductive, "texts": head.texts, "pretraining": _pretraining(cfg, head, state),
         "list": str(split.list_path), "lists": lists, "list_id": lists[split.name],
         "list_sha256": split.list_hash, "episodes_sha256": evaluator.episodes_hash,
     }
 
 
+def _trained_with(state: dict[str, Any]) -> str | None:
+    """Return the BACKBONE_WEIGHTS that the training of a checkpoint began from, where it says so."""
+    cfg = json.loads(state["cfg"]) if isinstance(state.get("cfg"), str) else {}
+    return cfg.get("VIDEO", {}).get("HEAD", {}).get("BACKBONE_WEIGHTS")
+
+
+def _pretraining(cfg: Config, head: Head, state: dict[str, Any]) -> str:
+    """Say what the tower was trained on before the training of this checkpoint: a test may build it from others."""
+    began = _trained_with(state)
+    if began and cfg.VIDEO.HEAD.PRETRAINING is None and began != cfg.VIDEO.HEAD.BACKBONE_WEIGHTS:
+        return f"not known (training began from {began})"
+    return head.pretraining
+
+
 def warn_of_other_text(state: dict[str, Any], cfg: Config, path: Path) -> None:
     """Warn if a checkpoint, which holds no text tower, was trained with another one than the test uses."""
-    trained_with = json.loads(state["cfg"]) if isinstance(state.get("cfg"), str) else {}
-    weights = trained_with.get("VIDEO", {}).get("HEAD", {}).get("BACKBONE_WEIGHTS")
+    weights = _trained_with(state)
     if weights and weights != cfg.VIDEO.HEAD.BACKBONE_WEIGHTS:
         _LOGGER.warning("%s was trained with the text tower of BACKBONE_WEIGHTS %s; this test uses %s", path, weights,
                         cfg.VIDEO.HEAD.BACKBONE_WEIGHTS)
@@ -118,12 +135,13 @@ def score_checkpoint(cfg: Config, model: FewShotModel, path: Path, evaluator: Ev
         _LOGGER.info("%d videos decoded and encoded for %d episodes, which show %d clips", evaluation.encoded,
                      len(evaluator.specs), evaluation.query_EM.size + evaluation.support_EN.size)
     summary = summarise(evaluation, split, {
-        **meaning(cfg, model.head, evaluator, state), "checkpoint": str(path), **origin(state), **entries,
+        **meaning(cfg, model.head, evaluator, state), "checkpoint": str(path), **origin(state, model.head), **entries,
         "feature_store": cfg.TEST.FEATURE_STORE, "test_id": identity_of_test(cfg, evaluator, path)})
     write_bad_videos(output_dir / "bad_videos.csv", evaluation.bad_videos)
     write_confusion(output_dir / "confusion.csv", confusion_of(evaluation, split), split.class_names)
     write_predictions(output_dir / FILE, evaluation, split, {
-        **{key: str(summary[key]) for key in ("episodes_sha256", "list_sha256", "scoring")},
+        **{key: str(summary[key]) for key in (
+            "episodes_sha256", "list_sha256", "scoring", "data_set", "transductive", "texts", "pretraining")},
         "replaced": replaced_hash(evaluation)})
     write_json(output_dir / "results.json", summary)
     report(model, evaluator, evaluation, summary, output_dir)

@@ -91,6 +91,8 @@ def write_confusion(path: Path, counts_GG: np.ndarray, names: Sequence[str]) -> 
 
 def _origin(results: dict[str, Any]) -> str:
     """Say where the checkpoint comes from, as far as it says."""
+    if results["selected_on"] == "nothing":
+        return "nothing was trained or selected"
     if not isinstance(results["iteration"], int):
         return f"checkpoint {results['checkpoint']} (it does not say how it was selected)"
     return f"checkpoint of iteration {results['iteration']} selected on {results['selected_on']}"

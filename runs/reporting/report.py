@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from runs.reporting import words
@@ -99,23 +99,33 @@ def _shown(value: Any) -> Any:
     return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def render_report(results: Mapping[str, Any], records: Sequence[Mapping[str, Any]], confusion_GG: np.ndarray,
-                  class_names: Sequence[str], examples: Sequence[Example], run: Mapping[str, Any]) -> str:
-    """Return the page as text; arguments as for `write_report`."""
+def page_template(name: str) -> Template:
+    """Return a template of this room; it escapes texts, and fails where a name is missing."""
     environment = Environment(loader=FileSystemLoader(ROOM), autoescape=True, undefined=StrictUndefined,
                               trim_blocks=True, lstrip_blocks=True, finalize=_shown)
     environment.filters["percent"] = words.percent
+    return environment.get_template(name)
+
+
+def page_style() -> Markup:
+    """Return the style sheet of every page."""
+    return Markup((ROOM / "style.css").read_text(encoding="utf-8"))
+
+
+def render_report(results: Mapping[str, Any], records: Sequence[Mapping[str, Any]], confusion_GG: np.ndarray,
+                  class_names: Sequence[str], examples: Sequence[Example], run: Mapping[str, Any]) -> str:
+    """Return the page as text; arguments as for `write_report`."""
     totals = confusion_GG.sum(axis=1, keepdims=True)
     shares_GG = np.divide(confusion_GG, totals, out=np.zeros(confusion_GG.shape), where=totals > 0)
     drawings, group = draw_curves(records)
-    return environment.get_template("page.html").render(
+    return page_template("page.html").render(
         results=results, chance=1 / results["way"], conditions=words.conditions(results), drawings=drawings,
         group=group, validations=[record for record in records if record.get("kind") == "validation"],
         classes=sorted(results["per_class"].items(), key=lambda item: (-item[1]["accuracy"], item[0])),
         names=class_names, counts=confusion_GG, shares=shares_GG, drawn=len(class_names) > TABLE_CLASSES,
         matrix=shaded(np.sqrt(shares_GG[:, :len(class_names)])), examples=[view(example) for example in examples],
         origins=words.origins(results, run), settings=words.settings(run), script=Markup(SCRIPT),
-        style=Markup((ROOM / "style.css").read_text(encoding="utf-8")),
+        style=page_style(),
         script_hash=base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode())
 
 

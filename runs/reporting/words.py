@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from utils.config.effects import flat
+from utils.pretraining import kind_words, pretraining_words, text_words
 
 
 def percent(value: float, digits: int = 2) -> str:
@@ -29,6 +30,8 @@ def _draws(draws: int | str | None) -> str:
 
 
 def _selection(results: Mapping[str, Any]) -> str:
+    if results["selected_on"] == "nothing":
+        return "nothing: the tower is tested as it is"
     value = results["selection_accuracy"]  # text where the checkpoint does not say
     return results["selected_on"] + (f", with {percent(value)} there" if isinstance(value, float) else "")
 
@@ -49,7 +52,10 @@ def conditions(results: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("scoring", results["scorings"][results["scoring"]]["title"]),
         ("protocol", results["protocol"]), ("lists", _lists(results["lists"])),
         ("checkpoint selected on", _selection(results)), ("iteration", _known(results["iteration"])),
-        ("backbone", results["backbone"]), ("frames a clip", _known(results["frames"])),
+        ("backbone", results["backbone"]),
+        ("method", f"{kind_words(results['transductive'])}; {text_words(results['texts'])}"),
+        ("tower", pretraining_words(results["pretraining"], results["data_set"])),
+        ("frames a clip", _known(results["frames"])),
         ("temporal draws", _draws(results["temporal_draws"])),
         ("seed", f"{results['seed']}; of the episodes {results['episode_seed']}"),
         ("videos replaced because unreadable", _known(results["bad_videos"])),

@@ -27,7 +27,7 @@ def check_machine(resolved: Resolved) -> None:
 
 
 def unknown_head(resolved: Resolved) -> str | None:
-    """Say that the head is another method's, such as in the project files of MoLo or HyRSM++; None where it is here."""
+    """Say that the head is another method's, as in files of the public tree's other tasks; None where it is here."""
     name = resolved.config.VIDEO.HEAD.NAME
     if name in {path.stem for path in (POOL / "model").glob("*.yaml")}:
         return None

@@ -20,7 +20,7 @@ from runs.evaluation.score_checkpoint import identity_of_test, results_dir, scor
 from runs.evaluation.summary import in_words
 from runs.reporting.run_record import write_run as write_run_record
 from runs.session.preflight import check_names, check_store, read_splits, shared_videos
-from runs.training.complexity import complexity_line
+from runs.training.complexity import complexity_line, parameter_counts
 from runs.training.driver import Trainer, videos_of
 from runs.training.setup import loop_options, optimizer_of, schedule_of
 from runs.training.state import TrainingParts, find_best, keep_best, training_differences, training_finished
@@ -115,10 +115,11 @@ def write_run(session: Session, directory: Path, model: FewShotModel, splits: It
                           "name": list_name(split.name, split.list_hash), "classes": len(split.class_names),
                           "frame_cache": split.pixels.get("frame_cache")}
              for split in splits}
+    parameters, trained = parameter_counts(model)
     write_run_record(directory, session.resolved, {
         "device": str(session.device), "lists": lists, "test_episodes_sha256": session.test.episodes_hash,
         "decoder": session.test.split.dataset.videos.decoder,  # what DATA.DECODER auto picked
-        "parameters": sum(p.numel() for p in model.parameters()),
+        "parameters": parameters, "trained_parameters": trained,
     })
 
 
@@ -209,6 +210,8 @@ def train_and_test(session: Session) -> dict:
             _LOGGER.info("training is complete (iteration %d)", trained_to)
         elif cfg.TEST.CHECKPOINT_FILE_PATH:
             path, trained_to = Path(cfg.TEST.CHECKPOINT_FILE_PATH), None
+        elif not model.head.trains and ranks.main and not path.exists():
+            checkpoint.atomic_save({"epoch": 0, "model_state": model.state_dict()}, path)  # the tower as it is
         directory = directory_of_test(session, model, path) if ranks.main else directory
     if path == session.store.best and ranks.main:
         find_best(session.store)

@@ -38,9 +38,10 @@ def is_done(combination: Combination) -> bool:
             and (combination.directory / "results.json").is_file())
 
 
-def marker_text(combination: Combination) -> str:
-    """Return the content of the file that marks a combination as done."""
-    return json.dumps({"config_sha256": combination.config_sha256, "command": combination.command()})
+def marker_text(combination: Combination, seconds: float | None = None) -> str:
+    """Return the content of the file that marks a combination as done, with the seconds of its last attempt."""
+    took = {} if seconds is None else {"seconds": round(seconds, 1)}
+    return json.dumps({"config_sha256": combination.config_sha256, "command": combination.command(), **took})
 
 
 def environment(jobs: int) -> dict[str, str]:
@@ -73,13 +74,14 @@ class Failure:
 
 @dataclass(slots=True)
 class _Running:
-    """Holds a process, its log, where this attempt starts in the log, and the lock on its directory."""
+    """Holds a process, its log, where this attempt starts in the log, the lock on its directory, and when it began."""
 
     combination: Combination
     process: subprocess.Popen
     log: Path
     start: int
     lock: IO[bytes]
+    began: float
 
 
 @dataclass(slots=True)
@@ -103,7 +105,7 @@ def _launch(combination: Combination, jobs: int, lock: IO[bytes]) -> _Running:
         file.flush()
         process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
                                    env=environment(jobs), start_new_session=True, pass_fds=(lock.fileno(),))
-        return _Running(combination, process, log, file.tell(), lock)
+        return _Running(combination, process, log, file.tell(), lock, time.monotonic())
 
 
 def _start(combination: Combination, jobs: int) -> _Running | Failure | Combination | None:
@@ -132,7 +134,8 @@ def _finish(running: _Running) -> Failure | None:
     running.lock.close()
     if status == 0:
         with whole_file(running.combination.directory / MARKER) as part:
-            part.write_text(marker_text(running.combination) + "\n", encoding="utf-8")
+            text = marker_text(running.combination, time.monotonic() - running.began)
+            part.write_text(text + "\n", encoding="utf-8")
         return None
     reason = f"exit status {status}" if status > 0 else f"killed by {signal.Signals(-status).name}"
     return Failure(running.combination, reason, last_lines(running.log, running.start))

@@ -5,12 +5,13 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from runs.sweeps.execute import Outcome, execute, is_done
 from runs.sweeps.grid import Combination, default_directory, plan
 from runs.sweeps.slurm import script
 from utils.command import printed
-from utils.errors import LaunchError
+from utils.errors import ConfigError, LaunchError
 from utils.signals import Stopped
 
 
@@ -26,8 +27,8 @@ def sweep(settings: argparse.Namespace) -> int:
     Raises:
         ConfigError: settings that cannot be meant. LaunchError: a file that cannot be written. Stopped: by a signal.
     """
-    combinations = plan(settings.cfg, settings.grid, settings.overrides, settings.out)
     out = settings.out or default_directory(settings.cfg)
+    combinations = plan(_project_files(settings.cfg), settings.grid, settings.overrides, out)
     if settings.slurm:
         text = script(combinations, out, settings.jobs)
         if settings.dry_run:
@@ -45,7 +46,20 @@ def sweep(settings: argparse.Namespace) -> int:
                                           "stopped go on from their last checkpoints")
     if outcome.done:
         _write_tables(outcome.done, out)
+    if len({combination.project for combination in outcome.done}) > 1:
+        _write_board(outcome.done, out)
     return 1 if outcome.failed else 0
+
+
+def _project_files(given: Sequence[Path]) -> list[Path]:
+    """Return the project files that --cfg names, those of a directory by name. Raises ConfigError on an empty one."""
+    found: list[Path] = []
+    for path in given:
+        files = sorted(path.glob("*.yaml")) if path.is_dir() else [path]
+        if not files:
+            raise ConfigError([f"--cfg: {path}: expected a directory with project files, found no .yaml file"])
+        found += files
+    return found
 
 
 def _show(combinations: Sequence[Combination]) -> None:
@@ -87,6 +101,25 @@ def _write_tables(done: Sequence[Combination], out: Path) -> None:
     _write(out / "table.md", text)
     _write(out / "table.csv", FORMATS["csv"](table))
     sys.stdout.write(f"\n{text}\nWritten to {out}/table.md and table.csv\n")
+
+
+def _write_board(done: Sequence[Combination], out: Path) -> None:
+    """Write leaderboard.md and leaderboard.html of what is done, and print the first."""
+    from runs.reporting.board import write_board
+    from runs.sweeps.board import build_board, headings, markdown
+
+    board = build_board([combination.directory for combination in done])
+    text = markdown(board)
+    _write(out / "leaderboard.md", text)
+    tables = [(title, [(row.cells(), _address(row.result.file, out)) for row in rows]) for title, rows in board.tables]
+    write_board(out / "leaderboard.html", f"Leaderboard of {len(done)} runs", headings(board), tables, board.notes)
+    sys.stdout.write(f"\n{text}\nWritten to {out}/leaderboard.md; look at {out}/leaderboard.html\n")
+
+
+def _address(results: Path, out: Path) -> str:
+    """Return the address of a run's own page from a page in `out`."""
+    page = results.with_name("report.html")
+    return quote(str(page.relative_to(out))) if page.is_file() else ""
 
 
 def _report(outcome: Outcome, total: int) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from runs.tables.reading import Result, TestedUnder
 from utils.config.effects import settings
 from utils.config.fields import PLACE, SPEED
+from utils.pretraining import has_seen, kind_words, pretraining_words, text_words
 
 Column = tuple[str, int]  # data set, shots
 
@@ -100,6 +101,8 @@ def counted(count: int, one: str, many: str) -> str:
 
 def _selection_words(selected_on: str) -> str:
     """Say what chose the checkpoint; old checkpoints do not tell ("not recorded in the checkpoint")."""
+    if selected_on == "nothing":
+        return "nothing was trained or selected"
     if selected_on.startswith("not "):
         return f"what the checkpoint was selected on is {selected_on}"
     return f"checkpoint selected on {selected_on}"
@@ -125,14 +128,24 @@ def _conditions(result: Result) -> dict[str, str]:
         "protocol": f"protocol {s.protocol}", "selected_on": _selection_words(s.selected_on),
         "split": f"{s.split} split", "way": f"{s.way}-way", "query": f"{counted(s.query, 'query', 'queries')} a class",
         "episodes": counted(s.episodes, "episode", "episodes"), "frames": counted(s.frames, "frame", "frames"),
-        "temporal_draws": draws, "lists": _lists_words(result),
+        "temporal_draws": draws, "lists": _lists_words(result), "kind": kind_words(s.transductive),
+        **{name: text for name, (text, forbids) in _rests_on(s).items() if forbids},
     }
 
 
+def _rests_on(setting: TestedUnder) -> dict[str, tuple[str, bool]]:
+    """Say which texts and pretraining a result rests on, and whether that forbids a comparison with other ones: texts
+    that a language model wrote, and a tower that has seen the test classes, do."""
+    return {"texts": (text_words(setting.texts), setting.texts == "llm"),
+            "pretraining": (pretraining_words(setting.pretraining, setting.data_set),
+                            has_seen(setting.pretraining, setting.data_set))}
+
+
 def _remarks(group: list[Result]) -> dict[str, str]:
-    """Say what +- is, the weight of the text, and how many clips were replaced."""
+    """Say what +- is, texts and pretraining, the weight of the text, and how many clips were replaced."""
     first, seeds = group[0], [result.setting.seed for result in group]
-    found = {"spread": "+- is the 95 % interval over episodes, of one seed"}
+    found = {name: text for name, (text, forbids) in _rests_on(first.setting).items() if not forbids}
+    found["spread"] = "+- is the 95 % interval over episodes, of one seed"
     if len(group) > 1:
         same = len({result.setting.episodes_sha256 for result in group}) == 1
         found["spread"] = (f"mean over {len(seeds)} seeds ({', '.join(map(str, seeds))}), +- is the sample standard "
@@ -164,7 +177,8 @@ def _record(group: list[Result], accuracy: float, deviation: float | None) -> di
 
     facts = {name: getattr(s, name) for name in (
         "way", "query", "episodes", "frames", "temporal_draws", "protocol", "split", "selected_on", "list_id",
-        "list_sha256")}
+        "list_sha256", "transductive", "texts", "pretraining")}
+    facts["seen_test_classes"] = has_seen(s.pretraining, s.data_set)
     facts["temporal_draws"] = "fixed" if s.temporal_draws is None else s.temporal_draws
     return {
         "method": s.method, "backbone": backbone_name(s.backbone), "scoring": first.score.title,

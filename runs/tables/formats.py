@@ -12,7 +12,8 @@ LONG = ("method", "backbone", "scoring", "row", "data_set", "column", "shot", "a
         "interval95_videos_low", "interval95_videos_high", "seeds", "seed_deviation", "seed", "best", "way", "query",
         "episodes", "frames", "temporal_draws", "protocol", "split", "selected_on", "text_weight", "train_list",
         "val_list", "test_list", "list_id", "list_sha256", "episode_seed", "episodes_sha256", "iteration",
-        "bad_videos", "settings", "published", "source", "runs")
+        "bad_videos", "transductive", "texts", "pretraining", "seen_test_classes", "settings", "published", "source",
+        "sure", "runs")
 
 _MARKDOWN = str.maketrans({c: f"\\{c}" for c in "\\|*<`["} | {"\n": " ", "\r": " "})
 _LATEX = str.maketrans({c: f"\\{c}" for c in "&%$#_{}"} | {
@@ -28,6 +29,11 @@ def _frame(table: Table, write: Callable[[Entry], str], escape: Callable[[str], 
     return pd.DataFrame(rows, columns=["Method", *map(escape, table.titles.values())])
 
 
+def escaped(text: str) -> str:
+    """Return a text as a cell, or a paragraph, of Markdown."""
+    return text.translate(_MARKDOWN)
+
+
 def _markdown_cell(entry: Entry) -> str:
     mean = f"**{entry.mean}**" if entry.best else entry.mean
     spread = f" +- {entry.spread}" if entry.spread else ""
@@ -37,9 +43,8 @@ def _markdown_cell(entry: Entry) -> str:
 
 def markdown(table: Table) -> str:
     """Write a table of GitHub's Markdown, the notes below."""
-    frame = _frame(table, _markdown_cell, lambda text: text.translate(_MARKDOWN), "-")
-    notes = [f"<sup>{mark}</sup> {text.translate(_MARKDOWN)}" if mark else text.translate(_MARKDOWN)
-             for mark, text in table.notes]
+    frame = _frame(table, _markdown_cell, escaped, "-")
+    notes = [f"<sup>{mark}</sup> {escaped(text)}" if mark else escaped(text) for mark, text in table.notes]
     # Numbers are text by now: numparse would cut '97.0' to '97'.
     return frame.to_markdown(index=False, disable_numparse=True) + "\n\n" + "\n\n".join(notes) + "\n"
 

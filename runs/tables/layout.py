@@ -141,7 +141,8 @@ def _variants(cells: list[Cell]) -> list[str]:
     """
     keys: list[tuple[str, ...]] = [() for _ in cells]
     tiers: list[tuple[Callable[[Cell], dict], str]] = [
-        (lambda cell: {**cell.conditions, **{k: v for k, v in cell.remarks.items() if k == "text_weight"}}, "{value}"),
+        (lambda cell: {**cell.conditions, **{k: v for k, v in cell.remarks.items()
+                                            if k in ("text_weight", "texts", "pretraining")}}, "{value}"),
         (lambda cell: {name: shown(value) for name, value in cell.config.items()}, "{name} {value}"),
         (lambda cell: {"run": cell.runs}, "{value}")]
     for attributes, words in tiers:
@@ -182,5 +183,7 @@ def lay_out(cells: list[Cell]) -> Table:
         rows.setdefault(key, {})[cell.column] = Entry(cell, mark, is_best)
     if any(best):
         notes.append(("", "Bold: the best of the measured cells of a column that share protocol, selection, lists, "
-                          "way, queries, episodes, frames and temporal draws."))
+                          "way, queries, episodes, frames and temporal draws; never across transductive and "
+                          "inductive, nor across texts of a language model or towers that have seen the test classes "
+                          "and others."))
     return Table(_titles(cells), [("; ".join(filter(None, key)), row) for key, row in rows.items()], notes)

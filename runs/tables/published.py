@@ -11,9 +11,20 @@ from utils.config.layers import POOL, parse_yaml
 from utils.config.reading import shown
 from utils.errors import ResultsError
 from utils.foreign import read_text
+from utils.pretraining import kind_words, text_words
 
 PUBLISHED = POOL / "published.yaml"
 AS_PUBLISHED = "as published"  # the source does not say how the figure was scored
+# How sure a quoted figure is: the mark in the file, and its words.
+SURE = {
+    "file": "read in a file of the authors' or another repository",
+    "poster": "read on a poster, its own or a later paper's",
+    "notes": "by secondary notes or a later paper's table, not checked against the paper: take it as +-0.1",
+    "issue": "told in an issue thread",
+    "supported": "from memory, within 0.3 of a later paper's re-run",
+    "recalled": "FROM MEMORY, NOT VERIFIED"}
+SELECTED = {"none": "no checkpoint was selected: it is the last one, or nothing is trained",
+            "not stated": "what the checkpoint was selected on is not stated"}
 _TEXT, _COUNT, _NUMBER = (str,), (int,), (int, float)
 
 
@@ -32,17 +43,21 @@ def _checked(where: str, values: Any, kinds_of: dict[str, tuple[type, ...]]) -> 
 def _cell(source: dict[str, Any], figure: dict[str, Any], data_set: str) -> Cell:
     """Return one quoted figure as a cell."""
     scoring, backbone = figure["scoring"], figure["backbone"]
+    on, texts = source["selected_on"], source.get("texts")
     conditions = {
-        "source": f"published: quoted from {source['source']}, not measured here",
-        "selected_on": f"checkpoint selected on the {source['selected_on']} list",
-        "way": f"{source['way']}-way", "interval": "no interval"}
+        "source": f"published: quoted from {source['source']}, not measured here", "sure": SURE[figure["sure"]],
+        "selected_on": SELECTED.get(on, f"checkpoint selected on the {on} list"), "way": f"{source['way']}-way",
+        "kind": kind_words(False), "texts": text_words(texts), "interval": "no interval"}
+    if figure.get("fused"):
+        conditions["fused"] = "fuses video with text: not to be compared with prototypes alone"
     if scoring == AS_PUBLISHED:
         scoring = f"scoring {AS_PUBLISHED}"
         conditions["scoring"] = "the source's one figure, its scoring is not stated here"
     accuracy = figure[data_set] / 100
     record = {"method": source["method"], "backbone": backbone, "scoring": scoring, "data_set": data_set,
               "shot": figure["shot"], "accuracy": percent(accuracy), "way": source["way"],
-              "selected_on": source["selected_on"], "published": True, "source": source["source"]}
+              "selected_on": source["selected_on"], "published": True, "source": source["source"],
+              "sure": figure["sure"], "transductive": False, "texts": texts}
     return Cell(f"{row_label(source['method'], backbone, scoring)} (published)", (data_set, figure["shot"]), accuracy,
                 None, 0, conditions, {}, {}, "", record)
 
@@ -62,7 +77,9 @@ def published_cells(columns: Collection[Column], path: Path = PUBLISHED) -> list
                                          "figures": (list,)})
         for line, figure in enumerate(source["figures"], start=1):
             where = f"{in_paper}: figure {line}"
-            _checked(where, figure, {"backbone": _TEXT, "shot": _COUNT, "scoring": _TEXT})
+            _checked(where, figure, {"backbone": _TEXT, "shot": _COUNT, "scoring": _TEXT, "sure": _TEXT})
+            if figure["sure"] not in SURE:
+                raise ResultsError(f"{where}: sure: expected {', '.join(SURE)}, found {shown(figure['sure'])}")
             wanted = [key for key in figure if (key, figure["shot"]) in columns]
             _checked(where, figure, dict.fromkeys(wanted, _NUMBER))
             found += [_cell(source, figure, data_set) for data_set in wanted]

@@ -39,6 +39,9 @@ class TestedUnder:
     seed: int | str
     iteration: int | str
     bad_videos: int
+    transductive: bool
+    texts: str | None
+    pretraining: str
 
 
 @dataclass(frozen=True, slots=True)

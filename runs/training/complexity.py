@@ -64,10 +64,17 @@ def clip_flops(model: FewShotModel, frames: int, size: int, role: Role = "suppor
     return counts
 
 
+def parameter_counts(model: FewShotModel) -> tuple[int, int]:
+    """Count all parameters and those that training changes."""
+    idle = model.head.untrained()
+    sizes = {name: (p.numel(), p.requires_grad and name not in idle) for name, p in model.head.named_parameters()}
+    trained = sum(size for size, is_trained in sizes.values() if is_trained) if model.head.trains else 0
+    return sum(size for size, _ in sizes.values()), trained
+
+
 def complexity_line(model: FewShotModel, frames: int, size: int) -> str:
     """Say in one line how many parameters a model has and how many FLOPs a clip takes."""
-    total = sum(p.numel() for p in model.parameters())
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    total, trained = parameter_counts(model)
     flops = ", ".join(f"{count / 1e9:.3f} in the {name}" for name, count in clip_flops(model, frames, size).items())
     return (f"{total / 1e6:.2f} M parameters ({trained / 1e6:.2f} M trained); GFLOP that a clip of {frames} frames "
             f"takes: {flops}")

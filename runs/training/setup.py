@@ -25,7 +25,8 @@ def optimizer_of(cfg: Config, model: FewShotModel) -> torch.optim.Optimizer:
     decay = cfg.SOLVER.WEIGHT_DECAY if cfg.SOLVER.WEIGHT_DECAY_FROM == "SOLVER" else o.WEIGHT_DECAY
     return build_optimizer(model, OptimizerSettings(
         method=o.OPTIM_METHOD, lr=cfg.SOLVER.BASE_LR, weight_decay=decay, norm_weight_decay=cfg.BN.WEIGHT_DECAY,
-        momentum=o.MOMENTUM, dampening=o.DAMPENING, nesterov=o.NESTEROV, fused=o.FUSED), own)
+        momentum=o.MOMENTUM, dampening=o.DAMPENING, nesterov=o.NESTEROV, eps=o.EPS, fused=o.FUSED),
+                           own)
 
 
 def loop_options(cfg: Config) -> LoopOptions:

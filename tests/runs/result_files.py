@@ -25,6 +25,7 @@ RESULT: dict[str, Any] = {
     "lists": dict.fromkeys(("train", "val", "test"), "ssv2_full@67013"), "list_id": "ssv2_full@67013",
     "list_sha256": "ab" * 32, "episodes_sha256": "cd" * 32, "checkpoint": "checkpoint_best.pyth", "iteration": 300,
     "selected_on": "val", "selection_accuracy": 0.86, "bad_videos": 0, "per_class": {},
+    "transductive": False, "texts": "names", "pretraining": "CLIP, 400 M image-text pairs (OpenAI)",
 }
 
 

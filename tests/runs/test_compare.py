@@ -1,6 +1,7 @@
 """What a test leaves behind, two tests against each other, and several seeds together."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -76,6 +77,7 @@ def test_two_tests_of_the_same_episodes(runs, capsys):
     assert compare.compare(b, a).difference == pytest.approx(-found.difference)
     assert main([str(a), str(b), "--scoring", "text"]) == 0
     text = capsys.readouterr().out
+    assert "Both: inductive; class texts: names; tower from random weights" in text
     assert "95 % interval over 30 paired episodes, 90 queries" in text and "McNemar's exact test" in text
 
 
@@ -83,6 +85,15 @@ def test_a_run_against_itself_is_equal(runs):
     found = compare.compare(runs["a"][0], runs["a"][0])
     assert (found.difference, found.interval, found.only_a, found.only_b, found.p) == (0, 0, 0, 0, 1)
     assert compare.in_words(found, runs["a"][0], runs["a"][0]).endswith("No class moved.\n")
+
+
+def test_what_two_methods_rest_on_is_told(runs):
+    a, b = runs["a"][0], runs["b"][0]
+    other = replace(compare.compare(a, b), rests_on_b="transductive: queries; reads no text; tower from random weights")
+    text = compare.in_words(other, a, b)
+    assert "A is inductive; class texts: names; tower from random weights\nB is transductive: queries" in text
+    assert "One of the two is transductive: the difference is not one between methods of the same kind." in text
+    assert "B is not recorded\nClasses" in compare.in_words(replace(other, rests_on_b=""), a, b)
 
 
 def test_other_episodes_are_refused(runs, capsys, tmp_path):

@@ -56,6 +56,10 @@ def test_scorings_are_never_in_one_row(tmp_path):
     ({"temporal_draws": 4}, ("fixed frames", "temporal draws 4")),
     ({"temporal_draws": "fresh"}, ("fixed frames", "temporal draws fresh")),
     ({"split": "val"}, ("test split", "val split")),
+    ({"transductive": True}, ("inductive", "transductive: a query's scores depend on the other queries")),
+    ({"texts": "llm"}, ("class texts: names", "class texts: sentences from a file")),
+    ({"pretraining": "Something-Something V2 labels"},
+     ("pretrained on: CLIP, 400 M", "Something-Something V2 labels, which has seen the test classes")),
 ])
 def test_what_differs_gets_a_footnote_and_no_bold(tmp_path, change, words):
     """In two rows of one column, and where only this tells the rows of one method apart."""
@@ -96,18 +100,24 @@ def test_published_rows_are_marked_and_fill_measured_columns_only(tmp_path):
     assert "published" not in markdown(*runs)
     text = markdown(*runs, published=True)
     rows = rows_of(text)
+    assert "no interval; fuses video with text: not to be compared with prototypes alone." in text
+    assert {"TRX resnet50, tuple distance (published)", "TS-FSAR ViT-B/16, prototypes fused with two text scores "
+            "(published)"} < set(rows) and "FROM MEMORY, NOT VERIFIED; checkpoint selected on the test list" in text
     assert rows["Method"] == ["SSv2-Full 1-shot", "UCF101 5-shot"] and "**" not in text
-    cells = {label: [re.sub(" <sup>.*", "", c) for c in cells] for label, cells in rows.items() if "(pub" in label}
+    cells = {label: [re.sub(" <sup>.*", "", c) for c in cells] for label, cells in rows.items()
+             if "(pub" in label and "CLIP-FSAR" in label}
     assert cells == {"CLIP-FSAR ViT-B/16, prototypes (published)": ["61.9", "-"],
                      "CLIP-FSAR ViT-B/16, prototypes fused with text (published)": ["62.1", "-"],
                      "CLIP-FSAR ViT-B/16, scoring as published (published)": ["-", "99.0"],
                      "CLIP-FSAR RN50, prototypes (published)": ["58.1", "97.0"]}
     mark = mark_of(rows["CLIP-FSAR RN50, prototypes (published)"][0])
-    assert (f"<sup>{mark}</sup> published: quoted from Wang et al., IJCV 2023, not measured here; checkpoint selected "
-            "on the test list; 5-way; no interval.") in text
-    quoted = [row for row in long_form(*runs, published=True) if row["published"] == "True"]
-    assert len(quoted) == 5 and {(r["source"], r["selected_on"], r["interval95"], r["seeds"]) for r in quoted} == {
-        ("Wang et al., IJCV 2023", "test", "", "")}
+    assert (f"<sup>{mark}</sup> published: quoted from Wang et al., IJCV 2023, not measured here; by secondary notes "
+            "or a later paper's table, not checked against the paper: take it as +-0.1; checkpoint selected on "
+            "the test list; 5-way; inductive; class texts: names; no interval.") in text
+    quoted = [row for row in long_form(*runs, published=True)
+              if (row["published"], row["method"]) == ("True", "CLIP-FSAR")]
+    assert len(quoted) == 5 and {(r["source"], r["selected_on"], r["interval95"], r["seeds"], r["sure"])
+                                for r in quoted} == {("Wang et al., IJCV 2023", "test", "", "", "notes")}
 
 
 def test_published_figures_are_the_readme_s():
@@ -116,7 +126,7 @@ def test_published_figures_are_the_readme_s():
     expected = {(backbone, data_set, int(shot), float(one)) for data_set, shot, *figures in rows
                 for backbone, figure in zip(("RN50", "ViT-B/16"), figures, strict=True) for one in figure.split("/")}
     columns = {(data_set, int(shot)) for data_set, shot, *_ in rows}
-    found = published_cells(columns)
+    found = [cell for cell in published_cells(columns) if cell.record["method"] == "CLIP-FSAR"]
     assert len(rows) == len(columns) == 10 and len(found) == 25
     assert {(c.record["backbone"], *c.column, c.record["accuracy"]) for c in found} == expected
 
@@ -162,7 +172,8 @@ def test_csv_has_one_row_a_cell_and_each_fact_in_a_column(tmp_path):
                 "text_weight": "0.9", "train_list": "other", "val_list": "ssv2_full@67013",
                 "test_list": "ssv2_full@67013", "list_id": "ssv2_full@67013", "list_sha256": "ab" * 32,
                 "episode_seed": "0", "episodes_sha256": "cd" * 32, "iteration": "300", "bad_videos": "2",
-                "published": "False", "source": "", "runs": str(tmp_path / "a")}
+                "transductive": "False", "texts": "names", "pretraining": RESULT["pretraining"],
+                "seen_test_classes": "False", "published": "False", "source": "", "runs": str(tmp_path / "a")}
     assert {key: rows[2][key] for key in expected} == expected
     assert rows[1]["temporal_draws"] == "fixed"
 
@@ -211,8 +222,11 @@ def test_errors_name_file_and_key(tmp_path, content, text):
     ("- {method: X, source: Y, selected_on: test, way: five}", "paper 1: way: expected int, found 'five'"),
     ("- {method: X, source: Y, selected_on: test, way: 5, figures: [{backbone: A, shot: 1, scoring: 3}]}",
      "paper 1: figure 1: scoring: expected str, found 3"),
-    ("- {method: X, source: Y, selected_on: test, way: 5, figures: [{backbone: A, shot: 1, scoring: text, demo: a}]}",
+    ("- {method: X, source: Y, selected_on: test, way: 5, figures: "
+     "[{backbone: A, shot: 1, scoring: text, sure: file, demo: a}]}",
      "paper 1: figure 1: demo: expected int or float, found 'a'"),
+    ("- {method: X, source: Y, selected_on: test, way: 5, figures: [{backbone: A, shot: 1, scoring: text, sure: so}]}",
+     "paper 1: figure 1: sure: expected file, poster, notes, issue, supported, recalled, found 'so'"),
 ])
 def test_errors_of_the_published_file(tmp_path, content, text):
     path = tmp_path / "published.yaml"

@@ -93,7 +93,7 @@ def _enough_classes(cfg: Config) -> Iterator[Finding]:
 
 def _schedule(cfg: Config) -> Iterator[Finding]:
     solver, steps = cfg.SOLVER, list(cfg.SOLVER.STEPS)
-    if solver.LR_POLICY == "cosine":
+    if solver.LR_POLICY.startswith("cosine"):
         if solver.MAX_EPOCH <= solver.WARMUP_EPOCHS:
             yield Finding(("SOLVER.MAX_EPOCH", "SOLVER.WARMUP_EPOCHS", "SOLVER.LR_POLICY"),
                           f"expected more than SOLVER.WARMUP_EPOCHS ({solver.WARMUP_EPOCHS:g}), found "

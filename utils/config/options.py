@@ -10,6 +10,7 @@ from utils.config.reading import OPTIONS, Entry, typed, typed_text
 from utils.errors import ConfigError
 from utils.registry import nearest
 
+PROTOCOLS = "configs/pool/protocol/"  # a protocol sets options of all heads
 POOL_FILES = "configs/pool/"  # layers that speak to every head: what a head has no option for is no news
 
 
@@ -52,7 +53,7 @@ def _read(kind: type, entries: Mapping[str, Entry]) -> tuple[Any, list[str], lis
     keys, values, problems, unread = keys_of(kind), {}, [], []
     for name, entry in entries.items():
         if name not in keys:
-            if entry.spelled.startswith(OPTIONS) and entry.layer:
+            if entry.spelled.startswith(OPTIONS) and entry.layer and not entry.layer.startswith(PROTOCOLS):
                 advice = nearest(name, keys) or f"it has {', '.join(keys) or 'none'}"
                 problems.append(f"{entry.layer}: {entry.spelled}: unknown option of this head; {advice}")
             else:
@@ -67,4 +68,8 @@ def _read(kind: type, entries: Mapping[str, Entry]) -> tuple[Any, list[str], lis
             problems.append(f"{entry.layer}: {entry.spelled}: {problem}")
         else:
             values[name] = value
-    return kind(**values), problems, unread
+    options = kind(**values)
+    wrong: list[str] = getattr(options, "problems", list)()
+    layers = {name: entry.layer or OPTIONS for name, entry in entries.items()}
+    problems += [f"{layers.get(text.partition(':')[0], OPTIONS)}: {OPTIONS}.{text}" for text in wrong]
+    return options, problems, unread

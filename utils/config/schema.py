@@ -22,6 +22,9 @@ class HeadConfig:
     WEIGHTS_DIR: str | None = key("cache directory of downloaded weights; null: ~/.cache/clip, for images torch's own",
                                   affects=PLACE)
     ENCODER: str | None = key("what builds the towers, clip or image; null: what fits BACKBONE_NAME", affects=NUMBERS)
+    PRETRAINING: str | None = key("one line on what the tower's weights were trained on, for tables, which mark towers "
+                                  "trained on the tested data set; null: what the encoder knows of them",
+                                  affects=PLACE)
     OPTIONS: dict[str, Any] = free_section("the head's own options, typed by its Options class (models/heads)")
 
 
@@ -41,6 +44,7 @@ class OptimizerConfig:
     MOMENTUM: float = key("momentum of sgd", affects=TRAINING, minimum=0.0)
     DAMPENING: float = key("dampening of sgd", affects=TRAINING, minimum=0.0)
     NESTEROV: bool = key("Nesterov momentum of sgd", affects=TRAINING)
+    EPS: float = key("added to the root of the second moment by adam and adamw", affects=TRAINING, minimum=0.0)
     FUSED: bool = key("the update in one pass over memory; the same but for rounding", affects=SPEED)
 
 
@@ -49,8 +53,8 @@ class SolverConfig:
     """SOLVER"""
 
     BASE_LR: float = key("learning rate after the warm-up", affects=TRAINING, minimum=0.0)
-    LR_POLICY: str = key("steps_with_relative_lrs or cosine",
-                         affects=TRAINING, choices=("steps_with_relative_lrs", "cosine"))
+    LR_POLICY: str = key("steps_with_relative_lrs, cosine, or cosine_late: one iteration late, as TS-FSAR's",
+                         affects=TRAINING, choices=("steps_with_relative_lrs", "cosine", "cosine_late"))
     STEPS_ITER: int = key("iterations a unit of progress takes", affects=TRAINING, minimum=1)
     STEPS: tuple[float, ...] = key("progress at which each factor of LRS starts", affects=TRAINING)
     LRS: tuple[float, ...] = key("factors of BASE_LR, one a step", affects=TRAINING, minimum=0.0)

@@ -72,6 +72,8 @@ class TestConfig:
     CLASS_NAME: tuple[str, ...] | None = key("names of the test classes, in the order of their index", affects=SCORING)
     # Training sees the text of its classes, too.
     PROMPT: str = key("sentence whose {} takes the class name", affects=NUMBERS)
+    PROMPTS: str | None = key("YAML file of class names to lists of sentences, such as a language model's, which stand "
+                              "for PROMPT; null: none", affects=NUMBERS)
     EPISODE_SEED: int = key("seed of the validation and test episodes, the same for every RANDOM_SEED",
                             affects=SCORING, minimum=0)
     FEATURE_STORE: bool = key("encode each distinct clip once and score all episodes from the features; false: decode "

@@ -2,6 +2,7 @@
 
 `otam` is plain PyTorch; `otam_triton` the same distance by Triton kernels on a GPU, where Triton can be imported. They
 become the default once a GPU has shown them to be faster. `otam_reference` goes cell by cell: slow, and easy to read.
+`bimhm` matches frames without regard to their order.
 """
 
 from collections.abc import Callable
@@ -10,11 +11,13 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from models.layers.alignment.bimhm import mean_hausdorff
 from models.layers.alignment.otam import otam_distance, otam_reference
 from models.registries import ALIGNMENTS
 
 ALIGNMENTS.register("otam")(partial(otam_distance, backend="plain"))
 ALIGNMENTS.register("otam_triton")(otam_distance)
+ALIGNMENTS.register("bimhm")(mean_hausdorff)
 
 
 @ALIGNMENTS.register("otam_reference")
@@ -24,7 +27,7 @@ def both_directions(costs: Tensor, *, smoothing: float = 0.5, single_direction: 
     return forward if single_direction else forward + otam_reference(costs.transpose(-1, -2), smoothing)
 
 
-__all__ = ["ALIGNMENTS", "otam_distance", "visiting_probabilities"]
+__all__ = ["ALIGNMENTS", "mean_hausdorff", "otam_distance", "visiting_probabilities"]
 
 
 def visiting_probabilities(costs_KTT: Tensor, distance: Callable[..., Tensor]) -> Tensor:

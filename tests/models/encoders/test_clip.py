@@ -85,9 +85,22 @@ def test_names():
         tower_config("none.json")
 
 
-def test_maps_are_refused():
-    with pytest.raises(ConfigError, match="the head reads feature maps, which RN50 does not give; expected one of res"):
-        clip_encoder(name="RN50", weights=None, weights_dir=None, reads_text=False, output="map")
+def test_maps_come_from_resnets_alone(tmp_path):
+    with pytest.raises(ConfigError, match="feature maps, which ViT-B/16 does not give; expected one of CLIP's ResNets"):
+        clip_encoder(name="ViT-B/16", weights=None, weights_dir=None, reads_text=False, output="map")
+    path = tmp_path / "tower.json"
+    path.write_text(json.dumps({"embed_dim": 8, "text_cfg": {}, "vision_cfg": {
+        "image_size": 64, "layers": [1, 1, 1, 1], "width": 8, "head_width": 64}}))
+    options = {"name": str(path), "weights": "random", "weights_dir": None, "reads_text": False}
+    torch.manual_seed(0)
+    whole = clip_encoder(**options)
+    torch.manual_seed(0)
+    maps = clip_encoder(**options, output="map")
+    frames = torch.rand(2, 3, 64, 64)
+    found, expected = maps.visual.eval()(frames), whole.visual.eval()(frames)
+    assert (maps.dim, maps.image_size, list(found.shape)) == (256, 64, [2, 256, 2, 2])
+    assert torch.equal(whole.visual.attnpool(found), expected)
+    assert set(maps.visual.state_dict()) == {k for k in whole.visual.state_dict() if not k.startswith("attnpool.")}
 
 
 @pytest.mark.parametrize("text, wrong", [("{}", "embed_dim, vision_cfg, text_cfg"), ("[1]", "embed_dim, vision_cfg"),

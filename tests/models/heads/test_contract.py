@@ -6,45 +6,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from models.builder import FewShotModel
-from models.encoders.base import Encoder
 from models.heads import HEADS
-from models.heads.base import FeatureBatch, Head, Setting
+from models.heads.base import FeatureBatch, Head
 from runs.session.session import run
 from tests.conftest import called
+from tests.models.heads.small import OF_VIT, episode_of, head_of, texts
 from utils.checkpoint import atomic_save, load_weights
 from utils.config import resolve_config
 from utils.episode import Episode
 from utils.errors import ConfigError
 
-CLASSES, WIDTH, FRAMES = 6, 32, 4
 compare, table = called("compare"), called("table")
-
-
-def head_of(name: str, seed: int = 0) -> Head:
-    """The head with a tower of one convolution, in float64."""
-    torch.manual_seed(seed)
-    tower = nn.Sequential(nn.Conv2d(3, WIDTH, 4, 4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    encoder = Encoder(visual=tower, dim=WIDTH, image_size=None, text=None, weights="random", pretraining="random")
-    return HEADS[name](encoder, Setting(FRAMES, CLASSES, loss_divisor=2)).double()
-
-
-def texts(head: Head) -> torch.Tensor | None:
-    if not head.reads_text:
-        return None
-    return torch.randn(CLASSES, WIDTH, dtype=torch.float64, generator=torch.Generator().manual_seed(9))
-
-
-def episode_of(shots: tuple[int, ...], queries: tuple[int, ...], seed: int = 0) -> Episode:
-    """An episode with the given supports and queries of each way, in random order."""
-    draw = torch.Generator().manual_seed(seed)
-    classes = torch.randperm(CLASSES, generator=draw)[:len(shots)]
-    labels = [torch.arange(len(shots)).repeat_interleave(torch.tensor(counts)) for counts in (shots, queries)]
-    labels = [own[torch.randperm(len(own), generator=draw)] for own in labels]
-    clips = [torch.randn(len(own), FRAMES, 3, 8, 8, generator=draw, dtype=torch.float64) for own in labels]
-    return Episode(clips[0], labels[0], classes[labels[0]], clips[1], labels[1], classes[labels[1]], classes)
 
 
 @pytest.fixture(params=sorted(HEADS))
@@ -182,9 +156,14 @@ def test_an_alignment_is_finite_and_of_every_way(head):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(HEADS))
 def test_a_run_with_results_report_table_and_comparison(name, tiny_project, tmp_path, capsys):
-    project = tiny_project("run", NUM_TRAIN_TASKS=2, VAL_FRE_ITER=2)
-    found = run(resolve_config(project, ["VIDEO.HEAD.NAME", name]))
-    kind = HEADS[name]
+    project, kind, tower = tiny_project("run", NUM_TRAIN_TASKS=2, VAL_FRE_ITER=2), HEADS[name], []
+    if kind.tower_output == "map":
+        tower = ["VIDEO.HEAD.BACKBONE_NAME", "resnet18"]
+    if name in OF_VIT:
+        patches = json.loads((tmp_path / "tower.json").read_text())
+        patches["vision_cfg"] |= {"patch_size": 4, "head_width": 16}
+        (tmp_path / "tower.json").write_text(json.dumps(patches))
+    found = run(resolve_config(project, ["VIDEO.HEAD.NAME", name, *tower]))
     assert found["method"] == kind.title and found["scoring"] in found["scorings"]
     assert all(row["kind"] in ("distance", "logits", "probabilities") and 0 <= row["ece"] <= 1
                for row in found["scorings"].values())

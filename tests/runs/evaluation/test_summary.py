@@ -10,6 +10,7 @@ import torch
 
 from runs.evaluation.evaluate import Evaluator
 from runs.evaluation.paired import compare
+from runs.evaluation.score_checkpoint import _pretraining
 from runs.evaluation.summary import top_confusions
 from runs.session.session import run
 from tests.conftest import called
@@ -51,6 +52,20 @@ def test_another_test_gets_a_directory_of_its_own(trained, capsys):
         assert json.loads((place / "results.json").read_text()) == expected
         assert {"run.json", "report.html", "predictions.parquet"} <= {p.name for p in place.iterdir()}
         assert f"Written to {place}/results.json" in capsys.readouterr().out or place == places[1]
+
+
+def test_results_say_what_the_method_rests_on(trained):
+    """A tower that a test builds from other weights than training does has the pretraining of neither."""
+    project, out, results = trained
+    assert (results["transductive"], results["texts"], results["pretraining"]) == (False, "names", "random")
+    told = ["VIDEO.HEAD.PRETRAINING", "Kinetics-400 labels"]
+    assert run(resolve_config(project, [*TEST_ONLY, *told]))["pretraining"] == "Kinetics-400 labels"
+    assert json.loads((out / "run.json").read_text())["trained_parameters"] > 0
+    free = run(resolve_config(project, [*TEST_ONLY, "VIDEO.HEAD.NAME", "FROZEN", "OUTPUT_DIR", str(out / "free")]))
+    assert (free["selected_on"], free["texts"], free["pretraining"]) == ("nothing", None, "random")
+    assert _pretraining(resolve_config(project).config, SimpleNamespace(pretraining="random"), {
+        "cfg": json.dumps({"VIDEO": {"HEAD": {"BACKBONE_WEIGHTS": "openai"}}})}) == (
+            "not known (training began from openai)")
 
 
 def test_a_run_that_goes_on_replaces_its_own_results(trained):

@@ -101,6 +101,7 @@ def results_of(names: list[str], confusion: np.ndarray, **changes) -> dict:
         "list_id": "ssv2_full@2854", "list_sha256": "ab" * 32, "episodes_sha256": "cd" * 32,
         "checkpoint": "output/a_rather_long_directory_name/checkpoints/checkpoint_best.pyth", "iteration": 4200,
         "selected_on": "val", "selection_accuracy": 0.8612, "bad_videos": 3,
+        "transductive": False, "texts": "names", "pretraining": "CLIP, 400 M image-text pairs (OpenAI)",
         "top_confusions": [{"true": names[i], "predicted": names[j], "count": count,
                             "rate": count / int(confusion[i].sum())} for count, i, j in wrong],
         "per_class": per_class, **changes,

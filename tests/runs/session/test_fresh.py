@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from models.encoders.weight_files import OPENAI
+from models.heads import HEADS
 from runs.session import fresh
 from tests.conftest import REPOSITORY, called
 from utils.config import load_config
@@ -41,11 +42,11 @@ def test_weights_are_looked_for_where_a_run_looks(name, tmp_path):
 
 
 def test_another_methods_project_is_named_first(tmp_path, capsys):
-    project = tmp_path / "MoLo.yaml"
-    project.write_text("VIDEO:\n  HEAD:\n    NAME: CNN_BiMHM_MoLo\n")
+    project = tmp_path / "BaseVideo.yaml"
+    project.write_text("VIDEO:\n  HEAD:\n    NAME: BaseHead\n")
     assert called("run")(["--cfg", project]) == 1
-    said = f"{project}: VIDEO.HEAD.NAME: unknown head 'CNN_BiMHM_MoLo'; known: CNN_OTAM_CLIPFSAR, MEAN_POOL (another " \
-           "is registered in models/heads/); this is another method's head, whose code is not here"
+    said = f"{project}: VIDEO.HEAD.NAME: {HEADS.unknown('BaseHead')}; this is another method's head, whose code is " \
+           "not here"
     assert capsys.readouterr().err == f"\nConfigError: 1 problem in the configuration:\n  - {said}\n"
     assert called("run")(["--cfg", project, "--print-config"]) == 0
     assert f"note: {said}\n" in capsys.readouterr().err
