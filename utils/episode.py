@@ -5,7 +5,7 @@ C/H/W image. Labels 0..K-1 are positions in the episode; classes 0..G-1 are indi
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, TypeVar
 
@@ -159,19 +159,27 @@ class Episode(OfTensors):
         return torch.cat([self.support_classes_N, self.query_classes_M])
 
     def support_rows(self) -> tuple[Tensor, Tensor | None]:
-        """Return (number of the support that is shot s of label k, int64 [K, S]; which of them are there, bool [K, S]).
+        """Return what `rows_by_label` does of the supports."""
+        return rows_by_label(self.support_labels_N, self.shots_K)
 
-        Where classes have different numbers of supports, rows are filled up with their last one; else the second
-        part is None.
-        """
-        device, most = self.support_labels_N.device, max(self.shots_K)
-        order_N = self.support_labels_N.argsort(stable=True)
-        if min(self.shots_K) == most:
-            return order_N.view(self.way, most), None
-        shots_K1 = torch.tensor(self.shots_K).unsqueeze(1)
-        shot_1S, first_K1 = torch.arange(most).unsqueeze(0), shots_K1.cumsum(0) - shots_K1
-        rows_KS = (first_K1 + shot_1S.minimum(shots_K1 - 1)).to(device)
-        return order_N[rows_KS], (shot_1S < shots_K1).to(device)
+
+def rows_by_label(labels_N: Tensor, shots_K: Sequence[int]) -> tuple[Tensor, Tensor | None]:
+    """Return (number of the support that is shot s of label k, int64 [K, S]; which of them are there, bool [K, S]).
+
+    Where classes have different numbers of supports, rows are filled up with their last one; else the second part is
+    None.
+
+    Args:
+        labels_N: episode label of each support. shots_K: supports of each label.
+    """
+    device, most = labels_N.device, max(shots_K)
+    order_N = labels_N.argsort(stable=True)
+    if min(shots_K) == most:
+        return order_N.view(len(shots_K), most), None
+    shots_K1 = torch.tensor(shots_K).unsqueeze(1)
+    shot_1S, first_K1 = torch.arange(most).unsqueeze(0), shots_K1.cumsum(0) - shots_K1
+    rows_KS = (first_K1 + shot_1S.minimum(shots_K1 - 1)).to(device)
+    return order_N[rows_KS], (shot_1S < shots_K1).to(device)
 
 
 @dataclass(frozen=True, slots=True)

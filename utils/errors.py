@@ -133,6 +133,10 @@ class BenchmarkError(FewShotError):
     """A benchmark's record that cannot be read, written or compared, or a benchmark that cannot run here."""
 
 
+class OwnClipsError(FewShotError):
+    """Own clips, or a pack of them, that cannot be used: names the file or folder, what was expected, what came."""
+
+
 class FrameCacheError(FewShotError):
     """A frame cache that is stale, incomplete, damaged, or cannot be written: names what differs."""
 

@@ -43,8 +43,23 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 def resolve_config(path: str | Path, overrides: Sequence[str] = ()) -> Resolved:
     """Return what load_config does, with the layer of each key, the ignored keys and the notes."""
     path = Path(path)
-    bases, project = layer_files(path)
-    foreign = foreign_base(path)
+    return _resolve(*layer_files(path), path, foreign_base(path), overrides)
+
+
+def resolve_values(values: Mapping[str, Any], name: str, overrides: Sequence[str] = ()) -> Resolved:
+    """Return the configuration of settings that are no file, such as those a checkpoint holds, nested by section.
+
+    Args:
+        name: what they are called in messages.
+
+    Raises ConfigError with every problem found.
+    """
+    return _resolve([read_layer(POOL / "base.yaml")], [Layer(name, dict(values))], Path(name), None, overrides)
+
+
+def _resolve(bases: list[Layer], project: list[Layer], path: Path, foreign: Path | None, overrides: Sequence[str]
+             ) -> Resolved:
+    """Put layers on top of each other and check what comes out (see resolve_config)."""
     reading = Reading(ignored_names(), foreign.resolve().parent if foreign else None)
     defaults = _defaults(bases[0], reading)
     pairs = _pairs(overrides, reading.problems)

@@ -1,0 +1,216 @@
+"""Finds the model that own clips are compared with: a checkpoint's, or a tower that was not trained for few shots.
+
+Nothing is ever put in place of what was asked for: weights that are missing are fetched, or that is an error.
+"""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from datasets.builder import pixel_settings
+from datasets.decoding import choose_decoder
+from models.builder import FewShotModel, build_head, class_texts, with_encoder
+from models.encoders import image, weight_files
+from models.encoders.base import Text
+from models.heads.base import Head
+from models.registries import HEADS
+from runs.evaluation.features import weights_hash
+from runs.own.clips import Reading
+from utils import checkpoint
+from utils.config.effects import settings
+from utils.config.fields import PLACE, SCORING, SPEED, TRAINING
+from utils.config.layers import POOL
+from utils.config.loader import Resolved, resolve_config, resolve_values
+from utils.config.options import option_keys, with_options
+from utils.config.schema import Config
+from utils.config.show import to_dict
+from utils.errors import ConfigError, OwnClipsError
+from utils.launch import choose_device
+
+DEFAULT = "ViT-B/16"
+MEASURED_ON_OTHERS = "24 to 26 % right on 15 real actions, 5 at a time, where guessing gets 20 %"
+_LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Says which model is wanted; without a checkpoint and weights it is CLIP's ViT-B/16, not trained for few shots.
+
+    Args:
+        checkpoint: a file of a training. cfg: the YAML it was trained with, where the file does not hold it.
+        weights: a tower by name, or a file of one. text: whether class names are read. scoring: None: the head's.
+        device: auto, cpu or cuda. overrides: KEY VALUE pairs, alternating.
+    """
+
+    checkpoint: Path | None = None
+    cfg: Path | None = None
+    weights: str | None = None
+    text: bool = True
+    scoring: str | None = None
+    device: str = "auto"
+    overrides: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OwnModel:
+    """Holds a model that own clips are compared with.
+
+    Args:
+        head: in evaluation mode, on `device`. reader: reads names for it; None: it reads no text.
+        scoring: how answers are scored. reading: how clips become its input. device: where it is.
+        facts: what features, texts and scores depend on, for packs. name: what it is, in words.
+        checkpoint: its file. trained: whether it was trained for few shots. warnings: what to know before relying on it.
+    """
+
+    head: Head
+    cfg: Config
+    reader: Text | None
+    scoring: str
+    reading: Reading
+    device: torch.device
+    facts: Mapping[str, Any]
+    name: str
+    checkpoint: str | None
+    trained: bool
+    warnings: tuple[str, ...]
+
+    def texts(self, names: Sequence[str]) -> Tensor | None:
+        """Return the text features [K, D] of words; None where no text is read. Raises WeightsError, ConfigError."""
+        if self.reader is None:
+            return None
+        return class_texts(self.reader, {"own": list(names)}, self.cfg)["own"].to(self.device)
+
+
+def device_of(name: str) -> torch.device:
+    """Return the device of --device. Raises LaunchError where it is not there."""
+    if name not in ("auto", "cpu", "cuda"):
+        raise OwnClipsError(f"--device: expected auto, cpu or cuda, found {name!r}")
+    wanted = name == "cuda" or name == "auto" and torch.cuda.is_available()
+    return choose_device(1 if wanted else 0)
+
+
+def fitting_name(path: Path) -> str:
+    """Return the backbone whose weights a file holds, found by their names and shapes.
+
+    Raises WeightsError: the file is missing or holds no weights; OwnClipsError: they are of no backbone known here.
+    """
+    file, _ = weight_files.find(str(path), None)
+    state = weight_files.read_state(file)
+    for name in (*weight_files.IMAGENET, *weight_files.OPENAI):
+        if weight_files.fits(name, state):
+            return name
+    raise OwnClipsError(f"{path}: expected weights of {', '.join((*weight_files.OPENAI, *weight_files.IMAGENET))}, found "
+                        f"{len(state)} tensors that fit none of them; a checkpoint of a training goes with --checkpoint")
+
+
+def _of_weights(weights: str | None, overrides: Sequence[str]) -> Resolved:
+    """Return the settings of a tower that was not trained for few shots."""
+    name, file = weights or DEFAULT, None
+    known = {*image.NAMES, *weight_files.OPENAI}
+    if name not in known:
+        if not Path(name).expanduser().is_file():
+            raise OwnClipsError(f"--weights: expected {', '.join(sorted(known))} or a file of one of them, found {name!r}")
+        name, file = fitting_name(Path(name)), name
+    kind = "own_image" if name in image.NAMES else "own_clip"
+    pairs = ["VIDEO.HEAD.BACKBONE_NAME", name, *(["VIDEO.HEAD.BACKBONE_WEIGHTS", file] if file else [])]
+    return resolve_config(POOL / "run" / f"{kind}.yaml", [*pairs, *overrides])
+
+
+def _of_checkpoint(path: Path, cfg: Path | None, state: Mapping[str, Any], overrides: Sequence[str]) -> Resolved:
+    """Return the settings of a checkpoint: those of the YAML given, or those that it holds."""
+    if cfg is not None:
+        return resolve_config(cfg, overrides)
+    if not isinstance(state.get("cfg"), str):
+        raise OwnClipsError(f"{path}: holds no settings; give the YAML it was trained with: --cfg ...")
+    values = json.loads(state["cfg"])
+    values.get("DATA", {})["CLASSES"] = None  # a file that need not be here; the names it gave stand under TRAIN
+    return resolve_values(values, f"{path}: cfg", overrides)
+
+
+def _typed(resolved: Resolved, text: bool, has_weights: bool) -> tuple[Config, type[Head]]:
+    """Return the configuration with the head's options and weights by name, and the head.
+
+    Args:
+        has_weights: a checkpoint gives the tower's weights, so none are fetched but for a text tower that is read.
+
+    Raises ConfigError, RegistryError.
+    """
+    kind = HEADS[resolved.config.VIDEO.HEAD.NAME]
+    resolved, wrong = with_options(resolved, kind.Options)
+    if wrong:
+        raise ConfigError(wrong)
+    cfg = resolved.config
+    head = with_encoder(cfg.VIDEO.HEAD)
+    if has_weights and not (kind.reads_text and text):
+        head = replace(head, BACKBONE_WEIGHTS="random")
+    return replace(cfg, VIDEO=replace(cfg.VIDEO, HEAD=head)), kind
+
+
+def _scoring(head: Head, wanted: str | None, text: bool) -> str:
+    """Return the name of the scoring. Raises OwnClipsError where there is none of it, or it reads text that is off."""
+    known = [scoring.name for scoring in head.scorings if text or scoring.name not in head.scorings_of_text]
+    name = wanted or head.headline
+    if name not in known:
+        off = "; it reads text, which is off" if name in head.scorings_of_text else ""
+        raise OwnClipsError(f"--scoring: expected one of {', '.join(known)}, found {name!r}{off}")
+    return name
+
+
+def _name(cfg: Config, head: Head, path: Path | None) -> str:
+    """Say in words what the model is."""
+    tower = Path(cfg.VIDEO.HEAD.BACKBONE_NAME).name
+    if path is not None:
+        return f"{head.title} with {tower}, trained for few shots ({path.name})"
+    kind = "CLIP" if head.reads_text else head.pretraining
+    return f"{tower} ({kind}, not trained for few-shot recognition)"
+
+
+def _facts(cfg: Config, head: Head, kind: type[Head], reading: Reading, text: str | None) -> dict[str, Any]:
+    """Return what features and texts depend on: a pack of another model is refused by what differs here."""
+    depends_on = settings(to_dict(cfg), TRAINING, SCORING, SPEED, PLACE, more=option_keys(kind.Options))
+    own = {name: value for name, value in depends_on.items() if name.startswith("VIDEO.HEAD.OPTIONS.")}
+    return {"head": cfg.VIDEO.HEAD.NAME, "backbone": Path(cfg.VIDEO.HEAD.BACKBONE_NAME).name, "options": own,
+            "weights": weights_hash([head]), "text": text, "prompt": cfg.TEST.PROMPT if text else None,
+            "frames": reading.frames, "pixels": asdict(reading.pixels), "decoder": reading.decoder}
+
+
+def load_model(source: Source) -> OwnModel:
+    """Build the model that is wanted, with its weights.
+
+    Raises OwnClipsError, ConfigError, CheckpointError, WeightsError, LaunchError: each names what is missing or wrong.
+    """
+    device, path, state = device_of(source.device), source.checkpoint, {}
+    if path is not None:
+        if source.weights is not None:
+            raise OwnClipsError("expected --checkpoint or --weights, found both")
+        state = checkpoint.read(path)
+        resolved = _of_checkpoint(path, source.cfg, state, source.overrides)
+    elif source.cfg is not None:
+        raise OwnClipsError("--cfg: is for a checkpoint (--checkpoint FILE); without one, KEY VALUE pairs change settings")
+    else:
+        resolved = _of_weights(source.weights, source.overrides)
+    cfg, kind = _typed(resolved, source.text, path is not None)
+    reads_text = kind.reads_text and source.text
+    head, encoder = build_head(cfg)
+    if path is not None:
+        checkpoint.load_model_state(FewShotModel(head), state["model_state"], path)
+    head.eval().to(device)
+    reading = Reading(cfg.DATA.NUM_INPUT_FRAMES, pixel_settings(cfg, "test"), choose_decoder(cfg.DATA.DECODER))
+    text = encoder.weights if reads_text else None
+    return OwnModel(head, cfg, encoder.text if reads_text else None, _scoring(head, source.scoring, source.text), reading,
+                    device, _facts(cfg, head, kind, reading, text), _name(cfg, head, path),
+                    None if path is None else path.name, path is not None, _warnings(cfg, path))
+
+
+def _warnings(cfg: Config, path: Path | None) -> tuple[str, ...]:
+    """Say what to know before relying on a model."""
+    if path is not None and cfg.VIDEO.HEAD.BACKBONE_WEIGHTS == "random" and "demo" in cfg.VIDEO.HEAD.BACKBONE_NAME:
+        return (f"this model has seen the demo's rendered videos only. Of real videos it knows nothing: "
+                f"{MEASURED_ON_OTHERS}",)
+    return ()
