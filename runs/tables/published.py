@@ -48,8 +48,8 @@ def _cell(source: dict[str, Any], figure: dict[str, Any], data_set: str) -> Cell
         "source": f"published: quoted from {source['source']}, not measured here", "sure": SURE[figure["sure"]],
         "selected_on": SELECTED.get(on, f"checkpoint selected on the {on} list"), "way": f"{source['way']}-way",
         "kind": kind_words(False), "texts": text_words(texts), "interval": "no interval"}
-    if figure.get("fused"):
-        conditions["fused"] = "fuses video with text: not to be compared with prototypes alone"
+    if figure.get("with_text"):
+        conditions["with_text"] = "fuses video with text: not to be compared with prototypes alone"
     if scoring == AS_PUBLISHED:
         scoring = f"scoring {AS_PUBLISHED}"
         conditions["scoring"] = "the source's one figure, its scoring is not stated here"

@@ -19,7 +19,7 @@ def head_with(name: str, setting: Setting, **options):
     """A head of the contract's tests with other options and data."""
     encoder = head_of(name)
     kind = HEADS[name]
-    tower = type("Tower", (), {"visual": encoder.backbone, "dim": WIDTH})
+    tower = type("Tower", (), {"visual": encoder.backbone, "dim": WIDTH, "pretraining": encoder.pretraining})
     return kind(tower, setting, head_options(kind.Options, options)).double()
 
 
