@@ -15,6 +15,8 @@ COMMANDS = {
     "run": ("train on the train list, select on the val list, test once on the test list",
             "python runs/run.py --cfg configs/projects/demo/CLIPFSAR_Demo_1shot.yaml"),
     "prepare": ("make a data set ready: split lists, weights, checks, frame caches", "python runs/prepare.py --help"),
+    "predict": ("say which of your own actions videos show, from a few clips of each",
+                "python runs/predict.py --support my_actions --query new.mp4"),
     "table": ("put the results of runs into a table for a paper", "python runs/table.py output/A output/B"),
     "compare": ("compare two tests of the same episodes, query by query", "python runs/compare.py output/A output/B"),
     "sweep": ("run every combination of settings", "python runs/sweep.py --cfg X.yaml --grid TRAIN.SHOT=1,5"),
@@ -76,6 +78,8 @@ def main(arguments: list[str]) -> int:
         values = [type(one)(marked.get(str(one), one)) if isinstance(one, (str, Path)) else one
                   for one in (value if isinstance(value, list) else [value])]
         setattr(parsed, name, values if isinstance(value, list) else values[0])
+    if problem := getattr(module, "usage_problem", lambda _: None)(parsed):
+        parser.error(problem)
     parsed.given = given
     return command(lambda: module.run(parsed))
 

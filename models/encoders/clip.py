@@ -161,6 +161,17 @@ def _loaded_towers(config: Config, reads_text: bool, path: Path) -> tuple[Any, n
     return towers.visual, towers
 
 
+def fitting_name(state: Mapping[str, Tensor]) -> str | None:
+    """Return the model of OpenAI's whose visual tower is among tensors; None: of none of them."""
+    of_visual = {k.removeprefix("visual."): v for k, v in state.items() if k.startswith("visual.")}
+    for name in weight_files.OPENAI if of_visual else ():
+        with torch.device("meta"):
+            own = build_visual(tower_config(name)).state_dict()
+        if weight_files.fits(own, of_visual):
+            return name
+    return None
+
+
 @ENCODERS.register("clip")
 def clip_encoder(*, name: str, weights: str | None, weights_dir: str | None, reads_text: bool,
                  output: Output = "vector") -> Encoder:

@@ -4,8 +4,11 @@ The tower is one sequence of the network's children without the classifier, as i
 names start with a number: 0 conv1, 1 bn1, 4 to 7 the stages, 8 the pool; of MobileNetV2 0 the features, 1 the pool.
 """
 
+from collections.abc import Mapping
+
+import torch
 import torchvision.models
-from torch import nn
+from torch import Tensor, nn
 
 from models.encoders import weight_files
 from models.encoders.base import Encoder, Output
@@ -25,6 +28,17 @@ def _load(network: nn.Module, weights: str | weight_files.Published, weights_dir
     state |= {k: v for k, v in network.state_dict().items() if k.startswith(_CUT)}
     weight_files.fit(network, state, file)
     return file.name, digest
+
+
+def fitting_name(state: Mapping[str, Tensor]) -> str | None:
+    """Return the network that tensors are the weights of, but for the classifier; None: of none here."""
+    for name in weight_files.IMAGENET:
+        with torch.device("meta"):
+            own = torchvision.models.get_model(name).state_dict()
+        parts = ({k: v for k, v in tensors.items() if not k.startswith(_CUT)} for tensors in (own, state))
+        if weight_files.fits(*parts):
+            return name
+    return None
 
 
 @ENCODERS.register("image")

@@ -188,14 +188,25 @@ def read_state(path: Path) -> dict[str, Tensor]:
     return plain_names({k: v for k, v in state.items() if isinstance(v, Tensor) and isinstance(k, str)})
 
 
+def _with_counts(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of a file that are weights, and the counts of batches that old files lack."""
+    found = {k: v for k, v in own.items() if k.endswith("num_batches_tracked")}
+    return found | {k: v for k, v in state.items() if k not in _EXTRA and not k.endswith("attn_mask")}
+
+
+def fits(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> bool:
+    """Return whether tensors of a file are a module's weights, by their names and shapes."""
+    counted = {k: v for k, v in own.items() if not k.endswith("num_batches_tracked")}
+    return not misfits(counted, {k: v for k, v in _with_counts({}, state).items() if k in counted or k not in own})
+
+
 def fit(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
     """Load weights strictly, in the module's own precision. Only counts of batches may be missing, as in old files.
 
     Raises WeightsError listing the names and shapes that do not fit.
     """
     own = module.state_dict()
-    found = {k: v for k, v in own.items() if k.endswith("num_batches_tracked")}
-    found |= {k: v for k, v in state.items() if k not in _EXTRA and not k.endswith("attn_mask")}
+    found = _with_counts(own, state)
     if problems := misfits(own, found):
         raise WeightsError(f"{path}: these weights are of another model: {problems}")
     module.load_state_dict({k: v.to(own[k].dtype) for k, v in found.items()})

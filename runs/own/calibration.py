@@ -52,16 +52,17 @@ class Wishes:
     """Holds what a person asks of the answers.
 
     Args:
-        keep: the share of clips like theirs that is to be answered. threshold: theirs, in place of a computed one.
+        keep: the share of clips like theirs that is to be answered; None: 0.9, and 0.8 in a long video, in most of
+            which nothing happens. threshold: theirs, in place of a computed one.
         balance: place the threshold where as many own clips are lost as clips of none accepted.
     """
 
-    keep: float = 0.9
+    keep: float | None = None
     threshold: float | None = None
     balance: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 < self.keep < 1:
+        if self.keep is not None and not 0 < self.keep < 1:
             raise OwnClipsError(f"--keep: expected a share between 0 and 1, such as 0.9, found {self.keep:g}")
         if self.threshold is not None and not math.isfinite(self.threshold):
             raise OwnClipsError(f"--threshold: expected a distance, found {self.threshold:g}")
@@ -129,35 +130,36 @@ def better_than_guessing(right: int, total: int, ways: int) -> bool:
     return total > 0 and stats.binomtest(right, total, 1 / ways, alternative="greater").pvalue < SIGNIFICANCE
 
 
-def calibrate(held_out: HeldOut, nearest_R: np.ndarray, wishes: Wishes, of_checkpoint: float | None = None
-              ) -> Calibration:
+def calibrate(held_out: HeldOut, nearest_R: np.ndarray, wishes: Wishes, keep: float,
+              of_checkpoint: float | None = None) -> Calibration:
     """Place the threshold, and fit the temperature.
 
     Args:
-        nearest_R: distance of each clip of none to its nearest action.
+        nearest_R: distance of each clip of none to its nearest action. keep: the share, if `wishes` says none.
         of_checkpoint: threshold of the checkpoint's own validation classes, where own clips are too few.
 
     Raises OwnClipsError where a balance is asked for with too few clips of none.
     """
-    own, kind, reason = held_out.own_n, "leave-one-out", None
-    threshold = conformal_threshold(own, wishes.keep)
+    kind: Kind = "leave-one-out"
+    own, keep, reason = held_out.own_n, wishes.keep or keep, None
+    threshold = conformal_threshold(own, keep)
     if wishes.balance:
         if len(nearest_R) < CLIPS_FOR_BALANCE or not len(own):
             raise OwnClipsError(f"--balance: expected at least {CLIPS_FOR_BALANCE} clips of none, as a threshold placed "
                                 f"by fewer is not to be relied on, found {len(nearest_R)}")
         threshold = balanced_threshold(own, nearest_R)
     elif threshold is None:
-        need = clips_needed(wishes.keep)
+        need = clips_needed(keep)
         reason = (f"{len(own)} clips of actions with at least two are too few for a threshold that keeps "
-                  f"{100 * wishes.keep:g} %: {need} are needed"
-                  + (", or --keep 0.8" if wishes.keep > 0.8 and len(own) >= clips_needed(0.8) else ""))
+                  f"{100 * keep:g} %: {need} are needed"
+                  + (", or --keep 0.8" if keep > 0.8 and len(own) >= clips_needed(0.8) else ""))
         threshold, kind = of_checkpoint, "none" if of_checkpoint is None else "checkpoint"
     if wishes.threshold is not None:
         threshold, kind, reason = wishes.threshold, "given", None
     nearer = 0 if threshold is None else int((own <= threshold).sum())
     accepted = None if not len(nearest_R) else (
         len(nearest_R) if threshold is None else int((nearest_R <= threshold).sum()), len(nearest_R))
-    return Calibration(kind, wishes.keep, threshold, len(own), (nearer, len(own)), accepted,  # type: ignore[arg-type]
+    return Calibration(kind, keep, threshold, len(own), (nearer, len(own)), accepted,
                        fitted_temperature(held_out), reason)
 
 

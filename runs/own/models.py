@@ -15,8 +15,8 @@ from torch import Tensor
 
 from datasets.builder import pixel_settings
 from datasets.decoding import choose_decoder
-from models.builder import FewShotModel, build_head, class_texts, with_encoder
-from models.encoders import image, weight_files
+from models.builder import OFFICIAL, FewShotModel, build_head, class_texts, with_encoder
+from models.encoders import clip, image, weight_files
 from models.encoders.base import Text
 from models.heads.base import Head
 from models.registries import HEADS
@@ -31,9 +31,11 @@ from utils.config.options import option_keys, with_options
 from utils.config.schema import Config
 from utils.config.show import to_dict
 from utils.errors import ConfigError, OwnClipsError
+from utils.json_files import read_json
 from utils.launch import choose_device
 
 DEFAULT = "ViT-B/16"
+REFERENCE = "reference.json"  # beside a checkpoint: thresholds of its validation classes, by scoring and shots
 MEASURED_ON_OTHERS = "24 to 26 % right on 15 real actions, 5 at a time, where guessing gets 20 %"
 _LOGGER = logging.getLogger(__name__)
 
@@ -65,7 +67,7 @@ class OwnModel:
         head: in evaluation mode, on `device`. reader: reads names for it; None: it reads no text.
         scoring: how answers are scored. reading: how clips become its input. device: where it is.
         facts: what features, texts and scores depend on, for packs. name: what it is, in words.
-        checkpoint: its file. trained: whether it was trained for few shots. warnings: what to know before relying on it.
+        checkpoint: its file. source: how it was asked for. warnings: what to know before relying on it.
     """
 
     head: Head
@@ -76,9 +78,25 @@ class OwnModel:
     device: torch.device
     facts: Mapping[str, Any]
     name: str
-    checkpoint: str | None
-    trained: bool
+    checkpoint: Path | None
+    source: Mapping[str, Any]
     warnings: tuple[str, ...]
+
+    @property
+    def trained(self) -> bool:
+        """Gives whether it was trained for few shots."""
+        return self.checkpoint is not None
+
+    def reference(self, shots_K: Sequence[int]) -> float | None:
+        """Return the threshold that the checkpoint's own validation classes gave for so many clips of each action.
+
+        None: no test wrote one beside the checkpoint, or not for so few clips.
+        """
+        if self.checkpoint is None:
+            return None
+        known = (read_json(self.checkpoint.with_name(REFERENCE)) or {}).get(self.scoring, {})
+        fitting = [int(shots) for shots in known if int(shots) <= min(shots_K)]
+        return float(known[str(max(fitting))]) if fitting else None
 
     def texts(self, names: Sequence[str]) -> Tensor | None:
         """Return the text features [K, D] of words; None where no text is read. Raises WeightsError, ConfigError."""
@@ -100,10 +118,9 @@ def fitting_name(path: Path) -> str:
 
     Raises WeightsError: the file is missing or holds no weights; OwnClipsError: they are of no backbone known here.
     """
-    file, _ = weight_files.find(str(path), None)
-    state = weight_files.read_state(file)
-    for name in (*weight_files.IMAGENET, *weight_files.OPENAI):
-        if weight_files.fits(name, state):
+    state = weight_files.read_state(path)
+    for kind in (image, clip):
+        if name := kind.fitting_name(state):
             return name
     raise OwnClipsError(f"{path}: expected weights of {', '.join((*weight_files.OPENAI, *weight_files.IMAGENET))}, found "
                         f"{len(state)} tensors that fit none of them; a checkpoint of a training goes with --checkpoint")
@@ -152,13 +169,11 @@ def _typed(resolved: Resolved, text: bool, has_weights: bool) -> tuple[Config, t
     return replace(cfg, VIDEO=replace(cfg.VIDEO, HEAD=head)), kind
 
 
-def _scoring(head: Head, wanted: str | None, text: bool) -> str:
-    """Return the name of the scoring. Raises OwnClipsError where there is none of it, or it reads text that is off."""
-    known = [scoring.name for scoring in head.scorings if text or scoring.name not in head.scorings_of_text]
-    name = wanted or head.headline
+def _scoring(head: Head, wanted: str | None) -> str:
+    """Return the name of the scoring. Raises OwnClipsError where the head has none of it."""
+    known, name = [scoring.name for scoring in head.scorings], wanted or head.headline
     if name not in known:
-        off = "; it reads text, which is off" if name in head.scorings_of_text else ""
-        raise OwnClipsError(f"--scoring: expected one of {', '.join(known)}, found {name!r}{off}")
+        raise OwnClipsError(f"--scoring: expected one of {', '.join(known)}, found {name!r}")
     return name
 
 
@@ -203,9 +218,16 @@ def load_model(source: Source) -> OwnModel:
     head.eval().to(device)
     reading = Reading(cfg.DATA.NUM_INPUT_FRAMES, pixel_settings(cfg, "test"), choose_decoder(cfg.DATA.DECODER))
     text = encoder.weights if reads_text else None
-    return OwnModel(head, cfg, encoder.text if reads_text else None, _scoring(head, source.scoring, source.text), reading,
+    return OwnModel(head, cfg, encoder.text if reads_text else None, _scoring(head, source.scoring), reading,
                     device, _facts(cfg, head, kind, reading, text), _name(cfg, head, path),
-                    None if path is None else path.name, path is not None, _warnings(cfg, path))
+                    path, _source(source, cfg), _warnings(cfg, path))
+
+
+def _source(source: Source, cfg: Config) -> dict[str, Any]:
+    """Return what a pack says of how its model was asked for; paths are left out."""
+    return {"checkpoint": None if source.checkpoint is None else source.checkpoint.name,
+            "weights": cfg.VIDEO.HEAD.BACKBONE_NAME, "file": cfg.VIDEO.HEAD.BACKBONE_WEIGHTS not in OFFICIAL.values(),
+            "text": source.text, "overrides": list(source.overrides)}
 
 
 def _warnings(cfg: Config, path: Path | None) -> tuple[str, ...]:
