@@ -65,7 +65,7 @@ def test_no_test_file_is_imported():
 
 
 # Rooms of runs/ from the outer to the inner: a room imports those behind it, never one in front, and no command.
-ROOMS = ("benchmarks", "sweeps", "session", "training", "preparing", "evaluation", "reporting", "tables")
+ROOMS = ("benchmarks", "sweeps", "session", "training", "own", "preparing", "evaluation", "reporting", "tables")
 
 
 def test_rooms_of_runs_import_inwards():

@@ -14,14 +14,14 @@ import torch
 from scipy import special
 from torch import Tensor
 
-from runs.own.calibration import Calibration, HeldOut, Wishes, calibrate, clips_needed
+from runs.own.calibration import AS_USUAL, Calibration, HeldOut, Wishes, calibrate, clips_needed
 from runs.own.clips import from_array, read_clips
 from runs.own.folders import query_clips, words
 from runs.own.learning import Encoded, Item, Wanted, encoded, learn_clips, pack_of, stacked
 from runs.own.matching import Matcher
 from runs.own.models import OwnModel
 from runs.own.results import ActionFacts, Answer, Check
-from runs.own.timeline import MOST_SECONDS, LEAST_SECONDS, timeline
+from runs.own.timeline import LEAST_SECONDS, MOST_SECONDS, timeline
 from utils.errors import OwnClipsError, VideoDecodeError
 
 KEEP, KEEP_LONG = 0.9, 0.8
@@ -73,7 +73,7 @@ class Actions:
         """Gives the median length of the clips of the actions."""
         return statistics.median(one.clip.seconds for one in self.clips)
 
-    def calibration(self, wishes: Wishes = Wishes(), long: bool = False) -> Calibration:
+    def calibration(self, wishes: Wishes = AS_USUAL, long: bool = False) -> Calibration:
         """Return when an answer is "unknown", in clips or in `long` videos, and how distances become probabilities.
 
         Raises OwnClipsError where one action has too few clips to say yes or no.
@@ -81,11 +81,11 @@ class Actions:
         found = calibrate(self.held_out, self._nearest_of_none, wishes, KEEP_LONG if long else KEEP,
                           self.model.reference(self.matcher.shots_K))
         if len(self.names) == 1 and found.threshold is None:
-            raise OwnClipsError(f"{self.names[0]}: one action needs at least {clips_needed(found.keep)} clips to say yes "
-                                f"or no, found {len(self.clips)}; or give a second action")
+            raise OwnClipsError(f"{self.names[0]}: one action needs at least {clips_needed(found.keep)} clips to say "
+                                f"yes or no, found {len(self.clips)}; or give a second action")
         return found
 
-    def check(self, wishes: Wishes = Wishes()) -> Check:
+    def check(self, wishes: Wishes = AS_USUAL) -> Check:
         """Return what the clips say about the answers to come. `print` shows it."""
         held, right = self.held_out, self.held_out.right_n
         said: dict[str, str | None] = {one.clip.name: None for one in self.clips}
@@ -101,15 +101,15 @@ class Actions:
         shots = dict(zip(self.names, self.matcher.shots_K, strict=True))
         found = [f"{', '.join(alone)}: one clip, so it cannot be checked; give another"
                  for alone in [[name for name, count in shots.items() if count == 1]] if alone]
-        found += [f"{one.clip.name}: {one.clip.seconds:.0f} s, where the median is {self.median_seconds:.1f} s; trim it "
-                  "to the action" for one in self.clips if one.clip.seconds > TRIM * self.median_seconds]
+        found += [f"{one.clip.name}: {one.clip.seconds:.0f} s, where the median is {self.median_seconds:.1f} s; trim "
+                  "it to the action" for one in self.clips if one.clip.seconds > TRIM * self.median_seconds]
         found += [f"{one.clip.name}: {one.clip.distinct} different frames of {self.model.reading.frames}"
                   for one in self.clips if one.clip.distinct < self.model.reading.frames]
         return found + [f"{name}: no letter that CLIP's text tower has read much of; give it English words in "
                         "actions.yaml" for name, text in self.texts.items()
                         if self.model.reader is not None and not any(c.isascii() and c.isalpha() for c in text)]
 
-    def answer(self, query: Encoded, wishes: Wishes = Wishes()) -> Answer:
+    def answer(self, query: Encoded, wishes: Wishes = AS_USUAL) -> Answer:
         """Return what is said of a clip that was encoded."""
         found, clip = self.calibration(wishes), query.clip
         distances_K = self._distances([query])[0]
@@ -140,7 +140,7 @@ class Actions:
             raise OwnClipsError(f"--timeline: expected auto, always or never, found {wish!r}")
         return wish == "always" or wish == "auto" and seconds > LONG * self.median_seconds
 
-    def timeline_answer(self, path: Path, name: str, seconds: float, wishes: Wishes = Wishes(),
+    def timeline_answer(self, path: Path, name: str, seconds: float, wishes: Wishes = AS_USUAL,
                         progress: Callable[[float], None] | None = None) -> Answer:
         """Return what is seen in a long video, from when to when. Raises VideoDecodeError."""
         window = min(max(self.median_seconds, LEAST_SECONDS), MOST_SECONDS)
@@ -148,7 +148,7 @@ class Actions:
                          threshold=self.calibration(wishes, long=True).threshold, progress=progress)
         return Answer(name, seconds, segments=found.segments, windows=found.windows)
 
-    def predict(self, query: Any, *, fps: float | None = None, wishes: Wishes = Wishes(), timeline: str = "auto",
+    def predict(self, query: Any, *, fps: float | None = None, wishes: Wishes = AS_USUAL, timeline: str = "auto",
                 jobs: int | None = None) -> Any:
         """Return the Answer for a clip, or a list of them for several.
 
@@ -171,7 +171,7 @@ class Actions:
         answers = [found[one] for one in named]
         return answers[0] if list(named) == [path] else answers
 
-    def answers(self, named: Mapping[Path, str], wishes: Wishes = Wishes(), timeline: str = "auto",
+    def answers(self, named: Mapping[Path, str], wishes: Wishes = AS_USUAL, timeline: str = "auto",
                 jobs: int | None = None) -> Iterator[tuple[Path, Answer]]:
         """Yield (path, Answer) of clips, each as soon as it is there. `named`: path to what it is called."""
         self.is_long(0.0, timeline)  # a wrong word is told before anything is decoded

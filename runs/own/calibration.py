@@ -1,9 +1,9 @@
 """Says from a person's own clips what their answers are worth: leave-one-out, a threshold for "unknown", a temperature.
 
 Each clip of an action with at least two is scored against all actions, its own made without it. From the distances to
-the clips' own actions comes the threshold, by split conformal prediction (Vovk et al., 2005): a clip of the same kind is
-nearer than the ceil(keep (n + 1))-th smallest of n with probability keep. How many foreign clips are nearer, too, cannot
-be told from them; clips of `none` measure it.
+the clips' own actions comes the threshold, by split conformal prediction (Vovk et al., 2005): a clip of the same kind
+is nearer than the ceil(keep (n + 1))-th smallest of n with probability keep. How many foreign clips are nearer, too,
+cannot be told from them; clips of `none` measure it.
 
 n clips that are held out, K actions, R clips of none.
 """
@@ -66,6 +66,9 @@ class Wishes:
             raise OwnClipsError(f"--keep: expected a share between 0 and 1, such as 0.9, found {self.keep:g}")
         if self.threshold is not None and not math.isfinite(self.threshold):
             raise OwnClipsError(f"--threshold: expected a distance, found {self.threshold:g}")
+
+
+AS_USUAL = Wishes()
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +148,8 @@ def calibrate(held_out: HeldOut, nearest_R: np.ndarray, wishes: Wishes, keep: fl
     threshold = conformal_threshold(own, keep)
     if wishes.balance:
         if len(nearest_R) < CLIPS_FOR_BALANCE or not len(own):
-            raise OwnClipsError(f"--balance: expected at least {CLIPS_FOR_BALANCE} clips of none, as a threshold placed "
-                                f"by fewer is not to be relied on, found {len(nearest_R)}")
+            raise OwnClipsError(f"--balance: expected at least {CLIPS_FOR_BALANCE} clips of none, as a threshold "
+                                f"placed by fewer is not to be relied on, found {len(nearest_R)}")
         threshold = balanced_threshold(own, nearest_R)
     elif threshold is None:
         need = clips_needed(keep)
@@ -183,7 +186,8 @@ def threshold_words(found: Calibration, none_folder: str) -> str:
     """Say when an answer is "unknown" and what that is worth, in a sentence or two."""
     if found.threshold is None:
         return f"No answer is 'unknown': {found.reason}."
-    ways = {"leave-one-out": f"farther from every action than {percent(found.keep)} of clips like yours are from theirs",
+    ways = {"leave-one-out": f"farther from every action than {percent(found.keep)} of clips like yours are from "
+                             "theirs",
             "checkpoint": f"farther from every action than {percent(found.keep)} of the clips that the checkpoint was "
                           "validated on were from theirs, which holds as far as your videos are like those",
             "given": f"farther from every action than the distance given, {found.threshold:g}"}

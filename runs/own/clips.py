@@ -11,7 +11,7 @@ import logging
 import math
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -116,7 +116,7 @@ def _guarded_read(item: tuple[Path, Reading]) -> tuple[ReadClip, np.ndarray] | V
         clip = read_clip(path, reading)
     except VideoDecodeError as error:
         return error
-    return ReadClip(clip.sha256, torch.empty(0), clip.times, clip.seconds, clip.size, clip.distinct), clip.pixels.numpy()
+    return replace(clip, pixels=torch.empty(0)), clip.pixels.numpy()
 
 
 def read_clips(paths: Sequence[Path], reading: Reading, jobs: int | None = None, title: str = "clips"
@@ -130,7 +130,6 @@ def read_clips(paths: Sequence[Path], reading: Reading, jobs: int | None = None,
         return
     items = [(path, reading) for path in paths]
     workers = min(len(items), jobs or cores())
-    # An iterator that stands still frees nothing: the bar goes on with each clip that the caller has taken.
     with tqdm(total=len(items), desc=title, unit="clip", disable=None, leave=False) as bar:
         for (path, _), found in guarded(_guarded_read, items, workers=workers, limit=SECONDS_A_CLIP):
             bar.update()
@@ -140,8 +139,7 @@ def read_clips(paths: Sequence[Path], reading: Reading, jobs: int | None = None,
                 yield path, found
                 continue
             clip, pixels = found
-            yield path, ReadClip(clip.sha256, torch.from_numpy(pixels), clip.times, clip.seconds, clip.size,
-                                 clip.distinct)
+            yield path, replace(clip, pixels=torch.from_numpy(pixels))
 
 
 def hashes(paths: Sequence[Path]) -> dict[Path, str]:

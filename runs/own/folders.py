@@ -88,8 +88,9 @@ def read_actions(directory: Path, none: str = NONE) -> ActionFolders:
     link leads out of it, or actions.yaml names something else; OSError: something cannot be read.
     """
     if not directory.is_dir():
+        found_there = "a file" if directory.exists() else "nothing there"
         raise OwnClipsError(f"{directory}: expected a folder with folders of clips, one an action "
-                            f"({directory}/<action>/*.mp4), found {'a file' if directory.exists() else 'nothing there'}")
+                            f"({directory}/<action>/*.mp4), found {found_there}")
     entries = [_inside(directory, path) for path in _visible(directory)]
     folders = [path for path in entries if path.is_dir()]
     loose = [path for path in entries if not path.is_dir() and path.name != TEXTS]
@@ -104,8 +105,8 @@ def read_actions(directory: Path, none: str = NONE) -> ActionFolders:
         raise OwnClipsError(f"expected folders of clips, one an action: {directory}/<action>/*.mp4; found {what}"
                             + (f" (beside {none})" if of_none else ""))
     if empty := [name for name, clips in found.items() if not clips]:
-        raise OwnClipsError(f"{directory / empty[0]}: expected at least one clip ({', '.join(SUFFIXES)}, or a folder of "
-                            f"frames), found none"
+        raise OwnClipsError(f"{directory / empty[0]}: expected at least one clip ({', '.join(SUFFIXES)}, or a folder "
+                            "of frames), found none"
                             + (f"; nor in {len(empty) - 1} more: {', '.join(empty[1:1 + SHOWN])}" if empty[1:] else ""))
     return ActionFolders(found, of_none, _texts(directory / TEXTS, found), tuple(skipped))
 

@@ -122,8 +122,9 @@ def fitting_name(path: Path) -> str:
     for kind in (image, clip):
         if name := kind.fitting_name(state):
             return name
-    raise OwnClipsError(f"{path}: expected weights of {', '.join((*weight_files.OPENAI, *weight_files.IMAGENET))}, found "
-                        f"{len(state)} tensors that fit none of them; a checkpoint of a training goes with --checkpoint")
+    raise OwnClipsError(f"{path}: expected weights of {', '.join((*weight_files.OPENAI, *weight_files.IMAGENET))}, "
+                        f"found {len(state)} tensors that fit none of them; a checkpoint of a training goes with "
+                        "--checkpoint")
 
 
 def _of_weights(weights: str | None, overrides: Sequence[str]) -> Resolved:
@@ -132,7 +133,8 @@ def _of_weights(weights: str | None, overrides: Sequence[str]) -> Resolved:
     known = {*image.NAMES, *weight_files.OPENAI}
     if name not in known:
         if not Path(name).expanduser().is_file():
-            raise OwnClipsError(f"--weights: expected {', '.join(sorted(known))} or a file of one of them, found {name!r}")
+            raise OwnClipsError(f"--weights: expected {', '.join(sorted(known))} or a file of one of them, found "
+                                f"{name!r}")
         name, file = fitting_name(Path(name)), name
     kind = "own_image" if name in image.NAMES else "own_clip"
     pairs = ["VIDEO.HEAD.BACKBONE_NAME", name, *(["VIDEO.HEAD.BACKBONE_WEIGHTS", file] if file else [])]
@@ -182,8 +184,9 @@ def _name(cfg: Config, head: Head, path: Path | None) -> str:
     tower = Path(cfg.VIDEO.HEAD.BACKBONE_NAME).name
     if path is not None:
         return f"{head.title} with {tower}, trained for few shots ({path.name})"
-    kind = "CLIP" if head.reads_text else head.pretraining
-    return f"{tower} ({kind}, not trained for few-shot recognition)"
+    file = cfg.VIDEO.HEAD.BACKBONE_WEIGHTS
+    kind = f"weights of {Path(file).name}" if file and file not in OFFICIAL.values() else head.pretraining
+    return f"{tower} ({kind}; not trained for few-shot recognition)"
 
 
 def _facts(cfg: Config, head: Head, kind: type[Head], reading: Reading, text: str | None) -> dict[str, Any]:
@@ -207,7 +210,8 @@ def load_model(source: Source) -> OwnModel:
         state = checkpoint.read(path)
         resolved = _of_checkpoint(path, source.cfg, state, source.overrides)
     elif source.cfg is not None:
-        raise OwnClipsError("--cfg: is for a checkpoint (--checkpoint FILE); without one, KEY VALUE pairs change settings")
+        raise OwnClipsError("--cfg: is for a checkpoint (--checkpoint FILE); without one, KEY VALUE pairs change "
+                            "settings")
     else:
         resolved = _of_weights(source.weights, source.overrides)
     cfg, kind = _typed(resolved, source.text, path is not None)

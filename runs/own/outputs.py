@@ -91,7 +91,8 @@ def as_csv(answers: Iterable[Answer], actions: Sequence[str]) -> str:
         name, note = csv_cell(answer.file), csv_cell(note_of(answer))
         if answer.windows is not None:
             for one in answer.segments or ():
-                writer.writerow([name, f"{one.start:.2f}", f"{one.end:.2f}", csv_cell(one.action), "", "", note, *blank])
+                writer.writerow([name, f"{one.start:.2f}", f"{one.end:.2f}", csv_cell(one.action), "", "", note,
+                                 *blank])
             continue
         known = answer.probabilities or {}
         writer.writerow([

@@ -12,8 +12,8 @@ from runs.own.calibration import Wishes
 from runs.own.models import OwnModel, Source
 from runs.own.outputs import as_csv, as_json, summary, table, write_outputs
 from runs.own.pages import write_page
-from runs.own.results import Answer
 from runs.own.recognizer import Recognizer, model_of_packs
+from runs.own.results import Answer
 from utils.command import printed
 from utils.errors import OwnClipsError
 
@@ -62,7 +62,7 @@ def predict(parsed: argparse.Namespace) -> int:
         content = as_json(check, model_facts(actions.model), answers)
         if parsed.out is not None:
             write_outputs(parsed.out, content, as_csv(answers, actions.names))
-            write_page(parsed.out / "index.html", actions, check, [(path, found[path]) for path in paths if path in found])
+            write_page(parsed.out / "index.html", actions, check, found)
     if parsed.format == "json":
         printed(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     elif parsed.format == "csv":
@@ -71,6 +71,7 @@ def predict(parsed: argparse.Namespace) -> int:
         printed(f"\n{table(answers)}\n")
     unread = [answer for answer in answers if answer.error is not None]
     if answers and len(unread) == len(answers):
-        raise OwnClipsError(f"none of the {len(unread)} videos can be read, the first: {unread[0].file}: {unread[0].error}")
+        raise OwnClipsError(f"none of the {len(unread)} videos can be read; the first: {unread[0].file}: "
+                            f"{unread[0].error}")
     return PART if unread else 0
 

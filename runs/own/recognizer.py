@@ -18,7 +18,7 @@ class Recognizer:
     """Holds a model that clips are compared with.
 
     Args:
-        weights: a tower that was not trained for few shots, by name (ViT-B/16, RN50, MobileNetV2, ...), or a file of one.
+        weights: a tower that was not trained for few shots, by name (ViT-B/16, MobileNetV2, ...), or a file of one.
         checkpoint: a file of a training, in place of weights. cfg: its YAML, where the file does not hold its settings.
         device: auto, cpu or cuda. text: whether names are read. scoring: None: the method's own.
         overrides: KEY VALUE pairs, alternating, as on a command line.
@@ -30,8 +30,8 @@ class Recognizer:
                  cfg: str | Path | None = None, device: str = "auto", text: bool = True, scoring: str | None = None,
                  overrides: Sequence[str] = ()):
         self.model: OwnModel = load_model(Source(
-            None if checkpoint is None else Path(checkpoint), None if cfg is None else Path(cfg), weights, text, scoring,
-            device, tuple(overrides)))
+            None if checkpoint is None else Path(checkpoint), None if cfg is None else Path(cfg), weights, text,
+            scoring, device, tuple(overrides)))
 
     @property
     def name(self) -> str:

@@ -83,7 +83,7 @@ def _clip_features(model: OwnModel, frames: Iterable[Tensor], taken: list[int]) 
     if 0 < taken[-1] < T:  # shorter than a window: its last frame stands still
         last = held[-1]
         filled = [*held, *[last] * (T - len(held))]
-        encoded = {name: torch.cat([one[name] for one in filled], dim=1) for name in last  # type: ignore[index, union-attr]
+        encoded = {name: torch.cat([one[name] for one in filled], dim=1) for name in last  # type: ignore[index]
                    } if shared else head.encode(torch.cat(filled, dim=1))  # type: ignore[arg-type]
         yield 0, head.clip_features(encoded)
 
@@ -111,7 +111,7 @@ def cell_actions(windows: Sequence[Window], cells: int, T: int, threshold: float
 
 
 def runs_of(actions: np.ndarray, gap: int, least: float) -> list[tuple[int, int, int]]:
-    """Return (first cell, cell behind the last, action) of each run of one action; gaps are closed, short runs left out.
+    """Return (first cell, cell behind the last, action) of each run of one action, gaps closed, without short runs.
 
     Args:
         gap: cells without an action between two runs of the same one that join them. least: cells of a run that counts.
@@ -133,8 +133,9 @@ def segments_of(windows: Sequence[Window], names: Sequence[str], cells: int, T: 
     found = []
     actions = cell_actions(windows, cells, T, threshold)
     for first, end, action in runs_of(actions, gap=max(1, T // 4), least=T / 2):
-        own = [float(window.distances_K[action]) for window in windows if window.first < end and window.first + T > first
-               and int(window.distances_K.argmin()) == action and window.distances_K[action] <= threshold]
+        over = (window.distances_K for window in windows if window.first < end and window.first + T > first)
+        own = [float(distances_K[action]) for distances_K in over
+               if int(distances_K.argmin()) == action and distances_K[action] <= threshold]
         found.append(Segment(first * cell, end * cell, names[action], min(own), len(own)))
     return tuple(found)
 
