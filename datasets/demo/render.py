@@ -78,7 +78,7 @@ def _clip_path(name: str, number: int) -> str:
     return f"videos/{name.replace(' ', '_')}/{number:03d}.{'avi' if number % 3 == 2 else 'mp4'}"
 
 
-def _encode(target: Path, clip: np.ndarray, rate: int) -> None:
+def encode_clip(target: Path, clip: np.ndarray, rate: int) -> None:
     """Write uint8 [frames, height, width, 3] RGB at `rate` frames a second; the file appears when whole."""
     is_avi = target.suffix == ".avi"
     with whole_file(target) as part, av.open(str(part), "w", format="avi" if is_avi else "mp4") as container:
@@ -103,7 +103,7 @@ def _render_clip(root: Path, spec: ClassSpec, number: int, seed: int) -> None:
     frames, rate = int(rng.integers(LENGTHS[0], LENGTHS[1] + 1)), int(rng.choice(FRAME_RATES))
     target = root / _clip_path(name, number)
     target.parent.mkdir(parents=True, exist_ok=True)
-    _encode(target, render_frames(*spec, frames, height, width, rng), rate)
+    encode_clip(target, render_frames(*spec, frames, height, width, rng), rate)
 
 
 def _render_chunk(root: Path, jobs: list[_Job], seed: int) -> int:
@@ -121,7 +121,7 @@ def _counts(label: str, given: Mapping[str, int], default: Mapping[str, int]) ->
     return {**default, **given}
 
 
-def _write_text(target: Path, text: str) -> None:
+def write_text(target: Path, text: str) -> None:
     with whole_file(target) as part:
         part.write_text(text, encoding="utf-8")
 
@@ -176,9 +176,9 @@ def render_demo(root: Path | str, *, seed: int = 0, clips_per_class: int | Mappi
     (root / STAMP).unlink(missing_ok=True)
     _render_missing(root, missing, seed, workers or os.cpu_count() or 1)
     for split in SPLITS:
-        _write_text(lists[split], "".join(f"{split}{index}//{_clip_path(_name(spec), number)}\n" for index, spec
+        write_text(lists[split], "".join(f"{split}{index}//{_clip_path(_name(spec), number)}\n" for index, spec
                                           in enumerate(specs[split]) for number in range(clips[split])))
-    _write_text(root / STAMP, key)
+    write_text(root / STAMP, key)
     return lists
 
 
@@ -190,5 +190,5 @@ def _missing(root: Path, jobs: list[_Job], key: str) -> list[_Job]:
         (root / STAMP).unlink(missing_ok=True)
         for path in paths:
             path.unlink(missing_ok=True)
-        _write_text(root / MARKER, key)
+        write_text(root / MARKER, key)
     return [job for job, path in zip(jobs, paths, strict=True) if not path.is_file()]

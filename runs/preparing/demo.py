@@ -1,10 +1,11 @@
-"""Render the demo's videos and split lists; nothing is downloaded."""
+"""Render the demo's videos and split lists, and own clips of its kind for predict.py; nothing is downloaded."""
 
 import argparse
 import sys
 import time
 from pathlib import Path
 
+from datasets.demo.own import render_own
 from datasets.demo.render import class_names, render_demo
 
 
@@ -19,6 +20,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Render the data set and say in one line what lies where. Raises DemoError."""
     start = time.perf_counter()
     lists = render_demo(arguments.out, seed=arguments.seed, workers=arguments.workers)
+    render_own(arguments.out / "own", arguments.seed)
     sizes = {split: len(path.read_text(encoding="utf-8").splitlines()) for split, path in lists.items()}
     counts = ", ".join(f"{split} {size} in {len(class_names(split))} classes" for split, size in sizes.items())
     sys.stdout.write(f"demo data set in {arguments.out}: {sum(sizes.values())} clips ({counts}), "
