@@ -5,6 +5,7 @@ names start with a number: 0 conv1, 1 bn1, 4 to 7 the stages, 8 the pool; of Mob
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torchvision.models
@@ -43,12 +44,13 @@ def fitting_name(state: Mapping[str, Tensor]) -> str | None:
 
 @ENCODERS.register("image")
 def image_encoder(*, name: str, weights: str | None, weights_dir: str | None, reads_text: bool,
-                  output: Output = "vector") -> Encoder:
+                  output: Output = "vector", config: Mapping[str, Any] | None = None) -> Encoder:
     """Build an image tower that takes frames of any size (see EncoderBuilder).
 
     Args:
         name: one of NAMES.
         weights: imagenet (None: torchvision's IMAGENET1K_V1), random, or a file with torchvision's state names.
+        config: nothing is read of it: the name says all.
         output: "vector" of D = 512 (ResNet-18, -34), 2048 or 1280 (MobileNetV2) numbers; "map" cuts the pool.
     """
     if reads_text:

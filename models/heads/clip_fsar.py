@@ -123,9 +123,14 @@ class ClipFsar(Head):
         with phase("modulator"):
             return self.part("modulator")(tokens_PLD)
 
-    def modulate_support(self, support_NTD: Tensor, text_ND: Tensor) -> Tensor:
-        """Modulate frames by their class text: the first T outputs of h([frames ; text]). [N, T, D]"""
-        return self.modulate(torch.cat([support_NTD, text_ND.unsqueeze(1)], dim=1))[:, :-1]
+    def modulate_support(self, support_NTD: Tensor, text_ND: Tensor | None) -> Tensor:
+        """Modulate frames by their class text: the first T outputs of h([frames ; text]). [N, T, D]
+
+        An evaluation may do without texts: then by each other alone.
+        """
+        if text_ND is None and not self.training:
+            return self.modulate(support_NTD)
+        return self.modulate(torch.cat([support_NTD, needed(text_ND).unsqueeze(1)], dim=1))[:, :-1]
 
     def in_role(self, features: Features, text_PD: Tensor | None, role: Role) -> Features:
         """Modulate the frames, but for supports that are merged first; of queries the plain mean is kept, too.
@@ -136,7 +141,7 @@ class ClipFsar(Head):
         if self.options.MERGE_BEFORE and (role == "support" or self.training):
             return features
         if role == "support":
-            return {"frames": self.modulate_support(frames_PTD, needed(text_PD))}
+            return {"frames": self.modulate_support(frames_PTD, text_PD)}
         return {"frames": self.modulate(frames_PTD), "pooled": full_precision(frames_PTD).mean(dim=1)}
 
     def prototypes(self, batch: FeatureBatch) -> Tensor:
@@ -144,7 +149,8 @@ class ClipFsar(Head):
         means_BKTD = batch.prototypes("frames")
         if not self.options.MERGE_BEFORE:
             return means_BKTD
-        modulated = self.modulate_support(means_BKTD.flatten(0, 1), needed(batch.text_BKD).flatten(0, 1))
+        text = None if batch.text_BKD is None else batch.text_BKD.flatten(0, 1)
+        modulated = self.modulate_support(means_BKTD.flatten(0, 1), text)
         return modulated.unflatten(0, means_BKTD.shape[:2])
 
     def costs(self, query_BMTD: Tensor, prototypes_BKTD: Tensor) -> Tensor:
@@ -171,11 +177,11 @@ class ClipFsar(Head):
         return text_BMK.pow(weight) * visual_BMK.pow(1 - weight)
 
     def match(self, batch: FeatureBatch) -> dict[str, Tensor]:
-        """Return the three scorings; in training the first alone."""
+        """Return the three scorings; in training, and without texts, the first alone."""
         distances_BMK = self.distances(batch)
-        if self.training:
+        if self.training or batch.text_BKD is None:
             return {"prototypes": -distances_BMK}
-        text_BMK = self.text_probabilities(batch.query["pooled"], needed(batch.text_BKD))
+        text_BMK = self.text_probabilities(batch.query["pooled"], batch.text_BKD)
         fused_BMK = self.fuse(distances_BMK, text_BMK, batch.query["frames"].shape[2])
         return {"prototypes": -distances_BMK, "fused": fused_BMK, "text": text_BMK}
 

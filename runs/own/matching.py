@@ -69,7 +69,10 @@ class Matcher:
 
     def _scores(self, batch: FeatureBatch) -> np.ndarray:
         """Return the distances of a batch, float64 [B, M, K]."""
-        scores = self.head.match(batch)[self.scoring].float().cpu().numpy()
+        found = self.head.match(batch)
+        if self.scoring not in found:
+            raise OwnClipsError(f"--scoring {self.scoring}: it reads the names of actions, and --text is off")
+        scores = found[self.scoring].float().cpu().numpy()
         if not np.isfinite(scores).all():
             raise OwnClipsError(f"the model gives scores that are no numbers by {self.scoring}: its weights are broken")
         return as_distances(scores, self.kind)

@@ -47,7 +47,7 @@ class Source:
     Args:
         checkpoint: a file of a training. cfg: the YAML it was trained with, where the file does not hold it.
         weights: a tower by name, or a file of one. text: whether class names are read. scoring: None: the head's.
-        device: auto, cpu or cuda. overrides: KEY VALUE pairs, alternating.
+        device: auto, cpu or cuda. overrides: KEY VALUE pairs, alternating. tower: an Encoder.config, of a pack.
     """
 
     checkpoint: Path | None = None
@@ -57,6 +57,7 @@ class Source:
     scoring: str | None = None
     device: str = "auto"
     overrides: Sequence[str] = ()
+    tower: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +217,7 @@ def load_model(source: Source) -> OwnModel:
         resolved = _of_weights(source.weights, source.overrides)
     cfg, kind = _typed(resolved, source.text, path is not None)
     reads_text = kind.reads_text and source.text
-    head, encoder = build_head(cfg)
+    head, encoder = build_head(cfg, source.tower)
     if path is not None:
         checkpoint.load_model_state(FewShotModel(head), state["model_state"], path)
     head.eval().to(device)
@@ -224,14 +225,14 @@ def load_model(source: Source) -> OwnModel:
     text = encoder.weights if reads_text else None
     return OwnModel(head, cfg, encoder.text if reads_text else None, _scoring(head, source.scoring), reading,
                     device, _facts(cfg, head, kind, reading, text), _name(cfg, head, path),
-                    path, _source(source, cfg), _warnings(cfg, path))
+                    path, _source(source, cfg, encoder.config), _warnings(cfg, path))
 
 
-def _source(source: Source, cfg: Config) -> dict[str, Any]:
+def _source(source: Source, cfg: Config, tower: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return what a pack says of how its model was asked for; paths are left out."""
     return {"checkpoint": None if source.checkpoint is None else source.checkpoint.name,
             "weights": cfg.VIDEO.HEAD.BACKBONE_NAME, "file": cfg.VIDEO.HEAD.BACKBONE_WEIGHTS not in OFFICIAL.values(),
-            "text": source.text, "overrides": list(source.overrides)}
+            "text": source.text, "overrides": list(source.overrides), "tower": tower}
 
 
 def _warnings(cfg: Config, path: Path | None) -> tuple[str, ...]:

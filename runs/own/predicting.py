@@ -31,9 +31,7 @@ def learned(parsed: argparse.Namespace) -> Actions:
     source = source_of(parsed)
     if parsed.pack:
         return model_of_packs(parsed.pack, source)[1]
-    model = Recognizer(source.weights, checkpoint=source.checkpoint, cfg=source.cfg, device=source.device,
-                       text=source.text, scoring=source.scoring, overrides=source.overrides)
-    return model.learn(parsed.support, none=parsed.none, jobs=parsed.jobs, strict=parsed.strict)
+    return Recognizer.of(source).learn(parsed.support, none=parsed.none, jobs=parsed.jobs, strict=parsed.strict)
 
 
 def model_facts(model: OwnModel) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Builds a model once and learns actions from clips, folders and packs; runs/recognizer.py is the door to it."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,13 @@ class Recognizer:
         self.model: OwnModel = load_model(Source(
             None if checkpoint is None else Path(checkpoint), None if cfg is None else Path(cfg), weights, text,
             scoring, device, tuple(overrides)))
+
+    @classmethod
+    def of(cls, source: Source) -> "Recognizer":
+        """Return the recogniser that a Source asks for."""
+        made = cls.__new__(cls)
+        made.model = load_model(source)
+        return made
 
     @property
     def name(self) -> str:
@@ -120,13 +128,11 @@ def model_of_packs(paths: Sequence[Path], source: Source) -> tuple[Recognizer, A
     packs = [(path, read_pack(path)) for path in paths]
     path, first = packs[0]
     said: Any = first.source
-    weights, checkpoint = source.weights, source.checkpoint
-    if checkpoint is None and weights is None:
+    if source.checkpoint is None and source.weights is None:
         if said["checkpoint"] is not None or said["file"]:
             what = f"--checkpoint {said['checkpoint']}" if said["checkpoint"] else "--weights FILE"
             raise OwnClipsError(f"{path}: was made with a file that it does not hold; give that file: {what}")
-        weights = said["weights"]
-    made = Recognizer(weights, checkpoint=checkpoint, cfg=source.cfg, device=source.device, text=said["text"],
-                      scoring=source.scoring, overrides=source.overrides or said["overrides"])
+        source = replace(source, weights=said["weights"])
+    made = Recognizer.of(replace(source, text=said["text"], tower=said["tower"],
+                                 overrides=source.overrides or said["overrides"]))
     return made, made.joined(packs)
-
