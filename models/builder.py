@@ -129,7 +129,12 @@ def _episode_sizes(train: TrainConfig) -> tuple[tuple[int, int], ...]:
 
 
 def class_texts(read: Text, names: Mapping[str, Sequence[str]], cfg: Config) -> dict[str, Tensor]:
-    """Return the text features [G, D] of each split's classes: of TEST.PROMPT, or means over the sentences of a file.
+    """Return the text features [G, D] of each list of class names, whatever its key: a split's, or someone's own.
+
+    They are read in TEST.PROMPT, or are means over the sentences of a file (TEST.PROMPTS).
+
+    Args:
+        read: the text of an encoder; it may be called as often as there are new names.
 
     Raises ConfigError naming the classes that TEST.PROMPTS has no sentences for.
     """
@@ -148,25 +153,33 @@ def class_texts(read: Text, names: Mapping[str, Sequence[str]], cfg: Config) -> 
     return {split: F.normalize(torch.stack([means[name] for name in own]), dim=-1) for split, own in names.items()}
 
 
-def build_model(cfg: Config) -> FewShotModel:
-    """Build the model of a configuration on the CPU, with its tower's weights loaded."""
+def build_head(cfg: Config) -> tuple[Head, Encoder]:
+    """Build the head of a configuration on the CPU, its tower's weights loaded, and the encoder that reads names.
+
+    No class names are needed: `class_texts(encoder.text, {"mine": names}, cfg)` reads any, at any time. A checkpoint is
+    loaded into `FewShotModel(head)`.
+    """
     kind = HEADS[cfg.VIDEO.HEAD.NAME]
     encoder = build_encoder(cfg, kind.reads_text, kind.tower_output)
-    names = names_by_split(cfg)
-    text = class_texts(encoder.text, names, cfg) if encoder.text else {}
-    setting = Setting(frames=cfg.DATA.NUM_INPUT_FRAMES, train_classes=len(names.get("train", ())),
+    setting = Setting(frames=cfg.DATA.NUM_INPUT_FRAMES, train_classes=len(cfg.TRAIN.CLASS_NAME or ()),
                       loss_divisor=cfg.TRAIN.BATCH_SIZE, episodes=_episode_sizes(cfg.TRAIN),
                       texts="names" if cfg.TEST.PROMPTS is None else "llm")
-    model = FewShotModel(kind(encoder, setting, head_options(kind.Options, cfg.VIDEO.HEAD.OPTIONS)), text)
+    head = kind(encoder, setting, head_options(kind.Options, cfg.VIDEO.HEAD.OPTIONS))
     if cfg.BN.FREEZE:
-        freeze_batch_norm(model)
-    _make_efficient(model, cfg)
-    return model
+        freeze_batch_norm(head)
+    _make_efficient(head, cfg)
+    return head, encoder
 
 
-def _make_efficient(model: FewShotModel, cfg: Config) -> None:
+def build_model(cfg: Config) -> FewShotModel:
+    """Build the model of a configuration on the CPU, with the texts of the classes that it names."""
+    head, encoder = build_head(cfg)
+    return FewShotModel(head, class_texts(encoder.text, names_by_split(cfg), cfg) if encoder.text else {})
+
+
+def _make_efficient(head: Head, cfg: Config) -> None:
     """Apply TRAIN.CHANNELS_LAST, GRAD_CHECKPOINT and COMPILE. Raises ConfigError where they do not fit the tower."""
-    train, tower = cfg.TRAIN, model.head.backbone
+    train, tower = cfg.TRAIN, head.backbone
     if train.EPISODES_PER_STEP > 1 and has_batch_statistics(tower):
         _LOGGER.warning("TRAIN.EPISODES_PER_STEP %d: %s has batch statistics, so every clip set passes it alone, and "
                         "nothing is gained", train.EPISODES_PER_STEP, cfg.VIDEO.HEAD.BACKBONE_NAME)
@@ -180,6 +193,6 @@ def _make_efficient(model: FewShotModel, cfg: Config) -> None:
         if train.GRAD_CHECKPOINT and has_batch_statistics(tower):
             raise ConfigError(["TRAIN.COMPILE, TRAIN.GRAD_CHECKPOINT: of a tower with batch statistics only one of "
                                f"them can be had, found both with {cfg.VIDEO.HEAD.BACKBONE_NAME}"])
-        model.head.compile_training()
+        head.compile_training()
 
 

@@ -27,6 +27,7 @@ class Encoder:
     text: Text | None  # turns class names and a prompt with {} into features [G, D], not normalised
     weights: str  # what was loaded: "random", or file name and SHA-256
     pretraining: str  # one line on what the weights were trained on
+    logit_scale: float | None = None  # what CLIP multiplies cosines by; None: no text tower was built
 
 
 class EncoderBuilder(Protocol):

@@ -191,7 +191,8 @@ def clip_encoder(*, name: str, weights: str | None, weights_dir: str | None, rea
     if output == "map":
         visual, dim = _without_pool(visual)
     return Encoder(visual, dim, int(size[0] if isinstance(size, (tuple, list)) else size),
-                   None if towers is None else _reader(towers, name, config), loaded, pretraining)
+                   None if towers is None else _reader(towers, name, config), loaded, pretraining,
+                   None if towers is None else float(towers.get_parameter("logit_scale").detach().exp()))
 
 
 def _without_pool(resnet: Any) -> tuple[nn.Module, int]:

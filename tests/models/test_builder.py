@@ -1,11 +1,12 @@
 """Which tower a configuration builds: BACKBONE_NAME alone says so, and names that do not fit are told in words."""
 
 import re
+from dataclasses import replace
 
 import pytest
 import torch
 
-from models.builder import build_encoder, encoder_problems
+from models.builder import build_encoder, build_head, build_model, class_texts, encoder_problems
 from utils.config import load_config
 from utils.config.layers import REPOSITORY
 from utils.errors import ConfigError
@@ -75,3 +76,22 @@ def test_seeds_decide_the_tower():
         torch.manual_seed(seed)
         encoders.append(build_encoder(demo("BACKBONE_NAME", "resnet18"), reads_text=False).visual[0].weight)
     assert torch.equal(encoders[0], encoders[1]) and not torch.equal(encoders[0], encoders[2])
+
+
+def test_a_head_without_class_lists_reads_names_that_come_later():
+    """Many times, on one model: as for the texts of a split, and at the scale that CLIP itself has for them."""
+    cfg = demo()
+    torch.manual_seed(0)
+    model = build_model(cfg)
+    torch.manual_seed(0)
+    bare = replace(cfg, TRAIN=replace(cfg.TRAIN, CLASS_NAME=None, VAL_CLASS_NAME=None),
+                   TEST=replace(cfg.TEST, CLASS_NAME=None))
+    head, encoder = build_head(bare)
+    assert all(torch.equal(one, head.state_dict()[name]) for name, one in model.head.state_dict().items())
+    assert torch.equal(class_texts(encoder.text, {"mine": cfg.TEST.CLASS_NAME}, bare)["mine"], model.text("test"))
+    for names in (["wave"], ["jump", "fall over"]):
+        found = class_texts(encoder.text, {"mine": names}, bare)["mine"]
+        assert found.shape == (len(names), encoder.dim)
+        torch.testing.assert_close(found, encoder.text(names, cfg.TEST.PROMPT))
+    assert encoder.logit_scale == pytest.approx(1 / 0.07)
+    assert build_encoder(cfg, reads_text=False).logit_scale is None
