@@ -140,7 +140,7 @@ class Head(nn.Module, ABC):
     reads_text: ClassVar[bool] = False  # text towers are built, and class names asked for, only where it is true
     episode_free: ClassVar[bool] = True  # whether a clip's features are the same in every episode
     transductive: ClassVar[bool] = False  # whether a query's scores depend on the other queries
-    trains: ClassVar[bool] = True  # false: a test needs no checkpoint where there is none
+    trains: bool = True  # false: a test needs no checkpoint where there is none; options may decide it
     calibrates: ClassVar[bool] = False  # whether `calibrate` must see validation episodes before a test
     scorings: Sequence[Scoring]  # the first one is what training uses
 

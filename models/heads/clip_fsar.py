@@ -42,8 +42,9 @@ class ClipFsarOptions:
                              affects=NUMBERS)
     SINGLE_DIRECT: bool = key("OTAM in one direction (query to support) only", default=False, affects=NUMBERS)
     TRANSFORMER_DEPTH: int = key("layers of the modulator", default=1, minimum=1, maximum=1000, affects=NUMBERS)
-    MODULATOR: str = key("prototype modulator, from the modulators registry", default="transformer",
-                         registry=MODULATORS, affects=NUMBERS)
+    MODULATOR: str = key("prototype modulator, from the modulators registry; identity: CLIP without training, the text "
+                         "scored at CLIP's own logit scale", default="transformer", registry=MODULATORS,
+                         affects=NUMBERS)
     ALIGNMENT: str = key("distance of two frame sequences, from the alignments registry", default="otam",
                          registry=ALIGNMENTS, affects=NUMBERS)
     SMOOTHING: float = key("lambda of the soft minimum in OTAM", default=0.5, above=0.0, affects=NUMBERS)
@@ -64,6 +65,16 @@ class ClipFsarOptions:
     def text_weight(self) -> float:
         """Gives the weight a that COMBINE uses."""
         return self.TEXT_COFF or DEFAULT_TEXT_WEIGHT
+
+    @property
+    def trains(self) -> bool:
+        """Tells whether there is anything to train."""
+        return self.MODULATOR != "identity"
+
+    def problems_of_training(self) -> list[str]:
+        """Return the options that a training cannot have, and why."""
+        return [] if self.trains else ["MODULATOR: identity is CLIP without training; expected transformer for a "
+                                       "training, or TRAIN.ENABLE false"]
 
     def without_effect(self) -> dict[str, str]:
         """Return the options that others switch off, and why."""
@@ -88,7 +99,8 @@ class ClipFsar(Head):
 
     def __init__(self, encoder: Encoder, setting: Setting, options: ClipFsarOptions | None = None):
         super().__init__(encoder, setting, options)
-        self.scale = nn.Parameter(torch.ones(1))
+        self.trains = self.options.trains
+        self.scale = nn.Parameter(torch.ones(1) * (1.0 if self.trains else encoder.logit_scale or 1.0))
         self.context2 = MODULATORS[self.options.MODULATOR](encoder.dim, self.options.TRANSFORMER_DEPTH)
         self.distance = partial(ALIGNMENTS[self.options.ALIGNMENT], smoothing=self.options.SMOOTHING,
                                 single_direction=self.options.SINGLE_DIRECT)

@@ -81,3 +81,8 @@ class TemporalTransformer(nn.Module):
             x_BLD = x_BLD + attention(x_BLD)
             x_BLD = x_BLD + feed_forward(x_BLD)
         return x_BLD
+
+
+@MODULATORS.register("identity")
+class Identity(nn.Identity):
+    """Leave tokens as they are: CLIP-FSAR without training. It takes what the other takes."""

@@ -34,6 +34,8 @@ def head_options(kind: type, values: Mapping[str, Any]) -> Any:
 def with_options(resolved: Resolved, kind: type) -> tuple[Resolved, list[str]]:
     """Return the configuration with the head's options complete and typed, and a line for each that is wrong."""
     options, problems, unread = _read(kind, resolved.options)
+    if resolved.config.TRAIN.ENABLE:
+        problems += _blamed(getattr(options, "problems_of_training", list)(), resolved.options)
     head = resolved.config.VIDEO.HEAD
     notes = [f"{entry.layer}: {entry.spelled}: has no effect: the head {head.NAME} has no such option"
              for entry in unread if not entry.layer.startswith(POOL_FILES)]
@@ -69,7 +71,11 @@ def _read(kind: type, entries: Mapping[str, Entry]) -> tuple[Any, list[str], lis
         else:
             values[name] = value
     options = kind(**values)
-    wrong: list[str] = getattr(options, "problems", list)()
-    layers = {name: entry.layer or OPTIONS for name, entry in entries.items()}
-    problems += [f"{layers.get(text.partition(':')[0], OPTIONS)}: {OPTIONS}.{text}" for text in wrong]
+    problems += _blamed(getattr(options, "problems", list)(), entries)
     return options, problems, unread
+
+
+def _blamed(texts: list[str], entries: Mapping[str, Entry]) -> list[str]:
+    """Return what an Options says of itself ("NAME: ...") with the layer that set the option."""
+    layers = {name: entry.layer or OPTIONS for name, entry in entries.items()}
+    return [f"{layers.get(text.partition(':')[0], OPTIONS)}: {OPTIONS}.{text}" for text in texts]

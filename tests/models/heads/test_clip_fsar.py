@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from models.encoders.base import Encoder
 from models.encoders.clip import build_towers
@@ -16,11 +17,15 @@ from utils.config import load_config
 FRAMES = 4  # of random_episode
 
 
+def head_of(logit_scale: float | None = None, **options) -> ClipFsar:
+    torch.manual_seed(0)
+    encoder = Encoder(build_towers(TINY_TOWER).visual, 32, 32, None, "random", "random", logit_scale)
+    return ClipFsar(encoder, Setting(FRAMES, 5), ClipFsarOptions(**options)).eval()
+
+
 def scores_of(**options) -> dict[str, list[list[float]]]:
     """Every scoring of an episode of three classes and two queries."""
-    torch.manual_seed(0)
-    encoder = Encoder(build_towers(TINY_TOWER).visual, 32, 32, None, "random", "random")
-    head = ClipFsar(encoder, Setting(FRAMES, 5), ClipFsarOptions(**options)).eval()
+    head = head_of(**options)
     with torch.no_grad():
         scores = head(random_episode(0), torch.randn(5, 32)).scores
     return {name: values.tolist() for name, values in scores.items()}
@@ -52,3 +57,14 @@ def test_clean_fuses_by_the_clips_own_frames_and_upstream_by_eight(tmp_path):
         path.write_text(f"PROTOCOL: {protocol}\nDATA: {{NUM_INPUT_FRAMES: 4}}\n")
         found.append(load_config(path).VIDEO.HEAD.OPTIONS["COMBINE_FRAMES"])
     assert found == [None, 8]
+
+
+@torch.no_grad()
+def test_without_training_frames_stay_as_they_are_and_text_has_clips_own_scale():
+    head, episode, text = head_of(40.0, MODULATOR="identity"), random_episode(0), torch.randn(5, 32)
+    batch = head.batch(episode, text)
+    frames = head.encode(episode.query_MTCHW)["frames"]
+    assert torch.equal(batch.query["frames"][0], frames) and not head.trains
+    cosines = F.cosine_similarity(frames.mean(dim=1).unsqueeze(1), text[episode.classes_K].unsqueeze(0), dim=-1)
+    torch.testing.assert_close(head(episode, text).scores["text"], (40.0 * cosines).softmax(dim=-1))
+    assert (head_of(40.0).scale, head_of(40.0).trains, head_of(MODULATOR="identity").scale) == (1, True, 1)

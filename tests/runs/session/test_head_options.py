@@ -71,6 +71,14 @@ def test_a_wrong_option_is_told_as_it_was_written(spelled, text, message):
     assert found.startswith(f"command line: {spelled}: {message}")
 
 
+def test_what_is_not_trained_is_refused_for_a_training_only():
+    [found] = problems_of("VIDEO.HEAD.MODULATOR", "identity")
+    assert found == ("command line: VIDEO.HEAD.OPTIONS.MODULATOR: identity is CLIP without training; expected "
+                     "transformer for a training, or TRAIN.ENABLE false")
+    assert options_of("VIDEO.HEAD.MODULATOR", "identity", "TRAIN.ENABLE", "false",
+                      "TEST.ENABLE", "true")["MODULATOR"] == "identity"
+
+
 def test_all_that_is_wrong_comes_at_once():
     found = problems_of("TRAIN.COMBINE", "5", "TRAIN.TEXT_COFF", "2", "DATA.DECODER", "decrod", "DATA.CLASSES", "null",
                         "TRAIN.CLASS_NAME", "[a, b, c, d, e]", "TEST.CLASS_NAME", "[f, g, h, i, j]")
