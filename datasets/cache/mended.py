@@ -9,7 +9,7 @@ import numpy as np
 from datasets.annotations import file_stamp
 from datasets.cache.store import FrameCache
 from datasets.decoding import open_video, read_frames
-from datasets.readers.clip import Clip
+from datasets.readers.clip import Clip, even_times
 from datasets.transforms import resize_frames
 from utils.errors import FewShotError, FrameCacheError
 from utils.logging import warn_once
@@ -27,6 +27,9 @@ class _Fresh:
     def frames(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         pictures = resize_frames(read_frames(self._clip, np.asarray(indices), self._path), self._size)
         return self._codec.decode([bytearray(self._codec.encode(picture)) for picture in pictures], self._size)
+
+    def times(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        return even_times(indices, self.fps)
 
 
 class MendedClip:
@@ -64,6 +67,10 @@ class MendedClip:
         except FrameCacheError as damage:
             self._clip = self._fresh(damage)
             return self._clip.frames(indices)
+
+    def times(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Return seconds by the frame rate, as the cache does."""
+        return even_times(indices, self.fps)
 
     def close(self) -> None:
         """Give the video file back, where one was opened."""

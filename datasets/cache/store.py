@@ -17,6 +17,7 @@ import numpy as np
 
 from datasets.cache.codec import Codec
 from datasets.cache.index import DATA, FORMAT, INDEX, Entry, FrameIndex
+from datasets.readers.clip import even_times
 from utils.errors import FrameCacheError, VideoDecodeError
 from utils.files import told_as
 from utils.foreign import regular, told
@@ -174,6 +175,10 @@ class CachedClip:
         except (OSError, ValueError) as error:
             raise self._damaged(f"a frame cannot be decoded ({error})") from error
         return pictures if order == distinct else pictures[[distinct.index(i) for i in order]]
+
+    def times(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Return seconds by the frame rate: the stamps of the file are not kept."""
+        return even_times(indices, self.fps)
 
     def check(self) -> None:
         """Read every frame and compare its checksum. Raises FrameCacheError."""

@@ -13,6 +13,7 @@ import numpy as np
 from datasets.readers.clip import DECODERS, Clip, first_line
 from datasets.readers.look import look_at
 from datasets.readers.pyav import SHORTFALL, PyavClip
+from datasets.readers.times import times_of
 from utils.errors import LaunchError
 
 Read = Callable[[list[int]], np.ndarray]  # from indices to frames, uint8 [T, H, W, 3]
@@ -52,6 +53,10 @@ class JumpingClip:
             except self._errors:
                 pass
         return (self._instead or self._sure()).frames(indices)
+
+    def times(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """See Clip."""
+        return times_of(self.path, self.num_frames, indices)
 
     def close(self) -> None:
         """See Clip."""

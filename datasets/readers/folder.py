@@ -10,10 +10,9 @@ import numpy as np
 from PIL import Image
 
 from datasets.annotations import is_frame
-from datasets.readers.clip import DECODERS, first_line
+from datasets.readers.clip import DECODERS, FOLDER_FPS, even_times, first_line
 from utils.errors import VideoDecodeError
 
-FOLDER_FPS = 12.0  # frames a second assumed of a folder of frames, which has no rate of its own
 FLOW = re.compile(r"(.*[\W_])?flow|[xyuv][\W_]*#", re.IGNORECASE)  # patterns that optical flow is stored under
 
 
@@ -88,6 +87,10 @@ class FolderClip:
         if len(sizes) > 1:
             raise VideoDecodeError(self.path, f"expected frames of one size, found {sorted(s[:2] for s in sizes)}")
         return np.stack([pictures[int(i)] for i in indices])
+
+    def times(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """See Clip."""
+        return even_times(indices, self.fps)
 
     def close(self) -> None:
         """See Clip."""

@@ -26,6 +26,7 @@ DEFAULT, ATTACHED = 0x1, 0x400  # dispositions of a stream, as FFmpeg numbers th
 FAVOUR = 5_000_000  # pixels that being the default stream counts for
 REORDERED_RIGHT = ("h264", "hevc", "vp8", "vp9", "av1")  # seeking is exact with their B-frames in MP4 and Matroska
 STILLS = ("mjpeg", "png", "ffv1", "rawvideo", "prores")  # every frame is a keyframe
+FASTEST = 240  # frames a second; a header that says more does not mean it: VP8 of a browser says 1000
 EMPTY = 16  # bytes; MPEG-4 packets below it may repeat a frame rather than hold one
 
 
@@ -57,6 +58,13 @@ class Look(NamedTuple):
         """Whether frames are mirrored, too."""
         a, b, c, d = self.matrix
         return a * d < b * c
+
+    def seen(self, frame: Any) -> "Look":
+        """Return this with the matrix of a frame."""
+        return self._replace(matrix=_matrix(frame))
+
+
+UNSEEN = Look(frames=0, packets=0, fps=math.nan, shape=(0, 0), jumps=False, matrix=(1, 0, 0, 1))  # of no file
 
 
 def _preference(stream: Any) -> int:
@@ -131,6 +139,19 @@ def _judged(codec: str, extradata: bytes, packet: Any) -> tuple[bool, bool]:
 
 
 @contextmanager
+def damage_told(path: Path) -> Iterator[None]:
+    """Turn what PyAV raises on a damaged file into a VideoDecodeError, and name the file as it was given."""
+    import av
+
+    try:
+        yield
+    except VideoDecodeError as error:
+        raise VideoDecodeError(path, error.reason) from error
+    except (av.error.FFmpegError, ValueError) as error:
+        raise VideoDecodeError(path, f"damaged: decoding failed (pyav: {first_line(error)})") from error
+
+
+@contextmanager
 def opened(path: Path) -> Iterator[tuple[Any, Any]]:
     """Open a file as a PyAV container and give it with the stream that is shown.
 
@@ -156,6 +177,19 @@ def opened(path: Path) -> Iterator[tuple[Any, Any]]:
         stream = max(streams, key=_preference)
         stream.thread_type, stream.thread_count = "NONE", 1
         yield container, stream
+
+
+def rate_of(stream: Any, times: Sequence[int | None] = ()) -> float:
+    """Return average frames a second, NaN where unknown; by the frames' times where the header says none, or too many.
+
+    Args:
+        times: of the frames, in the stream's units, in any order; empty or with None: they are not known.
+    """
+    rate = float(stream.average_rate or stream.guessed_rate or math.nan)
+    known = [time for time in times if time is not None]
+    if rate <= FASTEST or len(known) < len(times) or len(set(known)) < 2:
+        return rate
+    return (len(known) - 1) / float((max(known) - min(known)) * stream.time_base)
 
 
 def _ordered(times: Sequence[int], marks: Sequence[int | None], keys: Sequence[bool], reordered: bool) -> bool:
@@ -205,7 +239,7 @@ def _look(path: Path, _stamp: tuple[int, int]) -> Look:
     empty, first = False, None
     with opened(path) as (container, stream):
         codec, extradata = stream.codec_context.codec.canonical_name, bytes(stream.codec_context.extradata or b"")
-        rate, kind = stream.average_rate or stream.guessed_rate, container.format.name
+        kind = container.format.name
         for packet in container.demux(stream):
             if packet.size:
                 first = _first_frame(packet) if not packets else first
@@ -216,6 +250,7 @@ def _look(path: Path, _stamp: tuple[int, int]) -> Look:
         times, marks, keys, shown, pictures, entrances = zip(*packets, strict=True) if packets else ((),) * 6
         whole = not empty and first is not None and keys[0] and None not in times and times[0] == min(times) \
             and all(shown) and all(pictures)
+        rate = rate_of(stream, marks if None in times else times)
         reordered = bool(stream.codec_context.has_b_frames)
         jumps = whole and len(container.streams.video) == 1 and _may_jump(path, codec, reordered) and all(
             entrance for entrance, key in zip(entrances, keys, strict=True) if key
@@ -226,15 +261,14 @@ def _look(path: Path, _stamp: tuple[int, int]) -> Look:
     places = len(packets)
     if kind == "avi" and places > 1 and None not in marks:  # it has no times: frames that are not there take places
         places = max(places, round((max(marks) - min(marks)) * places / (places - 1)))
-    fps = float(rate) * len(packets) / max(places, 1) if rate else math.nan
-    look = Look(frames, places, fps, (0, 0), jumps, (1, 0, 0, 1))
+    look = UNSEEN._replace(frames=frames, packets=places, fps=rate * len(packets) / max(places, 1), jumps=jumps)
     if first is None:
         return look
-    look = look._replace(matrix=_matrix(first))
+    look = look.seen(first)
     if look.turn or look.mirrored:  # a stream may ask it of its keyframes alone; torchcodec asks the container
         with opened(path) as (container, stream):
-            look = look._replace(matrix=_matrix(next(islice(decoded(container, stream), 1, None), first)),
-                                 jumps=jumps and codec not in STILLS)  # pictures with EXIF turn themselves
+            look = look.seen(next(islice(decoded(container, stream), 1, None), first))
+        look = look._replace(jumps=jumps and codec not in STILLS)  # pictures with EXIF turn themselves
     return look._replace(shape=(first.height, first.width)[:: -1 if look.turn % 180 == 90 else 1])
 
 
@@ -244,12 +278,8 @@ def look_at(path: Path) -> Look:
     Raises VideoDecodeError: it is no video, or damaged; LaunchError: PyAV is not installed.
     """
     try:
-        import av
+        import av  # noqa: F401
     except ImportError as error:
         raise LaunchError(f"DATA.DECODER pyav: the av package cannot be imported ({error})") from error
-    try:
+    with damage_told(path):
         return _look(path.absolute(), file_stamp(path))
-    except VideoDecodeError as error:
-        raise VideoDecodeError(path, error.reason) from error
-    except (av.error.FFmpegError, ValueError) as error:
-        raise VideoDecodeError(path, f"damaged: decoding failed (pyav: {first_line(error)})") from error

@@ -10,6 +10,7 @@ from PIL import Image
 
 from datasets.readers.clip import DECODERS, first_line
 from datasets.readers.look import Look, decoded, look_at, opened
+from datasets.readers.times import times_of
 from utils.errors import VideoDecodeError
 
 SHORTFALL = 2  # a decoder may give this many frames fewer than the packets that it was given; the last repeats
@@ -95,6 +96,10 @@ class PyavClip:
         except (self._error, ValueError) as error:
             self._frames = None
             raise VideoDecodeError(self.path, f"damaged: decoding failed (pyav: {first_line(error)})") from error
+
+    def times(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """See Clip."""
+        return times_of(self.path, self.num_frames, indices)
 
     def close(self) -> None:
         """See Clip."""
