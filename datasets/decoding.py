@@ -11,19 +11,21 @@ files about which they are right (readers/look.py); PyAV reads the others, whate
 what FFmpeg reports errors of, once it has begun with a keyframe.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
-from datasets.readers.clip import AUTO, DECODERS, Clip
+from datasets.readers.clip import AUTO, DECODERS, FOLDER_FPS, Clip
 from datasets.readers.containers import container_problem
 from datasets.readers.fast import require_torchcodec, torchcodec_problem
-from datasets.readers.folder import FOLDER_FPS, FolderClip
+from datasets.readers.folder import FolderClip
 from utils.errors import RegistryError, VideoDecodeError
 
 __all__ = ["AUTO", "DECODERS", "FOLDER_FPS", "Clip", "FolderClip", "choose_decoder", "container_problem", "open_video",
-           "read_frames"]
+           "reachable", "read_frames"]
 
 
 def choose_decoder(name: str) -> str:
@@ -40,6 +42,23 @@ def choose_decoder(name: str) -> str:
     return name
 
 
+@contextmanager
+def reachable(path: Path) -> Iterator[bool]:
+    """Give whether a video is a folder of frames, for a block that opens it.
+
+    Raises VideoDecodeError: missing, empty, truncated, or, in the block too, refused by the system.
+    """
+    try:
+        folder = path.is_dir()
+        if not folder and (problem := container_problem(path)):
+            raise VideoDecodeError(path, problem)
+        yield folder
+    except FileNotFoundError:
+        raise VideoDecodeError(path, "no such file") from None
+    except OSError as error:
+        raise VideoDecodeError(path, f"cannot be read: {error.strerror or error}") from error
+
+
 def open_video(path: Path, decoder: str = AUTO) -> Clip:
     """Open a video file, or a folder of frames, which is read as such whatever the decoder.
 
@@ -47,15 +66,8 @@ def open_video(path: Path, decoder: str = AUTO) -> Clip:
     the decoder is not installed; RegistryError: no such decoder.
     """
     path, opener = Path(path), DECODERS[choose_decoder(decoder)]
-    try:
-        folder = path.is_dir()
-        if not folder and (problem := container_problem(path)):
-            raise VideoDecodeError(path, problem)
+    with reachable(path) as folder:
         clip = FolderClip(path) if folder else opener(path)
-    except FileNotFoundError:
-        raise VideoDecodeError(path, "no such file") from None
-    except OSError as error:
-        raise VideoDecodeError(path, f"cannot be read: {error.strerror or error}") from error
     if clip.num_frames < 1:
         clip.close()
         raise VideoDecodeError(path, "has no frames (JPEG, PNG or WebP)" if folder else "has no frames")
