@@ -80,7 +80,8 @@ def test_memory_does_not_grow_with_the_length(tmp_path):
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     process, used, number = psutil.Process(), [], 0
-    for number, _ in enumerate(stream_frames(path, (i / 5 + 0.01 for i in count()), lambda frame: frame[::8, ::8].copy()), start=1):
+    wanted = (i / 5 + 0.01 for i in count())
+    for number, _ in enumerate(stream_frames(path, wanted, lambda frame: frame[::8, ::8].copy()), start=1):
         if number % 100 == 0:
             gc.collect()
             used.append(process.memory_info().rss)

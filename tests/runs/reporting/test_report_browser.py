@@ -1,23 +1,17 @@
-"""The report in a real browser, without network: phone and desktop, light and dark, print.
-
-Needs Chromium and its driver: apt-get install -y chromium chromium-driver. Where they are missing these tests are
-skipped; with REQUIRE_BROWSER=1 in the environment they fail instead.
-"""
+"""The report in a real browser, without network: phone and desktop, light and dark, print."""
 
 import base64
-import os
 import re
-import shutil
 from pathlib import Path
 
 import pytest
 
 from runs.reporting.report import write_report
+from tests.browser import started_browser
 from tests.runs.reporting.report_fixture import NASTY, content
 
 pytestmark = pytest.mark.browser
 
-BINARIES, DRIVERS = ("chromium", "chromium-browser", "google-chrome"), ("chromedriver", "chromium.chromedriver")
 PHONE, DESKTOP = (360, 740), (1280, 900)
 PAPER = 718  # CSS pixels between the margins of A4
 # Text whose contrast with what lies behind it is below WCAG AA's 4.5 (3 for large or bold text): [text, ratio].
@@ -52,31 +46,11 @@ return [...document.querySelectorAll("main *")].filter(e => !e.closest(".scroll,
 BROKEN = "return [...document.images].filter(i => !(i.complete && i.naturalWidth > 0)).map(i => i.alt)"
 
 
-def _program(names: tuple[str, ...]) -> str | None:
-    return next((found for name in names if (found := shutil.which(name))), None)
-
-
 @pytest.fixture(scope="module")
 def browser():
     """Headless Chromium that reaches no host and logs its console."""
-    binary, driver = _program(BINARIES), _program(DRIVERS)
-    if binary is None or driver is None:
-        reason = "no Chromium with its driver: apt-get install -y chromium chromium-driver"
-        (pytest.fail if os.environ.get("REQUIRE_BROWSER") == "1" else pytest.skip)(reason)
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = binary
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    for argument in ("--headless=new", "--disable-gpu", "--disable-dev-shm-usage",
-                     "--host-resolver-rules=MAP * ~NOTFOUND", "--force-color-profile=srgb"):
-        options.add_argument(argument)
-    if hasattr(os, "geteuid") and os.geteuid() == 0:
-        options.add_argument("--no-sandbox")  # Chromium's sandbox refuses root
-    started = webdriver.Chrome(options=options, service=Service(driver))  # both named: nothing is downloaded
-    yield started
-    started.quit()
+    with started_browser() as started:
+        yield started
 
 
 @pytest.fixture(scope="module")
