@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -62,12 +62,14 @@ def encoder_problems(head: HeadConfig) -> dict[str, str]:
     return found
 
 
-def build_encoder(cfg: Config, reads_text: bool, output: Output = "vector") -> Encoder:
+def build_encoder(cfg: Config, reads_text: bool, output: Output = "vector",
+                  tower: Mapping[str, Any] | None = None) -> Encoder:
     """Build the towers that VIDEO.HEAD names.
 
     Args:
         reads_text: whether the head reads text; otherwise no text tower is built.
         output: what the head wants of each frame: a vector, or a map.
+        tower: an Encoder.config that was kept: what BACKBONE_NAME means may not be known here.
 
     Raises ConfigError where names do not fit together or a crop does not fit the tower, WeightsError for weights that
     are missing, damaged or of another tower.
@@ -77,7 +79,7 @@ def build_encoder(cfg: Config, reads_text: bool, output: Output = "vector") -> E
         raise ConfigError([f"{key}: {text}" for key, text in problems.items()])
     encoder = ENCODERS[head.ENCODER or _fitting_encoder(head.BACKBONE_NAME)](
         name=head.BACKBONE_NAME, weights=head.BACKBONE_WEIGHTS, weights_dir=head.WEIGHTS_DIR, reads_text=reads_text,
-        output=output)
+        output=output, config=tower)
     wrong = [
         f"DATA.{key}: {head.BACKBONE_NAME} takes pictures of {encoder.image_size} pixels, found a crop of {crop}"
         for key, crop in (("TRAIN_CROP_SIZE", cfg.DATA.TRAIN_CROP_SIZE), ("TEST_CROP_SIZE", cfg.DATA.TEST_CROP_SIZE))
@@ -153,14 +155,14 @@ def class_texts(read: Text, names: Mapping[str, Sequence[str]], cfg: Config) -> 
     return {split: F.normalize(torch.stack([means[name] for name in own]), dim=-1) for split, own in names.items()}
 
 
-def build_head(cfg: Config) -> tuple[Head, Encoder]:
+def build_head(cfg: Config, tower: Mapping[str, Any] | None = None) -> tuple[Head, Encoder]:
     """Build the head of a configuration on the CPU, its tower's weights loaded, and the encoder that reads names.
 
     No class names are needed: `class_texts(encoder.text, {"mine": names}, cfg)` reads any, at any time. A checkpoint is
-    loaded into `FewShotModel(head)`.
+    loaded into `FewShotModel(head)`. `tower` is an Encoder.config that was kept, in place of the one of BACKBONE_NAME.
     """
     kind = HEADS[cfg.VIDEO.HEAD.NAME]
-    encoder = build_encoder(cfg, kind.reads_text, kind.tower_output)
+    encoder = build_encoder(cfg, kind.reads_text, kind.tower_output, tower)
     setting = Setting(frames=cfg.DATA.NUM_INPUT_FRAMES, train_classes=len(cfg.TRAIN.CLASS_NAME or ()),
                       loss_divisor=cfg.TRAIN.BATCH_SIZE, episodes=_episode_sizes(cfg.TRAIN),
                       texts="names" if cfg.TEST.PROMPTS is None else "llm")

@@ -3,9 +3,9 @@
 F frames, P clips, T frames of a clip, C/H/W image, D features, h/w feature map, G class names.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from torch import Tensor, nn
 
@@ -28,6 +28,7 @@ class Encoder:
     weights: str  # what was loaded: "random", or file name and SHA-256
     pretraining: str  # one line on what the weights were trained on
     logit_scale: float | None = None  # what CLIP multiplies cosines by; None: no text tower was built
+    config: Mapping[str, Any] | None = None  # all that it takes to build the towers without weights; None: their name
 
 
 class EncoderBuilder(Protocol):
@@ -37,11 +38,12 @@ class EncoderBuilder(Protocol):
         name, weights, weights_dir: VIDEO.HEAD's BACKBONE_NAME, BACKBONE_WEIGHTS (None: the published ones) and
             WEIGHTS_DIR (None: the encoder's own cache).
         reads_text: whether the head reads text. Without it no text tower is built.
+        config: an Encoder.config to build the towers by, in place of the one that goes by this name.
         output: whether each frame becomes one vector [D] or a map [D, h, w].
     """
 
     def __call__(self, *, name: str, weights: str | None, weights_dir: str | None, reads_text: bool,
-                 output: Output = "vector") -> Encoder:
+                 output: Output = "vector", config: Mapping[str, Any] | None = None) -> Encoder:
         """Build the towers. Raises WeightsError or ConfigError naming the key that is wrong."""
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from models.encoders import weight_files
 from models.encoders.base import Encoder, Output, Text
 from models.registries import ENCODERS
+from utils.config.layers import REPOSITORY
 from utils.config.reading import shown
 from utils.errors import ConfigError, WeightsError
 from utils.foreign import parse_json, read_text, told
@@ -42,8 +43,14 @@ def tower_config(name: str) -> dict[str, Any]:
 
 
 def _config_file(name: str) -> dict[str, Any]:
+    """Read a model config, which a relative name finds from here, or from the checkout: a checkpoint names it so."""
+    path = next((path for path in (Path(name), REPOSITORY / name) if path.exists()), Path(name))
     with told(WeightsError, Path(name), "VIDEO.HEAD.BACKBONE_NAME to be a readable model config"):
-        config: dict[str, Any] = parse_json(read_text(Path(name), WeightsError, CONFIG_BYTES))
+        return _checked(name, parse_json(read_text(path, WeightsError, CONFIG_BYTES)))
+
+
+def _checked(name: str, config: Any) -> dict[str, Any]:
+    """Return a model config from outside. Raises WeightsError where it is none."""
     parts = {"embed_dim": int, "vision_cfg": dict, "text_cfg": dict}
     wrong = [part for part, kind in parts.items()
              if not isinstance(config, dict) or type(config.get(part)) is not kind or config[part] == 0]
@@ -51,7 +58,7 @@ def _config_file(name: str) -> dict[str, Any]:
         raise WeightsError(f"VIDEO.HEAD.BACKBONE_NAME: {name}: expected a model config with embed_dim (a number), "
                            f"vision_cfg and text_cfg (sections), as open_clip's; wrong or missing: {', '.join(wrong)}")
     _check_config(name, config)
-    return config
+    return dict(config)
 
 
 def _check_config(name: str, config: Config) -> None:
@@ -163,15 +170,16 @@ def _loaded_towers(config: Config, reads_text: bool, path: Path) -> tuple[Any, n
 
 @ENCODERS.register("clip")
 def clip_encoder(*, name: str, weights: str | None, weights_dir: str | None, reads_text: bool,
-                 output: Output = "vector") -> Encoder:
+                 output: Output = "vector", config: Config | None = None) -> Encoder:
     """Build CLIP's visual tower, and its text tower for a head that reads text (see EncoderBuilder).
 
     Args:
         name: RN50, ViT-B/16, ..., any open_clip name, or a .json model config.
+        config: a model config to build in place of the one of this name, which may not be known here.
         weights: openai (None), random, or a file (see weight_files.read_state).
         output: "map", which ResNets alone have, cuts the attention pool.
     """
-    config = tower_config(name)
+    config = tower_config(name) if config is None else _checked(name, config)
     if output == "map" and not isinstance(config["vision_cfg"].get("layers"), list):
         raise ConfigError([f"VIDEO.HEAD.BACKBONE_NAME: the head reads feature maps, which {name} does not give; "
                            f"expected one of CLIP's ResNets, {', '.join(weight_files.IMAGENET)}"])
@@ -192,7 +200,7 @@ def clip_encoder(*, name: str, weights: str | None, weights_dir: str | None, rea
         visual, dim = _without_pool(visual)
     return Encoder(visual, dim, int(size[0] if isinstance(size, (tuple, list)) else size),
                    None if towers is None else _reader(towers, name, config), loaded, pretraining,
-                   None if towers is None else float(towers.get_parameter("logit_scale").detach().exp()))
+                   None if towers is None else float(towers.get_parameter("logit_scale").detach().exp()), config)
 
 
 def _without_pool(resnet: Any) -> tuple[nn.Module, int]:

@@ -4,6 +4,9 @@ The tower is one sequence of the network's children without the classifier, as i
 names start with a number: 0 conv1, 1 bn1, 4 to 7 the stages, 8 the pool; of MobileNetV2 0 the features, 1 the pool.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import torchvision.models
 from torch import nn
 
@@ -29,12 +32,13 @@ def _load(network: nn.Module, weights: str | weight_files.Published, weights_dir
 
 @ENCODERS.register("image")
 def image_encoder(*, name: str, weights: str | None, weights_dir: str | None, reads_text: bool,
-                  output: Output = "vector") -> Encoder:
+                  output: Output = "vector", config: Mapping[str, Any] | None = None) -> Encoder:
     """Build an image tower that takes frames of any size (see EncoderBuilder).
 
     Args:
         name: one of NAMES.
         weights: imagenet (None: torchvision's IMAGENET1K_V1), random, or a file with torchvision's state names.
+        config: nothing is read of it: the name says all.
         output: "vector" of D = 512 (ResNet-18, -34), 2048 or 1280 (MobileNetV2) numbers; "map" cuts the pool.
     """
     if reads_text:

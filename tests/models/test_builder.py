@@ -1,7 +1,9 @@
 """Which tower a configuration builds: BACKBONE_NAME alone says so, and names that do not fit are told in words."""
 
+import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,7 +11,7 @@ import torch
 from models.builder import build_encoder, build_head, build_model, class_texts, encoder_problems
 from utils.config import load_config
 from utils.config.layers import REPOSITORY
-from utils.errors import ConfigError
+from utils.errors import ConfigError, WeightsError
 
 DEMO = REPOSITORY / "configs" / "projects" / "demo" / "CLIPFSAR_Demo_1shot.yaml"
 
@@ -95,3 +97,24 @@ def test_a_head_without_class_lists_reads_names_that_come_later():
         torch.testing.assert_close(found, encoder.text(names, cfg.TEST.PROMPT))
     assert encoder.logit_scale == pytest.approx(1 / 0.07)
     assert build_encoder(cfg, reads_text=False).logit_scale is None
+
+
+def test_a_tower_is_found_from_the_checkout_and_can_be_carried_in_full(tmp_path, monkeypatch):
+    """A checkpoint's settings name configs/projects/demo/demo_clip.json: from wherever they are read."""
+    cfg = demo()
+    assert not Path(cfg.VIDEO.HEAD.BACKBONE_NAME).is_absolute()
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    head, encoder = build_head(cfg)
+    elsewhere = demo("BACKBONE_NAME", "not_here.json")
+    with pytest.raises(WeightsError, match="not_here.json: no such file"):
+        build_head(elsewhere)
+    kept = json.loads(json.dumps(encoder.config))
+    torch.manual_seed(0)
+    again, other = build_head(elsewhere, kept)
+    assert all(torch.equal(one, again.state_dict()[name]) for name, one in head.state_dict().items())
+    assert torch.equal(encoder.text(["run"], "{}"), other.text(["run"], "{}")) and other.config == encoder.config
+    kept["vision_cfg"]["timm_model_name"] = "hf-hub:somebody/something"
+    with pytest.raises(WeightsError, match="expected a tower that is described here"):
+        build_head(elsewhere, kept)
+    assert build_encoder(demo("BACKBONE_NAME", "resnet18"), reads_text=False).config is None
