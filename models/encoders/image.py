@@ -7,7 +7,6 @@ names start with a number: 0 conv1, 1 bn1, 4 to 7 the stages, 8 the pool; of Mob
 from collections.abc import Mapping
 from typing import Any
 
-import torchvision.models
 from torch import nn
 
 from models.encoders import weight_files
@@ -41,6 +40,8 @@ def image_encoder(*, name: str, weights: str | None, weights_dir: str | None, re
         config: nothing is read of it: the name says all.
         output: "vector" of D = 512 (ResNet-18, -34), 2048 or 1280 (MobileNetV2) numbers; "map" cuts the pool.
     """
+    import torchvision.models
+
     if reads_text:
         raise ConfigError([f"VIDEO.HEAD.BACKBONE_NAME: the head reads class names and {name} has no text tower; "
                            f"expected one of {', '.join(weight_files.OPENAI)}, an open_clip name or a .json file"])
