@@ -119,3 +119,21 @@ def test_help_and_usage_load_no_torch():
     for arguments, status in ((["--help"], 0), ([], 2), (["--support", "x", "--nonsense"], 2)):
         done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=REPOSITORY, capture_output=True, text=True)
         assert done.returncode == status and done.stdout.endswith("False\n"), done.stderr
+
+
+def test_one_clip_an_action_is_measured_by_validation_clips(tmp_path, own, tiny_checkpoint, predict, capsys):
+    for clip in [*(own / "mine").glob("*/1.mp4"), *(own / "mine").glob("*/2.mp4")]:
+        clip.unlink()
+    checkpoint = shutil.copy(tiny_checkpoint, tmp_path / "tiny.pyth")
+    options = ["--support", own / "mine", "--checkpoint", checkpoint, "--query", own / "ask", "--format", "json"]
+    assert predict(options) == 0
+    before = json.loads(capsys.readouterr().out)["calibration"]
+    assert before["kind"] == "none" and before["threshold"] is None
+    assert predict(["--checkpoint", checkpoint, "--reference"]) == 0
+    assert capsys.readouterr().out == f"written to {tmp_path}/reference.json\n"
+    assert predict(options) == 0
+    calibration = json.loads(capsys.readouterr().out)["calibration"]
+    assert calibration["kind"] == "checkpoint" and calibration["threshold"] == json.loads(
+        (tmp_path / "reference.json").read_text())["prototypes"]["1"]
+    assert predict(["--weights", "resnet18", "--reference", "VIDEO.HEAD.BACKBONE_WEIGHTS", "random"]) == 1
+    assert "--reference: expected a checkpoint" in capsys.readouterr().err
