@@ -13,6 +13,7 @@ P clips, T frames, D features, B episodes, M queries, K ways, S shots, N = K * S
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
@@ -26,17 +27,27 @@ from models.layers.probe import logistic_probe
 from models.layers.set_similarity import chamfer, largest_similarity, mean_similarity, triple_similarities
 from models.layers.similarity import frame_costs, full_precision, unit
 from models.registries import HEADS
+from utils.config.fields import SCORING, key
 
 SHOTS_OF_PROBE, SMOOTHING, TEXT_SCALE = 5, 0.1, 100.0
 ALPHAS, BETAS = (0.3, 1.0, 3.0, 10.0, 30.0), (0.3, 1.0, 3.0, 5.5, 10.0)
 DECAYS = (1e-4, 1e-3, 1e-2, 1e-1)
 
 
+@dataclass(frozen=True, slots=True)
+class FrozenOptions:
+    """Holds what can be set, VIDEO.HEAD.OPTIONS."""
+
+    PROBE_DECAY: float | None = key("weight decay of the linear probe, for data without a val list; null: chosen on "
+                                    "validation episodes", default=None, above=0.0, affects=SCORING)
+
+
 @HEADS.register("FROZEN")
 class Frozen(Head):
     """Compares frozen features of any tower, in all ways that need no text."""
 
-    title, trains, calibrates = "training-free", False, True
+    title, Options, trains = "training-free", FrozenOptions, False
+    options: FrozenOptions
     decay: Tensor
 
     def __init__(self, encoder: Encoder, setting: Setting, options: Any = None):
@@ -49,6 +60,7 @@ class Frozen(Head):
             found["chamfer_plus"] = "Chamfer++"
         if setting.episodes and setting.episodes[-1][1] >= SHOTS_OF_PROBE:
             found["linear_probe"] = "linear probe"
+        self.calibrates = self.chooses_decay = "linear_probe" in found and self.options.PROBE_DECAY is None
         self.scorings: Sequence[Scoring] = [Scoring(name, words, "distance" if name in ("bimhm", "otam") else "logits")
                                             for name, words in found.items()]
 
@@ -74,7 +86,7 @@ class Frozen(Head):
         if frames.shape[2] >= 3:
             found["chamfer_plus"] = chamfer(triple_similarities(frames, supports).unflatten(2, batch.sizes), given)
         if any(scoring.name == "linear_probe" for scoring in self.scorings):
-            found["linear_probe"] = self.probe(batch, float(self.decay))
+            found["linear_probe"] = self.probe(batch, self.options.PROBE_DECAY or float(self.decay))
         return found
 
     @staticmethod
@@ -90,8 +102,8 @@ class Frozen(Head):
         return logistic_probe(batch.support["clip"].flatten(1, 2), self.labels(batch), batch.query["clip"], decay)
 
     def calibrate(self, batches: Sequence[tuple[FeatureBatch, Tensor]]) -> dict[str, float]:
-        """Choose the decay of the probe, where there is one."""
-        if not any(scoring.name == "linear_probe" for scoring in self.scorings):
+        """Choose the decay of the probe, where there is one and its decay is not given."""
+        if not self.chooses_decay:
             return {}
         best = max(DECAYS, key=lambda decay: accuracy(batches, lambda batch: self.probe(batch, decay)))
         self.decay.fill_(best)
@@ -116,6 +128,7 @@ class FrozenText(Frozen):
 
     def __init__(self, encoder: Encoder, setting: Setting, options: Any = None):
         super().__init__(encoder, setting, options)
+        self.calibrates = True
         self.register_buffer("alpha", torch.tensor(3.0))
         self.register_buffer("beta", torch.tensor(1.0))
         self.scorings = [*self.scorings, Scoring("zero_shot", "zero-shot text", "logits"),
