@@ -40,7 +40,7 @@ def test_published_setting_on_real_clips(tmp_path):
 
 @pytest.mark.shared("real_clips")
 def test_methods_trained_on_signs_end_in_a_leaderboard(tmp_path, capsys, monkeypatch):
-    """Twelve episodes are enough to leave chance, 20 %, behind: both clips of a word show one signer in one dress."""
+    """An easy set: both clips of a word show one signer in the same clothes. Chance is 20 %."""
     monkeypatch.chdir(REPOSITORY)  # the towers' files are named from there
     names = ("OTAM_PSL80_1shot", "HyRSM_PSL80_1shot")
     assert called("sweep")([
@@ -63,7 +63,7 @@ def test_frozen_imagenet_features_tell_actions_apart(tmp_path):
         "--cfg", PROJECTS / "frozen" / "Frozen_Weizmann10_5shot.yaml", "DATA.ANNO_DIR", tmp_path / "lists",
         "DATA.DATA_ROOT_DIR", CLIPS / "weizmann10" / "frames", "OUTPUT_DIR", tmp_path / "out",
         "VIDEO.HEAD.BACKBONE_WEIGHTS", next((CLIPS / "mobilenet_v2_imagenet").glob("*.pt")),
-        "TRAIN.NUM_TEST_TASKS", "300")
+        "TRAIN.NUM_TEST_TASKS", "150")
     assert done.returncode == 0, done.stderr
     results = results_of(tmp_path / "out")
     assert (results["data_set"], results["pretraining"]) == ("weizmann10", "ImageNet classification")
