@@ -25,6 +25,16 @@ def unit(x: Tensor) -> Tensor:
     return F.normalize(full_precision(x), dim=-1, eps=1e-12)
 
 
+def of_unit_vectors(products: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Return inner products [..., A, B] of vectors divided by their norms, 1e-12 at least: cosines.
+
+    Args:
+        rows, columns: the vectors' inner products with their own kind, [..., A, A] and [..., B, B].
+    """
+    norms = (own.diagonal(dim1=-2, dim2=-1).clamp(min=1e-24).sqrt() for own in (rows, columns))
+    return products / next(norms).unsqueeze(-1) / next(norms).unsqueeze(-2)
+
+
 def full_precision(x: Tensor) -> Tensor:
     """The tensor in float32 where it is narrower, as under autocast; float64 stays."""
     return x if x.dtype == torch.float64 else x.float()
