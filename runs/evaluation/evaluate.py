@@ -27,8 +27,8 @@ from utils.metrics import mean_interval, probabilities
 
 EPISODES_A_PASS = 32
 NO_CLASS = -1  # what a query without a finite score is taken for: it is wrong everywhere
-# Bytes of the features of a pass: fewer episodes share one where they are larger. A CPU is slower with more: arrays made
-# of them come from the system anew each time, and fall out of its caches (OTAM with 25 queries takes twice as long).
+# Bytes of the features of a pass: fewer episodes share one where they are larger. A CPU is slower with more: arrays
+# made of them come from the system anew each time, and fall out of its caches (OTAM with 25 queries: twice as long).
 BYTES_A_PASS = {"cpu": 16 << 20, "cuda": 256 << 20}
 _LOGGER = logging.getLogger(__name__)
 

@@ -154,7 +154,7 @@ def test_distances_from_places_are_those_of_tuples_that_are_made(size):
     one = TemporalCrossTransformer(6, 5, size, width=4).double().eval()
     for parameter in (one.norm_k.weight, one.norm_k.bias):
         torch.nn.init.normal_(parameter)
-    query, support = torch.randn(2, 3, 5, 6).double(), torch.randn(2, 2, 2, 5, 6).double()  # [B, M, T, D], [B, K, S, ...]
+    query, support = torch.randn(2, 3, 5, 6).double(), torch.randn(2, 2, 2, 5, 6).double()  # B, M; B, K, S; T, D
     there = torch.tensor([[[True, True], [True, False]]] * 2)
 
     def made(clips):
