@@ -136,8 +136,8 @@ class Trx(Head):
     def match(self, batch: FeatureBatch) -> dict[str, Tensor]:
         """Return minus the distances, averaged over the transformers. [B, M, K]"""
         with torch.autocast(device_type=batch.query["places0"].device.type, enabled=False):
-            found = [one.distances(*((side[f"places{i}"], side[f"tuples{i}"])
-                                     for side in (batch.query, batch.support)), batch.given_BKS)
+            found = [one.distances((batch.query[f"places{i}"], batch.query[f"tuples{i}"]),
+                                   (batch.support[f"places{i}"], batch.support[f"tuples{i}"]), batch.given_BKS)
                      for i, one in self.each()]
         return {"tuples": -torch.stack(found).mean(dim=0)}
 
