@@ -22,7 +22,7 @@ from models.heads.base import Alignment, FeatureBatch, Features, Head, Role, Sco
 from models.layers.alignment import mean_hausdorff, visiting_probabilities
 from models.layers.modulator import PreNorm
 from models.layers.relation import InterRelation, JointAttention, RelationOptions
-from models.layers.similarity import full_precision, of_unit_vectors
+from models.layers.similarity import Products, full_precision
 from models.registries import HEADS
 from utils.episode import Episode, EpisodeOutput
 from utils.phases import phase
@@ -41,26 +41,13 @@ class HyrsmOptions(RelationOptions):
         return found
 
 
-@dataclass(frozen=True, slots=True)
-class Products:
-    """Holds inner products of related frames."""
-
-    cross: Tensor  # of query frames (rows) and support frames, [B, M, U, T, T]
-    support: Tensor  # of the frames of a support, as each query sees them, [B, M, U, T, T]
-    query: Tensor  # of the frames of a query, [B, M, T, T]
-
-    @property
-    def costs(self) -> Tensor:
-        """Gives 1 - cosine of every query frame with every support frame. [B, M, U, T, T]"""
-        return 1 - of_unit_vectors(self.cross, self.query.unsqueeze(2), self.support)
-
-
-class HybridRelation(Head):
-    """Scores queries by set matching of related frames: what HyRSM and HyRSM++ have in common."""
+@HEADS.register("CNN_HyRSM_1shot")
+class Hyrsm(Head):
+    """Scores queries by set matching of related frames."""
 
     title, Options = "HyRSM", HyrsmOptions
     scorings = (Scoring("set_matching", "set matching distance", "distance"),)
-    merges_shots: ClassVar[bool]  # whether the clips of a class are averaged before they are related
+    merges_shots: ClassVar[bool] = False  # whether the clips of a class are averaged before they are related
     options: RelationOptions
 
     def __init__(self, encoder: Encoder, setting: Setting, options: RelationOptions | None = None):
@@ -169,15 +156,8 @@ class HybridRelation(Head):
         return Alignment(*(batch.over_shots(x.unflatten(0, batch.sizes).unsqueeze(0))[0] for x in found))
 
 
-@HEADS.register("CNN_HyRSM_1shot")
-class Hyrsm1Shot(HybridRelation):
-    """Is HyRSM for one shot: single clips are related, and their distances averaged."""
-
-    merges_shots = False
-
-
 @HEADS.register("CNN_HyRSM_5shot")
-class Hyrsm5Shot(HybridRelation):
+class Hyrsm5Shot(Hyrsm):
     """Is HyRSM for several shots: class means are related."""
 
     merges_shots = True

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from models.encoders.base import Encoder
 from models.heads.base import FeatureBatch, Features, Setting
-from models.heads.hyrsm import HybridRelation, HyrsmOptions, Products
+from models.heads.hyrsm import Hyrsm, HyrsmOptions
 from models.layers.relation import temporal_relation
-from models.layers.similarity import of_unit_vectors
+from models.layers.similarity import Products, cosines
 from models.registries import HEADS
 from utils.config.fields import NUMBERS, SCORING, TRAINING, key
 from utils.episode import Episode, EpisodeOutput
@@ -58,7 +58,8 @@ class PlusPlusOptions(HyrsmOptions):
         return asked and (self.POSITION_A is None or self.POSITION_B is None)
 
 
-class TemporalRelation(HybridRelation):
+@HEADS.register("CNN_HyRSM_plusplus_1shot")
+class PlusPlus(Hyrsm):
     """Scores queries as HyRSM does, and regularises the frames of each clip in time."""
 
     title, Options = "HyRSM++", PlusPlusOptions
@@ -74,7 +75,7 @@ class TemporalRelation(HybridRelation):
 
     def coherence(self, products: Tensor) -> Tensor:
         """Return the cost of each sequence of frames, from their inner products. [..., T, T] -> [...]"""
-        options, distance = self.options, 1 - of_unit_vectors(products, products, products)
+        options, distance = self.options, 1 - cosines(products, products, products)
         relation, near = (each.to(distance) for each in temporal_relation(
             distance.shape[-1], options.WINDOW_SIZE, options.TEMPORAL_BALANCE))
         far = (options.BALANCE_COEFFICIENT or 1.0) * (1 - near) * (relation - distance).relu()
@@ -95,15 +96,8 @@ class TemporalRelation(HybridRelation):
         return losses
 
 
-@HEADS.register("CNN_HyRSM_plusplus_1shot")
-class PlusPlus1Shot(TemporalRelation):
-    """Is HyRSM++ for one shot: single clips are related, and their distances averaged."""
-
-    merges_shots = False
-
-
 @HEADS.register("CNN_HyRSM_plusplus_5shot")
-class PlusPlus5Shot(TemporalRelation):
+class PlusPlus5Shot(PlusPlus):
     """Is HyRSM++ for several shots: class means are related."""
 
     merges_shots = True
@@ -122,7 +116,7 @@ class SemiOptions(PlusPlusOptions):
 
 
 @HEADS.register("CNN_HyRSM_plusplus_semi")
-class PlusPlusSemi(TemporalRelation):
+class PlusPlusSemi(PlusPlus):
     """Is HyRSM++ for several shots, whose class means also take in unlabelled clips that are near one class."""
 
     title, Options = "HyRSM++ (semi-supervised)", SemiOptions
