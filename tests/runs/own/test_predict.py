@@ -113,6 +113,13 @@ def test_missing_weights_name_the_command_and_nothing_takes_their_place(own, pre
     assert "ViT-B-16.pt: no network" in capsys.readouterr().err
 
 
+def test_the_python_door_loads_little_beside_torch():
+    code = ("import runs.recognizer, sys; print([name for name in ('open_clip', 'timm', 'scipy.stats', 'pandas', "
+            "'matplotlib', 'tensorboard', 'huggingface_hub', 'torchvision.models') if name in sys.modules])")
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stdout + done.stderr
+
+
 def test_help_and_usage_load_no_torch():
     code = ("import sys; sys.argv = ['predict.py', *sys.argv[1:]]\nsys.path.insert(0, 'runs')\nimport atexit\n"
             "atexit.register(lambda: print('torch' in sys.modules))\nfrom clip_fsar import start\nstart('predict')")
