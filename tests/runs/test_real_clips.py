@@ -63,8 +63,8 @@ def test_frozen_imagenet_features_tell_actions_apart(tmp_path):
         "--cfg", PROJECTS / "frozen" / "Frozen_Weizmann10_5shot.yaml", "DATA.ANNO_DIR", tmp_path / "lists",
         "DATA.DATA_ROOT_DIR", CLIPS / "weizmann10" / "frames", "OUTPUT_DIR", tmp_path / "out",
         "VIDEO.HEAD.BACKBONE_WEIGHTS", next((CLIPS / "mobilenet_v2_imagenet").glob("*.pt")),
-        "TRAIN.NUM_TEST_TASKS", "150")
+        "TRAIN.NUM_TEST_TASKS", "100")
     assert done.returncode == 0, done.stderr
     results = results_of(tmp_path / "out")
     assert (results["data_set"], results["pretraining"]) == ("weizmann10", "ImageNet classification")
-    assert results["accuracy"] > 0.72 and results["scorings"]["linear_probe"]["accuracy"] > 0.72
+    assert results["accuracy"] > 0.7 and results["scorings"]["linear_probe"]["accuracy"] > 0.7
