@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from models.encoders.base import Encoder, Output, encode_clips
 from models.layers.efficiency import has_batch_statistics
+from models.layers.exported import Exportable
 from utils.episode import Episode, EpisodeOutput, Role
 from utils.errors import HeadError
 from utils.metrics import Kind
@@ -279,6 +280,10 @@ class Head(nn.Module, ABC):
 
     def explain(self, batch: FeatureBatch) -> Alignment | None:
         """Say for the report how one query of one episode meets its ways (B = M = 1); None: nothing can be drawn."""
+        return None
+
+    def exportable(self, scoring: str) -> Exportable | None:
+        """Return what a scoring does behind the tower, for a bundle without torch; None: it cannot be exported."""
         return None
 
     def feature_modules(self) -> Sequence[nn.Module]:

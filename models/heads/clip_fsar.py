@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from models.encoders.base import Encoder
 from models.heads.base import Alignment, FeatureBatch, Features, Head, Role, Scoring, Setting, needed
 from models.layers.alignment import ALIGNMENTS, visiting_probabilities
+from models.layers.exported import Aligned, Exportable
 from models.layers.modulator import MODULATORS
 from models.layers.similarity import cos_similarity, frame_costs, full_precision
 from models.registries import HEADS
@@ -214,3 +215,12 @@ class ClipFsar(Head):
         """Return the costs of frames, and how probably an alignment of query to support visits each cell."""
         costs_KTT = self.costs(batch.query["frames"], self.prototypes(batch))[0, 0]
         return Alignment(costs_KTT, visiting_probabilities(costs_KTT, self.distance))
+
+    def exportable(self, scoring: str) -> Exportable | None:
+        """Return modulator and alignment; text is scored by no bundle."""
+        if scoring != "prototypes":
+            return None
+        options = self.options
+        compare = Aligned(options.ALIGNMENT, self.setting.frames, options.SMOOTHING, options.SINGLE_DIRECT)
+        return Exportable(compare, "before" if options.MERGE_BEFORE else "after",
+                          self.context2 if options.trains else None, text=True)
