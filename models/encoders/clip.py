@@ -7,6 +7,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from os.path import exists  # False where a name is too long for a file, at which Path.exists raises
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -47,7 +48,7 @@ def tower_config(name: str) -> dict[str, Any]:
 
 def _config_file(name: str) -> dict[str, Any]:
     """Read a model config, which a relative name finds from here, or from the checkout: a checkpoint names it so."""
-    path = next((path for path in (Path(name), REPOSITORY / name) if path.exists()), Path(name))
+    path = next((path for path in (Path(name), REPOSITORY / name) if exists(path)), Path(name))
     with told(WeightsError, Path(name), "VIDEO.HEAD.BACKBONE_NAME to be a readable model config"):
         return _checked(name, parse_json(read_text(path, WeightsError, CONFIG_BYTES)))
 

@@ -130,7 +130,7 @@ def fitted_temperature(held_out: HeldOut) -> float | None:
 
 def better_than_guessing(right: int, total: int, ways: int) -> bool:
     """Return whether so many right answers are unlikely by guessing (one-sided binomial test at 5 %)."""
-    return total > 0 and stats.binomtest(right, total, 1 / ways, alternative="greater").pvalue < SIGNIFICANCE
+    return total > 0 and bool(stats.binomtest(right, total, 1 / ways, alternative="greater").pvalue < SIGNIFICANCE)
 
 
 def calibrate(held_out: HeldOut, nearest_R: np.ndarray, wishes: Wishes, keep: float,

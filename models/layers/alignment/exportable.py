@@ -3,7 +3,7 @@
 otam.py has the recursion. Here every row is an expression of the row above, in float64 and in exp space, with no branch
 on data and nothing written in place:
 
-    P = cumsum(-d / lambda) along a row;  w = exp(A);  w[l, .] = exp(P) * (1 + cumsum(reach(w[l-1, .]) / exp(P before))).
+    P = cumsum(-d / lambda) along a row; w = exp(A); w[l, .] = exp(P) * (1 + cumsum(reach(w[l-1, .]) / exp(P before))).
 
 Exp space holds every path where (L + M + 1) * largest cost / lambda is below LINEAR_RANGE: the caller says how large
 costs can be, and sizes and lambda beyond that are refused when the module is made.
