@@ -21,8 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pack", type=Path, metavar="FILE", action="append", help="what predict.py --save wrote, in "
                         "place of the clips; several are joined")
     parser.add_argument("--out", type=Path, metavar="DIR", required=True, help="the folder to write, not there yet")
-    parser.add_argument("--int8", action="store_true", help="write a second tower of 8-bit weights, smaller and faster, "
-                        "whose answers differ; what changes is measured (ViT only)")
+    parser.add_argument("--int8", action="store_true", help="write a second tower of 8-bit weights too, smaller and "
+                        "faster, whose answers differ; what changes is measured (ViT only)")
     parser.add_argument("--static", action="store_true", help="fix all sizes, as runtimes of phones want it")
     parser.add_argument("--pt2", action="store_true", help="write the same modules for torch.export, too")
     parser.add_argument("--none", default="none", metavar="NAME", help="the folder of clips of none (default: none)")

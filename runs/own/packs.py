@@ -51,7 +51,7 @@ class Pack:
     text_KD: Tensor | None
 
     def save(self, path: Path, more: Mapping[str, Tensor] | None = None) -> None:
-        """Write the pack, whole or not at all, with more arrays than a pack needs. Raises FeatureStoreError, DiskError."""
+        """Write the pack, whole or not at all, and more arrays with it. Raises FeatureStoreError, DiskError."""
         arrays = {**{f"{CLIP}{name}": value for name, value in self.features.items()}, **(more or {})}
         if self.text_KD is not None:
             arrays[TEXT] = self.text_KD

@@ -50,8 +50,8 @@ def exportable(actions: Actions) -> Exportable:
     if can and shares_frames(head):
         raise ExportError(f"--scoring {wanted}: of {head.title}, expected one that can be exported: {', '.join(can)}")
     heads = [name for name in HEADS if HEADS[name].exportable is not Head.exportable]
-    raise ExportError(f"{head.title} cannot be exported: expected a head that can ({', '.join(heads)}) with a tower that "
-                      "sees frames one by one")
+    raise ExportError(f"{head.title} cannot be exported: expected a head that can ({', '.join(heads)}) with a tower "
+                      "that sees frames one by one")
 
 
 def examples_of(actions: Actions, made: Exportable) -> Examples:

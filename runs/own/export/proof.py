@@ -17,7 +17,6 @@ from models.layers.exported import Exportable
 from runs.own.actions import Actions
 from runs.own.export.references import Examples, Runtime
 from runs.own.learning import encode
-from runs.own.matching import Matcher
 
 TOLERANCE = 1e-4  # largest absolute difference between the bundle and torch
 NOISE_BATCHES = (1, 3, 8)
@@ -117,18 +116,16 @@ def prove(actions: Actions, examples: Examples, made: Exportable, bundle: Any, s
     return proof
 
 
-def prove_clips(proof: Proof, actions: Actions, bundle: Any, clips: Iterator[tuple[Path, Tensor]], matcher: Matcher
-                ) -> list[np.ndarray]:
-    """Compare torch and a bundle on clips themselves, and return the features that the bundle gives of each, [T, D].
+def prove_clips(proof: Proof, actions: Actions, bundle: Any, clips: Iterator[tuple[Path, Tensor]]) -> None:
+    """Compare torch and a bundle on clips themselves.
 
     Args:
         clips: a clip, and its pictures as this project reads them. A file is read by the runner, too.
     """
-    found = []
     for path, pixels in clips:
         features = bundle.features(pixels.numpy())
         proof.see("features", tower_features(actions, pixels), features)
-        expected = matcher.distances(encode(actions.model, pixels))
+        expected = actions.matcher.distances(encode(actions.model, pixels))
         if path.is_file():
             read, _ = bundle.read(path)
             proof.see("pixels", pixels.numpy(), read)
@@ -136,5 +133,3 @@ def prove_clips(proof: Proof, actions: Actions, bundle: Any, clips: Iterator[tup
         queries = bundle.modulated(features[None])
         proof.see("distances", expected, bundle.of_actions(bundle.distances(queries, bundle.references)))
         proof.read += 1
-        found.append(features)
-    return found

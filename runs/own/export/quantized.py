@@ -85,5 +85,5 @@ def measured(floats: Any, eights: Any, side: int, pictures: Sequence[np.ndarray]
             found = examples.held_out(clips_n, Runtime(floats.modulated, floats.distances), asked)
             answers.append(found.argmin(axis=1) if len(found) else np.zeros(0))
         changed = (int((answers[0] != answers[1]).sum()), len(clips_n))
-    return Change(float(cosines.min()), float(cosines.mean()),
-                  f"the {len(cosines)} frames of the examples" if pictures else f"{len(cosines)} frames of noise", changed)
+    what = "the examples" if pictures else "noise"
+    return Change(float(cosines.min()), float(cosines.mean()), f"{len(cosines)} frames of {what}", changed)

@@ -84,7 +84,7 @@ def upright(frame, width, height, matrix):
 
 
 def resized(picture, size, crop, mean, std):
-    """Return float32 [3, S, S] of uint8 [H, W, 3]: bilinear, half-pixel centres, no antialias, the middle, normalised."""
+    """Return float32 [3, S, S] of uint8 [H, W, 3]: bilinear, half-pixel centres, no antialias, middle, normalised."""
     values, one = picture.astype(np.float32) / np.float32(255), np.float32(1)
     for axis, wanted in enumerate(size):
         first, have = round((wanted - crop) / 2), values.shape[axis]
@@ -166,19 +166,17 @@ class Bundle:
 
     def read(self, path):
         """Return float32 [T, 3, S, S] of a video's frames, the middle ones of T equal parts, and facts of it."""
-        seconds, step = [], 0.0
-        for second, step, _ in frames_of(path):
-            seconds.append(second)
-        if not seconds:
+        shown = [(second, step) for second, step, _ in frames_of(path)]
+        if not shown:
             raise ValueError("has no frames")
+        seconds, step = [second for second, _ in shown], shown[-1][1]
         frames, pixels = self.facts["frames"], self.facts["pixels"]
         wanted = [(2 * t + 1) * len(seconds) // (2 * frames) for t in range(frames)]
-        taken, shape, size, matrix = {}, None, None, None
         for index, (_, _, frame) in enumerate(frames_of(path)):
-            if index == 0 or index == 1 and matrix != (1, 0, 0, 1):  # a stream may ask it of its keyframes alone
-                shape, matrix = shape or (frame.width, frame.height), matrix_of(frame)
+            if index == 0:
+                taken, width, height, matrix = {}, frame.width, frame.height, matrix_of(frame)
             if index in wanted:
-                waiting = upright(frame, *shape, matrix)
+                waiting = upright(frame, width, height, matrix)
                 size = waiting.shape[:2]
                 taken[index] = resized(waiting, pixels["size"], pixels["crop"], pixels["mean"], pixels["std"])
             if index == wanted[-1]:
