@@ -27,6 +27,7 @@ from runs.own.clips import content_hash
 from runs.own.export.modules import Part
 from runs.own.export.references import Examples
 from runs.own.learning import pack_of
+from runs.own.matching import Matcher
 from runs.own.predicting import model_facts
 from runs.own.results import FORMAT
 from runs.own.timeline import shares_frames
@@ -54,9 +55,8 @@ def exportable(actions: Actions) -> Exportable:
                       "that sees frames one by one")
 
 
-def examples_of(actions: Actions, made: Exportable) -> Examples:
+def examples_of(matcher: Matcher, made: Exportable) -> Examples:
     """Return the clips of actions, as a bundle makes references of them."""
-    matcher = actions.matcher
     frames, = matcher.features.values()
     text = matcher.text_KD if made.text else None
     return Examples(frames.numpy(), matcher.labels_N.numpy(), None if text is None else text.float().numpy(),

@@ -86,7 +86,7 @@ def export_bundle(actions: Actions, out: Path, wishes: Wishes = AS_USUAL, forms:
     torch; DiskError. Then nothing is left.
     """
     made = exportable(actions)
-    examples = examples_of(actions, made)
+    examples = examples_of(actions.matcher, made)
     clips = _Clips(actions, *(support or (None, "", None)))
     with whole_folder(out) as part:
         references = examples.references(torch_runtime(made))

@@ -88,8 +88,8 @@ def resized(picture, size, crop, mean, std):
     values, one = picture.astype(np.float32) / np.float32(255), np.float32(1)
     for axis, wanted in enumerate(size):
         first, have = round((wanted - crop) / 2), values.shape[axis]
-        at = (np.arange(first, first + crop, dtype=np.float32) + np.float32(0.5)) * np.float32(have / wanted)
-        at = np.maximum(at - np.float32(0.5), np.float32(0))
+        at = (np.arange(first, first + crop) + 0.5) * np.float64(np.float32(have) / np.float32(wanted)) - 0.5
+        at = np.maximum(at, 0).astype(np.float32)  # a step rounded to float32, and the position, as torch rounds them
         low = np.minimum(at.astype(np.int64), have - 1)
         share = (at - low.astype(np.float32)).reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
         values = (values.take(low, axis) * (one - share)
