@@ -26,6 +26,8 @@ COMMANDS = {
     "evaluation": ("stored features against episode by episode",
                    "python runs/benchmarks/run.py evaluation --classes 24 --clips 100 --episodes 10000"),
     "ranks": ("episodes a second by number of ranks", "python runs/benchmarks/run.py ranks --turns 2"),
+    "export": ("an exported tower against torch, one thread each; not part of the suite",
+               "python runs/benchmarks/run.py export --backbones RN50 ViT-B/16"),
     "check": ("cores and memory of `prepare.py check`; not part of the suite",
               "python runs/benchmarks/run.py check --decoder pyav"),
 }

@@ -60,6 +60,7 @@ BENCHMARKS = {
     "step": Benchmark("bench_step", None, (75, 50)),
     "evaluation": Benchmark("bench_evaluation", ("bench_evaluation", "bench_evaluation_quick"), (300, 25)),
     "ranks": Benchmark("bench_ranks", ("bench_ranks", "bench_ranks"), (240, 60)),
+    "export": Benchmark("bench_export", None, None),
     "check": Benchmark("bench_check", ("bench_check", "bench_check"), None),
 }
 SUITE = {name: benchmark for name, benchmark in BENCHMARKS.items() if benchmark.weight}

@@ -13,7 +13,7 @@ from runs.own.export.references import Examples, Runtime
 from utils.errors import ExportError
 
 TOWER, INT8 = "tower.onnx", "tower_int8.onnx"
-PRODUCTS = ("MatMul", "Gemm")
+PRODUCTS, LEAST_SHARE = ("MatMul", "Gemm"), 0.5
 
 
 def _share_of_products(path: Path) -> float:
@@ -26,10 +26,15 @@ def _share_of_products(path: Path) -> float:
     return sum(size for name, size in sizes.items() if name in used) / max(1, sum(sizes.values()))
 
 
+def takes_int8(directory: Path) -> bool:
+    """Return whether most of the tower's weights stand in matrix products."""
+    return _share_of_products(directory / TOWER) >= LEAST_SHARE
+
+
 def write_int8(directory: Path) -> None:
     """Write the tower of 8-bit weights beside the other. Raises ExportError where it is made of convolutions."""
-    share = _share_of_products(directory / TOWER)
-    if share < 0.5:
+    if not takes_int8(directory):
+        share = _share_of_products(directory / TOWER)
         raise ExportError(f"--int8 changes matrix products, which hold {100 * share:.0f} % of this tower's weights: "
                           "expected a ViT, found a tower of convolutions")
     from onnxruntime.quantization import QuantType, quantize_dynamic
