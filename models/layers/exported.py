@@ -5,7 +5,7 @@ P clips, L tokens, M queries, R references, T frames, D features.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -33,6 +33,16 @@ class Exportable:
     merge: Literal["before", "after", "never"]
     modulator: nn.Module | None = None
     text: bool = False
+
+    @classmethod
+    def of(cls, modulator: nn.Module, options: Any, frames: int) -> "Exportable":
+        """Return prototypes of modulated clips that an alignment compares, by the options of CLIP-FSAR.
+
+        Raises ExportError: see Aligned.
+        """
+        return cls(Aligned(options.ALIGNMENT, frames, options.SMOOTHING, options.SINGLE_DIRECT),
+                   "before" if options.MERGE_BEFORE else "after",
+                   None if isinstance(modulator, nn.Identity) else modulator, text=True)
 
 
 class Pairwise(nn.Module):

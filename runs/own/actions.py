@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from scipy import special
 from torch import Tensor
 
 from models.heads.base import Alignment
@@ -25,6 +24,7 @@ from runs.own.results import ActionFacts, Answer, Check
 from runs.own.timeline import LEAST_SECONDS, MOST_SECONDS, timeline
 from runs.reporting.examples import pixels
 from utils.errors import OwnClipsError, VideoDecodeError
+from utils.metrics import probabilities
 
 KEEP, KEEP_LONG = 0.9, 0.8
 LONG, TRIM, ASPECT = 3.0, 4.0, 1.5  # times the median length: a timeline; too long for an example. Times the aspect
@@ -117,7 +117,7 @@ class Actions:
         distances_K = self._distances([query])[0]
         nearest = int(distances_K.argmin())
         margin = None if found.threshold is None else found.threshold - float(distances_K[nearest])
-        shares = self._by_name(special.softmax(-distances_K / (found.temperature or 1.0)))
+        shares = self._by_name(probabilities(-distances_K / (found.temperature or 1.0), "distance"))
         unknown = margin is not None and margin < 0
         same = next((one.clip.name for one in self.clips if one.clip.sha256 == clip.sha256), None)
         return Answer(clip.name, clip.seconds, None if unknown else self.names[nearest], unknown,

@@ -13,6 +13,7 @@ from runs.own.models import OwnModel, Source
 from runs.own.outputs import as_csv, as_json, summary, table, write_outputs
 from runs.own.pages import Drawn, drawn, write_page
 from runs.own.recognizer import Recognizer, model_of_packs
+from runs.own.reference import write_reference
 from utils.command import printed
 from utils.errors import OwnClipsError
 
@@ -43,6 +44,9 @@ def model_facts(model: OwnModel) -> dict[str, Any]:
 def predict(parsed: argparse.Namespace) -> int:
     """Learn, answer, write; returns the exit status. Raises FewShotError."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    if parsed.reference:
+        sys.stdout.write(f"written to {write_reference(Recognizer.of(source_of(parsed)).model)}\n")
+        return 0
     wishes, paths = Wishes(parsed.keep, parsed.threshold, parsed.balance), named_queries(parsed.query)
     actions = learned(parsed)
     check = actions.check(wishes)

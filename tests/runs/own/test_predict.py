@@ -113,9 +113,34 @@ def test_missing_weights_name_the_command_and_nothing_takes_their_place(own, pre
     assert "ViT-B-16.pt: no network" in capsys.readouterr().err
 
 
+def test_the_python_door_loads_little_beside_torch():
+    code = ("import runs.recognizer, sys; print([name for name in ('open_clip', 'timm', 'scipy.stats', 'pandas', "
+            "'matplotlib', 'tensorboard', 'huggingface_hub', 'torchvision.models') if name in sys.modules])")
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stdout + done.stderr
+
+
 def test_help_and_usage_load_no_torch():
     code = ("import sys; sys.argv = ['predict.py', *sys.argv[1:]]\nsys.path.insert(0, 'runs')\nimport atexit\n"
             "atexit.register(lambda: print('torch' in sys.modules))\nfrom clip_fsar import start\nstart('predict')")
     for arguments, status in ((["--help"], 0), ([], 2), (["--support", "x", "--nonsense"], 2)):
         done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=REPOSITORY, capture_output=True, text=True)
         assert done.returncode == status and done.stdout.endswith("False\n"), done.stderr
+
+
+def test_one_clip_an_action_is_measured_by_validation_clips(tmp_path, own, tiny_checkpoint, predict, capsys):
+    for clip in [*(own / "mine").glob("*/1.mp4"), *(own / "mine").glob("*/2.mp4")]:
+        clip.unlink()
+    checkpoint = shutil.copy(tiny_checkpoint, tmp_path / "tiny.pyth")
+    options = ["--support", own / "mine", "--checkpoint", checkpoint, "--query", own / "ask", "--format", "json"]
+    assert predict(options) == 0
+    before = json.loads(capsys.readouterr().out)["calibration"]
+    assert before["kind"] == "none" and before["threshold"] is None
+    assert predict(["--checkpoint", checkpoint, "--reference"]) == 0
+    assert capsys.readouterr().out == f"written to {tmp_path}/reference.json\n"
+    assert predict(options) == 0
+    calibration = json.loads(capsys.readouterr().out)["calibration"]
+    assert calibration["kind"] == "checkpoint" and calibration["threshold"] == json.loads(
+        (tmp_path / "reference.json").read_text())["prototypes"]["1"]
+    assert predict(["--weights", "resnet18", "--reference", "VIDEO.HEAD.BACKBONE_WEIGHTS", "random"]) == 1
+    assert "--reference: expected a checkpoint" in capsys.readouterr().err
