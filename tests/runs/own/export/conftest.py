@@ -19,10 +19,11 @@ from utils.checkpoint import atomic_save
 from utils.config import resolve_config
 from utils.config.show import to_dict
 
-TINY_RESNET = {
-    "embed_dim": 32, "quick_gelu": True, "vision_cfg": {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8},
-    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 1, "layers": 1},
-}
+TEXT = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 1, "layers": 1}
+TINY_RESNET = {"embed_dim": 32, "quick_gelu": True, "text_cfg": TEXT,
+               "vision_cfg": {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8}}
+TINY_VIT = {"embed_dim": 32, "quick_gelu": True, "text_cfg": TEXT,
+            "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 32, "patch_size": 8}}
 
 
 @pytest.fixture(scope="session")
@@ -35,19 +36,30 @@ def clips(tmp_path_factory) -> Path:
     return root
 
 
-@pytest.fixture(scope="session")
-def resnet_checkpoint(tmp_path_factory, write_tiny_project, tiny_videos) -> Path:
-    """Random weights of a tiny ResNet; supports are averaged before the modulator, OTAM goes one way."""
-    directory = tmp_path_factory.mktemp("resnet")
-    (directory / "resnet.json").write_text(json.dumps(TINY_RESNET))
-    options = ["TRAIN.MERGE_BEFORE", "true", "TRAIN.SINGLE_DIRECT", "true"]
-    cfg = check_names(resolve_config(write_tiny_project(directory, tiny_videos), [
-        "VIDEO.HEAD.BACKBONE_NAME", str(directory / "resnet.json"), *options])).config
+def _checkpoint(directory: Path, project: Path, tower: dict, *pairs: str) -> Path:
+    """Random weights in a file as a training leaves it."""
+    (directory / "tower.json").write_text(json.dumps(tower))
+    cfg = check_names(resolve_config(project, pairs)).config
     torch.manual_seed(0)
     state = {"model_state": build_model(cfg).state_dict(), "epoch": 1, "cfg": json.dumps(to_dict(cfg)),
              "optimizer_state": {"state": {}, "param_groups": []}}
-    atomic_save(state, directory / "resnet.pyth")
-    return directory / "resnet.pyth"
+    atomic_save(state, directory / "random.pyth")
+    return directory / "random.pyth"
+
+
+@pytest.fixture(scope="session")
+def vit_checkpoint(tmp_path_factory, write_tiny_project, tiny_videos) -> Path:
+    """A tiny ViT, most of whose weights are in matrix products, and a modulator."""
+    directory = tmp_path_factory.mktemp("vit")
+    return _checkpoint(directory, write_tiny_project(directory, tiny_videos), TINY_VIT)
+
+
+@pytest.fixture(scope="session")
+def resnet_checkpoint(tmp_path_factory, write_tiny_project, tiny_videos) -> Path:
+    """A tiny ResNet; supports are averaged before the modulator, and OTAM goes one way."""
+    directory = tmp_path_factory.mktemp("resnet")
+    return _checkpoint(directory, write_tiny_project(directory, tiny_videos), TINY_RESNET, "TRAIN.MERGE_BEFORE", "true",
+                       "TRAIN.SINGLE_DIRECT", "true")
 
 
 def _bundle(root: Path, clips: Path, checkpoint: Path, forms: Forms) -> SimpleNamespace:
@@ -58,9 +70,9 @@ def _bundle(root: Path, clips: Path, checkpoint: Path, forms: Forms) -> SimpleNa
 
 
 @pytest.fixture(scope="session")
-def vit(tmp_path_factory, clips, tiny_checkpoint):
+def vit(tmp_path_factory, clips, vit_checkpoint):
     """A bundle with every form but fixed sizes."""
-    return _bundle(tmp_path_factory.mktemp("vit"), clips, tiny_checkpoint, Forms(int8=True, pt2=True))
+    return _bundle(tmp_path_factory.mktemp("vit"), clips, vit_checkpoint, Forms(int8=True, pt2=True))
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.transforms import PixelSettings, test_transform
+from datasets import transforms
+from datasets.transforms import PixelSettings
 from models.encoders.base import Encoder
 from models.heads import HEADS
 from models.heads.base import Head
@@ -60,7 +61,7 @@ def test_pixels_are_those_of_the_transform(shape, scale, crop):
     pixels = PixelSettings(scale, crop, [0.48, 0.46, 0.41], [0.27, 0.26, 0.28])
     found = recognise.resized(frame, pixels.frame_size, crop, pixels.mean, pixels.std)
     assert found.dtype == np.float32 and found.shape == (3, crop, crop)
-    assert np.abs(found - test_transform(pixels)(frame[None])[0].numpy()).max() < 1e-5
+    assert np.abs(found - transforms.test_transform(pixels)(frame[None])[0].numpy()).max() < 1e-5
 
 
 @pytest.mark.parametrize("name", [*FILES, "turned.mp4", "upside down.mp4", "mirrored.mp4", "askew.mp4", "short.mp4"])
