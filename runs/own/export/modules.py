@@ -74,7 +74,8 @@ def write_part(part: Part, directory: Path, pt2: bool) -> None:
             if pt2:
                 torch.export.save(program, directory / f"{part.name}.pt2")
             torch.onnx.export(program, (), str(directory / f"{part.name}.onnx"), input_names=list(part.inputs),
-                              output_names=[part.output], dynamo=True, external_data=big, verbose=False)
+                              output_names=[part.output], dynamic_shapes=tuple(shapes), dynamo=True, external_data=big,
+                              verbose=False)
         except OSError:
             raise
         except Exception as error:
