@@ -11,14 +11,18 @@ import venv
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from runs.own.calibration import Wishes
+from runs.own.clips import read_clip
 from runs.own.export import bundle as bundle_files
 from runs.own.export import exporting
 from runs.own.export.exporting import Forms, export_bundle
 from runs.own.export.proof import TOLERANCE, load_runner
+from runs.own.learning import encoded
+from runs.own.outputs import as_json
 from runs.own.packs import read_pack
-from runs.own.recognizer import Recognizer
+from runs.own.predicting import model_facts
 from tests.conftest import called
 from tests.runs.own.colours import model_of_colours
 from utils.errors import ExportError
@@ -38,15 +42,17 @@ def near(found, expected):
 
 
 @pytest.mark.parametrize("name", ["vit", "resnet"])
-def test_answers_without_torch_are_predicts(request, name, clips, recognise, capsys):
+def test_answers_without_torch_are_predicts(request, name, clips, recognise):
+    """All that `predict --format json` prints, from here without the processes that it reads videos in."""
     made = request.getfixturevalue(name)
-    asked = [clips / "new.mp4", made.support / "red" / "0.mp4", clips / "broken.mp4"]
-    done = recognise(made.path, *asked)
+    asked, actions = [clips / "new.mp4", made.support / "red" / "0.mp4"], made.actions
+    done = recognise(made.path, *asked, clips / "broken.mp4")
     assert done.returncode == 3, done.stderr
-    assert called("predict")(["--support", made.support, "--checkpoint", made.actions.model.checkpoint, "--format",
-                              "json", "--query", *asked]) == 3
-    found, expected = json.loads(done.stdout), json.loads(capsys.readouterr().out)
-    assert "Invalid data" in found["queries"].pop()["error"] and "error" in expected["queries"].pop()
+    found = json.loads(done.stdout)
+    assert "Invalid data" in found["queries"].pop()["error"]
+    answers = [actions.answer(encoded(actions.model, path.name, None, read_clip(path, actions.model.reading)))
+               for path in asked]
+    expected = json.loads(json.dumps(as_json(actions.check(), model_facts(actions.model), answers)))
     assert near(found, expected), done.stdout
     assert found["queries"][1]["same_as_support"] == "red/0.mp4"
     assert "unlike your clips'" in found["queries"][0]["notes"][0]
@@ -147,10 +153,11 @@ def test_a_pack_holds_no_pictures(colours, clips, tmp_path):
         export_bundle(colours, tmp_path / "bundle")
 
 
-def test_eight_bits_need_matrix_products(resnet_checkpoint, clips, tmp_path):
-    actions = Recognizer(checkpoint=resnet_checkpoint, device="cpu").learn(clips / "mine")
-    with pytest.raises(ExportError, match=r"hold \d+ % of this tower's weights: expected a ViT"):
-        export_bundle(actions, tmp_path / "bundle", forms=Forms(int8=True))
+def test_eight_bits_need_matrix_products(colours, tmp_path, monkeypatch):
+    tower = nn.Sequential(nn.Conv2d(3, 3, 4, 4), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    monkeypatch.setattr(colours.model.head, "backbone", tower)
+    with pytest.raises(ExportError, match=r"hold 0 % of this tower's weights: expected a ViT"):
+        export_bundle(colours, tmp_path / "bundle", forms=Forms(int8=True))
     assert list(tmp_path.iterdir()) == []
 
 
