@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.encoders.base import Encoder
-from models.heads.base import Alignment, FeatureBatch, Features, Head, Role, Scoring, Setting, needed
+from models.heads.base import Alignment, Exportable, FeatureBatch, Features, Head, Role, Scoring, Setting, needed
 from models.layers.alignment import ALIGNMENTS, visiting_probabilities
 from models.layers.modulator import MODULATORS
 from models.layers.similarity import cos_similarity, frame_costs, full_precision
@@ -134,8 +134,7 @@ class ClipFsar(Head):
         if not self.options.MERGE_BEFORE:
             return means_BKTD
         text = None if batch.text_BKD is None else batch.text_BKD.flatten(0, 1)
-        modulated = self.modulate_support(means_BKTD.flatten(0, 1), text)
-        return modulated.unflatten(0, means_BKTD.shape[:2])
+        return self.modulate_support(means_BKTD.flatten(0, 1), text).unflatten(0, means_BKTD.shape[:2])
 
     def distances(self, batch: FeatureBatch) -> Tensor:
         """Return alignment distances of modulated queries and prototypes, in float32. [B, M, K]"""
@@ -194,3 +193,7 @@ class ClipFsar(Head):
         """Return the costs of frames, and how probably an alignment of query to support visits each cell."""
         costs_KTT = frame_costs(batch.query["frames"], self.prototypes(batch))[0, 0]
         return Alignment(costs_KTT, visiting_probabilities(costs_KTT, self.distance))
+
+    def exportable(self, scoring: str) -> Exportable | None:
+        """Return modulator and alignment; text is scored by no bundle."""
+        return Exportable.of(self.context2, self.options, self.setting.frames) if scoring == "prototypes" else None

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from models.heads.base import Alignment, FeatureBatch, Head, Scoring
 from models.layers.alignment import ALIGNMENTS, visiting_probabilities
+from models.layers.exported import Aligned, Exportable
 from models.layers.similarity import frame_costs
 from models.registries import HEADS
 from utils.config.fields import NUMBERS, key
@@ -58,3 +59,7 @@ class Otam(Head):
         costs_NTT = self.costs(batch)[0, 0]
         found = (costs_NTT.double(), visiting_probabilities(costs_NTT, self.distance))
         return Alignment(*(batch.over_shots(each.unflatten(0, batch.sizes).unsqueeze(0))[0] for each in found))
+
+    def exportable(self, scoring: str) -> Exportable:
+        """Return the alignment, clip by clip."""
+        return Exportable(Aligned(self.options.ALIGNMENT, self.setting.frames, self.options.SMOOTHING), "never")

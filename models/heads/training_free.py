@@ -23,6 +23,7 @@ from torch import Tensor
 from models.encoders.base import Encoder
 from models.heads.base import FeatureBatch, Features, Head, Role, Scoring, Setting, needed
 from models.layers.alignment import mean_hausdorff, otam_distance
+from models.layers.exported import Aligned, Exportable, Pairwise, UnitMean
 from models.layers.probe import logistic_probe
 from models.layers.set_similarity import chamfer, largest_similarity, mean_similarity, triple_similarities
 from models.layers.similarity import frame_costs, full_precision, unit
@@ -132,6 +133,13 @@ class Frozen(Head):
             self.alpha.fill_(found["tip_alpha"])
             self.beta.fill_(found["tip_beta"])
         return found
+
+    def exportable(self, scoring: str) -> Exportable | None:
+        """Return the comparison with mean prototypes, or an alignment, clip by clip."""
+        if scoring in ("otam", "bimhm"):
+            return Exportable(Aligned(scoring, self.setting.frames, SMOOTHING), "never")
+        return Exportable(Pairwise(lambda queries, references: -queries[:, 0] @ unit(references[:, 0]).T), "after",
+                          UnitMean()) if scoring == "mean_prototype" else None
 
 
 @torch.no_grad()

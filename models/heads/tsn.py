@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from models.heads.base import FeatureBatch, Features, Head, Role, Scoring
+from models.layers.exported import Exportable, Pairwise
 from models.layers.similarity import cos_similarity, full_precision
 from models.registries import HEADS
 from utils.config.fields import NUMBERS, key
@@ -39,3 +40,8 @@ class Tsn(Head):
         """Return cosines with single clips, averaged over the shots. [B, M, K]"""
         cosines_BMN = cos_similarity(batch.query["clip"], batch.support["clip"].flatten(1, 2))
         return {"cosine": batch.over_clips(cosines_BMN) * self.options.COSINE_SCALE}
+
+    def exportable(self, scoring: str) -> Exportable:
+        """Return the comparison of mean frames, clip by clip."""
+        return Exportable(Pairwise(lambda queries, references: cos_similarity(
+            queries.mean(dim=1), references.mean(dim=1)) * -self.options.COSINE_SCALE), "never")

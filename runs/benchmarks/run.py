@@ -30,6 +30,8 @@ COMMANDS = {
               "python runs/benchmarks/run.py heads --heads CNN_TRX CNN_OTAM --episodes 1000"),
     "own": ("own clips: learning again, adding one, timelines, imports; not part of the suite",
             "python runs/benchmarks/run.py own --backbone RN50"),
+    "export": ("an exported tower against torch, one thread each; not part of the suite",
+               "python runs/benchmarks/run.py export --backbones RN50 ViT-B/16"),
     "check": ("cores and memory of `prepare.py check`; not part of the suite",
               "python runs/benchmarks/run.py check --decoder pyav"),
 }

@@ -50,9 +50,9 @@ class Pack:
     features: Features
     text_KD: Tensor | None
 
-    def save(self, path: Path) -> None:
-        """Write the pack, whole or not at all. Raises FeatureStoreError, DiskError."""
-        arrays = {f"{CLIP}{name}": value for name, value in self.features.items()}
+    def save(self, path: Path, more: Mapping[str, Tensor] | None = None) -> None:
+        """Write the pack, whole or not at all, and more arrays with it. Raises FeatureStoreError, DiskError."""
+        arrays = {**{f"{CLIP}{name}": value for name, value in self.features.items()}, **(more or {})}
         if self.text_KD is not None:
             arrays[TEXT] = self.text_KD
         facts = {"pack": FORMAT, "model": dict(self.facts), "source": dict(self.source), "texts": dict(self.texts),

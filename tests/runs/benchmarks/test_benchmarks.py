@@ -12,6 +12,7 @@ from runs.benchmarks import (
     bench_check,
     bench_decode,
     bench_evaluation,
+    bench_export,
     bench_heads,
     bench_loader,
     bench_ranks,
@@ -51,6 +52,20 @@ def test_alignment():
     slow, fast = rows[f"{name}: cell by cell"], rows[f"{name}: OTAM"]
     assert rows[name].values == pytest.approx([a / b for a, b in zip(slow.values, fast.values, strict=True)])
     assert len(rows[name].values) == 2 and fast.better == "lower" and shares[-1] == 1
+
+
+@pytest.mark.slow
+def test_exported_towers(monkeypatch):
+    """A ratio of each form of the tower, and one of the imports, by statements that take no time here."""
+    pytest.importorskip("onnxscript")
+    monkeypatch.setattr(bench_export, "RUNNER", "pass")
+    monkeypatch.setattr(bench_export, "TORCH", "pass")
+    shares = []
+    rows = named(bench_export.measure(shares.append, backbones=["small"], frames=1, rounds=2, repeats=1))
+    assert set(rows) == {"small, 1 frames, one thread: bundle against torch",
+                         "small, 1 frames, one thread: bundle of 8-bit weights against torch",
+                         "import of the runner's packages against torch's"}
+    assert all(row.relative and len(row.values) == 2 and min(row.values) > 0 for row in rows.values())
 
 
 def test_decoding_and_loading(tmp_path, short_clips):
