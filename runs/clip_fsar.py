@@ -17,6 +17,8 @@ COMMANDS = {
     "prepare": ("make a data set ready: split lists, weights, checks, frame caches", "python runs/prepare.py --help"),
     "predict": ("say which of your own actions videos show, from a few clips of each",
                 "python runs/predict.py --support my_actions --query new.mp4"),
+    "serve": ("open a local page for your own clips: add some, by webcam too, and see what it does",
+              "python runs/serve.py --dir my_actions"),
     "table": ("put the results of runs into a table for a paper", "python runs/table.py output/A output/B"),
     "compare": ("compare two tests of the same episodes, query by query", "python runs/compare.py output/A output/B"),
     "sweep": ("run every combination of settings", "python runs/sweep.py --cfg X.yaml --grid TRAIN.SHOT=1,5"),
