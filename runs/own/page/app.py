@@ -242,7 +242,7 @@ def _static(name: str, kind: str) -> Callable[[Request], Response]:
 def routes(page: Page) -> list[Route]:
     """Return every route."""
     return [Route("/", _static("page.html", "text/html")), Route("/page.css", _static("page.css", "text/css")),
-            Route("/page.js", _static("page.js", "text/javascript")),
+            *(Route(f"/{name}", _static(name, "text/javascript")) for name in ("page.js", "camera.js")),
             Route("/state", page.state), Route("/media/{id}", page.media), Route("/strip/{id}", page.strip),
             Route("/pack", page.pack), Route("/results.json", page.results), Route("/results.csv", page.results),
             Route("/actions", page.actions, methods=["POST"]),

@@ -222,15 +222,17 @@ class Jobs:
     def _learn(self) -> None:
         """Learn the folder, and answer again what can be answered without another look at a video."""
         self._tell(Busy("learning"))
-        self.actions, self.check, self.problem, self.of_none = None, None, None, {}
+        actions, check, problem, of_none = None, None, None, {}
         if any(action.clips for action in self.folder.actions()[:-1]):
             try:
                 actions = self.model.learn(self.folder.root)
-                self.check = actions.check()
-                self.of_none = {one.clip.name: actions.answer(one) for one in actions.of_none}
-                self.actions = actions
+                check = actions.check()
+                of_none = {one.clip.name: actions.answer(one) for one in actions.of_none}
             except (FewShotError, OSError) as error:
-                self.problem = error.args[0] if isinstance(error, FewShotError) else described(error)
+                actions, problem = None, str(error) if isinstance(error, FewShotError) else described(error)
+        if self._to_learn:  # the folder has changed meanwhile, which may be what went wrong
+            return
+        self.actions, self.check, self.problem, self.of_none = actions, check, problem, of_none
         for query in list(self.queries):
             self._answer_again(query)
         self.changed()

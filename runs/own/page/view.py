@@ -63,11 +63,10 @@ def state(jobs: Jobs, limits: dict[str, float]) -> dict[str, Any]:
     """Return everything that is shown."""
     version, check, busy = jobs.version, jobs.check, jobs.busy
     *own, none = jobs.folder.actions()
-    temperature = check is not None and check.calibration.temperature is not None
     return {"version": version, "folder": jobs.folder.root.name, "model": jobs.model.name,
             "sentence": sentence(check, len(own), jobs.problem),
             "busy": None if busy is None else {"text": busy.text, "share": busy.share},
             "warnings": list(check.warnings) if check else [], "actions": [_action(jobs, one) for one in own],
-            "none": _action(jobs, none), "threshold": check is not None and check.calibration.threshold is not None,
-            "calibrated": temperature, "queries": [_query(one) for one in reversed(jobs.queries)],
+            "none": _action(jobs, none), "typical": jobs.actions and round(jobs.actions.median_seconds, 1),
+            "threshold": threshold_words(check.calibration, check.none_folder) if check else None, "queries": [_query(one) for one in reversed(jobs.queries)],
             "undo": jobs.folder.undoable, "ready": jobs.actions is not None, "limits": limits}
