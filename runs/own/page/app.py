@@ -4,10 +4,11 @@ import asyncio
 import contextlib
 import errno
 import json
+import math
 import os
 import secrets
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from starlette.routing import Route
 from runs.own.outputs import as_csv, as_json
 from runs.own.page.files import ASKED, PART, ClipFolder, Refused
 from runs.own.page.jobs import FRAMES_OF_A_CLIP, Jobs, Query
-from runs.own.page.looks import Look, suffix_of
+from runs.own.page.looks import Look, Stretch, suffix_of
 from runs.own.page.view import state
 from runs.own.predicting import model_facts
 from utils.command import printable
@@ -30,7 +31,7 @@ from utils.errors import DiskError, FewShotError, VideoDecodeError
 
 ROOM = Path(__file__).parent
 POLL_SECONDS, STALL_SECONDS, STEP = 20.0, 30.0, 0.05
-MOST_SECONDS = 600.0  # of a video
+MOST_SECONDS, LONGEST_STRETCH = 600.0, 60.0  # of a video; of what is cut out of one
 MOST_JSON, LONGEST_LABEL = 4096, 120
 HEAD = 256  # first bytes of a file, which tell its kind
 
@@ -172,14 +173,44 @@ class Page:
         (self.jobs.forget if request.method == "DELETE" else self.jobs.ask)(query)
         return JSONResponse({"id": query.id})
 
+    async def none_of_them(self, request: Request) -> Response:
+        """Cut a stretch out of a video that is asked about, for the clips of none, and answer the video again."""
+        query, given = self.jobs.query(request.path_params["id"]), await _words_of(request)
+        start, end = (given.get(name) for name in ("start", "end"))
+        if not all(isinstance(one, (int, float)) and math.isfinite(one) for one in (start, end)) or \
+                not 0 <= start < end <= start + LONGEST_STRETCH:
+            raise Refused(400, f"expected a stretch of at most {LONGEST_STRETCH:g} s, found {start} to {end}")
+        self.folder.room()
+        with self._part() as part:
+            try:
+                await asyncio.wrap_future(self.jobs.cut(Stretch(query.path, part, start, end)))
+            except VideoDecodeError as error:
+                raise Refused(415, error.reason) from error
+            clip = await run_in_threadpool(self.folder.keep, part, self.folder.actions()[-1].id, ".mp4")
+        self.jobs.learn()
+        self.jobs.ask(query)
+        return JSONResponse({"id": clip.id}, 202)
+
+    @contextlib.contextmanager
+    def _part(self) -> Iterator[Path]:
+        """Give the name of a hidden file, which is gone at the end of the block unless it was moved. Raises Refused."""
+        part = self.folder.root / f"{PART}{secrets.token_hex(8)}"
+        try:
+            yield part
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise
+            raise Refused(507, f"the disk is full ({os.strerror(error.errno)})") from error
+        finally:
+            part.unlink(missing_ok=True)
+
     @contextlib.asynccontextmanager
     async def _received(self, request: Request, frames: int) -> AsyncIterator[tuple[Path, str, Look]]:
         """Give a body as a hidden file that has been opened, its suffix, and what was seen; the block moves it away.
 
         Raises Refused: too large, no room, or no video.
         """
-        part = self.folder.root / f"{PART}{secrets.token_hex(8)}"
-        try:
+        with self._part() as part:
             await self._save(request, part)
             with part.open("rb") as file:
                 suffix = suffix_of(file.read(HEAD))
@@ -192,12 +223,6 @@ class Page:
             if look.seconds > MOST_SECONDS:
                 raise Refused(413, f"it lasts {look.seconds / 60:.1f} minutes; at most {MOST_SECONDS / 60:g} are taken")
             yield part, suffix, look
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                raise
-            raise Refused(507, f"the disk is full ({os.strerror(error.errno)})") from error
-        finally:
-            part.unlink(missing_ok=True)
 
     async def _save(self, request: Request, part: Path) -> None:
         """Write a body to a file as it comes. Raises Refused, OSError."""
@@ -242,7 +267,7 @@ def _static(name: str, kind: str) -> Callable[[Request], Response]:
 def routes(page: Page) -> list[Route]:
     """Return every route."""
     return [Route("/", _static("page.html", "text/html")), Route("/page.css", _static("page.css", "text/css")),
-            *(Route(f"/{name}", _static(name, "text/javascript")) for name in ("page.js", "camera.js")),
+            *(Route(f"/{name}", _static(name, "text/javascript")) for name in ("page.js", "common.js", "camera.js")),
             Route("/state", page.state), Route("/media/{id}", page.media), Route("/strip/{id}", page.strip),
             Route("/pack", page.pack), Route("/results.json", page.results), Route("/results.csv", page.results),
             Route("/actions", page.actions, methods=["POST"]),
@@ -250,7 +275,8 @@ def routes(page: Page) -> list[Route]:
             Route("/clips/{id}", page.add_clip, methods=["PUT"]),
             Route("/clips/{id}", page.remove_clip, methods=["DELETE"]),
             Route("/query", page.add_query, methods=["PUT"]),
-            Route("/query/{id}", page.query, methods=["POST", "DELETE"]), Route("/undo", page.undo, methods=["POST"])]
+            Route("/query/{id}", page.query, methods=["POST", "DELETE"]),
+            Route("/query/{id}/none", page.none_of_them, methods=["POST"]), Route("/undo", page.undo, methods=["POST"])]
 
 
 def make_app(page: Page) -> Starlette:

@@ -1,10 +1,9 @@
 // Records a few seconds of the webcam and hands them on; or watches on and on, and says what it sees.
-import { $, ask, current, send } from "./page.js";
+import { $, ask, pause } from "./common.js";
 
 const SECONDS = 3, COUNT = 3;
 const KINDS = ["video/mp4;codecs=avc1", "video/mp4", "video/webm;codecs=vp9", "video/webm"];
-const pause = ms => new Promise(done => setTimeout(done, ms));
-let stream = null, target = "", number = 0, round = 0; // round: grows when the dialog opens or closes; an older one ends
+let stream = null, kept = null, stays = false, number = 0, round = 0; // round: grows when the dialog opens or closes; an older one ends
 
 const words = text => { $("camera-words").textContent = text; };
 
@@ -62,18 +61,19 @@ async function take() {
   $("again").disabled = false;
   $("again").textContent = "Record another";
   $("again").focus();
-  if (target === "query") $("camera").close(); else words("Kept. Record another, or you are done.");
-  send(target, [file]);
+  if (stays) words("Kept. Record another, or you are done."); else $("camera").close();
+  kept(file);
 }
 
-export async function record(title, to) {
-  target = to;
+// Records one clip after another while the dialog stays open, or one; each goes to keep(file).
+export async function record(title, keep, stay) {
+  [kept, stays] = [keep, stay];
   $("again").hidden = false;
   $("again").textContent = `Record ${SECONDS} s`;
   if (await open(title)) take();
 }
 
-async function answered(id, mine) {
+async function answered(current, id, mine) {
   while (mine === round) {
     const query = current().queries.find(one => one.id === id);
     if (query?.answer) return query.answer;
@@ -83,7 +83,7 @@ async function answered(id, mine) {
 }
 
 // Watches stretches as long as a typical clip, one after another, and shows the last answer with its age.
-export async function live() {
+export async function live(current) {
   $("again").hidden = true;
   if (!await open("Live")) return;
   const mine = round, seconds = Math.min(Math.max(current().typical ?? SECONDS, 1), 10);
@@ -98,7 +98,7 @@ export async function live() {
     const begun = Date.now(), next = taken(seconds, "live"); // the camera goes on while the model is at work
     try {
       const { id } = await ask("PUT", "query?name=live", file);
-      const answer = await answered(id, mine);
+      const answer = await answered(current, id, mine);
       if (answer) $("count").textContent = answer.error ? "…" : answer.unknown ? "unknown" : answer.answer ?? "…";
       await ask("DELETE", `query/${id}`);
       shown = Date.now();

@@ -18,7 +18,7 @@ from runs.own.actions import Actions
 from runs.own.clips import read_clips
 from runs.own.learning import Encoded, encoded
 from runs.own.page.files import ClipFolder, Refused
-from runs.own.page.looks import SECONDS, Look, Wanted, look_at
+from runs.own.page.looks import SECONDS, Look, Stretch, Wanted, cut_out, look_at
 from runs.own.recognizer import Recognizer
 from runs.own.results import Answer, Check
 from runs.preparing.pool import Failure, guarded
@@ -104,6 +104,10 @@ class Jobs:
     def look(self, path: Path, frames: int) -> "Future[Look]":
         """Look at a video before anything else; the future raises VideoDecodeError."""
         return self._soon(lambda: self._look(path, frames))
+
+    def cut(self, stretch: Stretch) -> "Future[None]":
+        """Cut a stretch out of a video before anything else; the future raises VideoDecodeError."""
+        return self._soon(lambda: self._cut(stretch))
 
     def _soon(self, work: Callable[[], Any]) -> "Future[Any]":
         future: Future[Any] = Future()
@@ -211,6 +215,11 @@ class Jobs:
         wanted = [Wanted(path, self.model.model.reading.decoder, frames) for path in paths]
         found = dict(guarded(look_at, wanted, workers=min(len(paths), cores()), limit=SECONDS))
         return [found[one] for one in wanted]
+
+    def _cut(self, stretch: Stretch) -> None:
+        [(_, found)] = guarded(cut_out, [stretch], workers=1, limit=SECONDS)
+        if found is not None:
+            raise VideoDecodeError(stretch.path, found.reason)
 
     def _look_at_clips(self, paths: Sequence[Path], count: int) -> None:
         self._tell(Busy(f"looking at {count} clip{'s' if count > 1 else ''}"))

@@ -15,15 +15,18 @@ import numpy as np
 from PIL import Image
 
 from datasets.decoding import open_video, read_frames
+from datasets.demo.render import encode_clip
 from datasets.frame_sampling import segment_indices
 from datasets.readers.containers import container_kind
+from datasets.streaming import stream_frames
 from runs.own.clips import length_of
-from utils.errors import VideoDecodeError
+from utils.errors import DiskError, VideoDecodeError
 
 SECONDS = 30.0  # a look that takes longer is given up
 MEMORY = 2 << 30  # bytes beyond what the process began with
 MOST_PIXELS = 8192 * 4320  # of a frame
 HEIGHT, WIDEST, QUALITY = 96, 170, 72  # of a frame in a strip, pixels; JPEG
+CUT_RATE, CUT_HEIGHT = 15, 360  # frames a second and height of a stretch that is cut out, pixels
 SUFFIXES = {"mp4": ".mp4", "avi": ".avi", "matroska": ".mkv"}
 
 
@@ -44,6 +47,16 @@ class Wanted:
     path: Path
     decoder: str
     frames: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Names a stretch of a video, in seconds, and the file that is to hold it."""
+
+    path: Path
+    target: Path
+    start: float
+    end: float
 
 
 def suffix_of(head: bytes) -> str | None:
@@ -107,3 +120,25 @@ def look_at(wanted: Wanted) -> Look | VideoDecodeError:
         return error
     except (MemoryError, OSError) as error:
         return VideoDecodeError(path, f"cannot be opened ({str(error) or 'it takes too much memory'})")
+
+
+def _small(frame_HWC: np.ndarray) -> np.ndarray:
+    """Return a frame no higher than CUT_HEIGHT, its sides even, as H.264 wants them."""
+    height, width = frame_HWC.shape[:2]
+    factor = min(1.0, CUT_HEIGHT / height)
+    size = [max(2, 2 * round(side * factor / 2)) for side in (width, height)]
+    return np.asarray(Image.fromarray(frame_HWC).resize((size[0], size[1]), Image.Resampling.BILINEAR))
+
+
+def cut_out(wanted: Stretch) -> VideoDecodeError | None:
+    """Write a stretch of a video as a video of its own, in a process of its own; an error is returned."""
+    _limit_memory()
+    times = np.arange(wanted.start, wanted.end, 1 / CUT_RATE)
+    try:
+        frames = [frame for _, frame in stream_frames(wanted.path, times, _small)]
+        encode_clip(wanted.target, np.stack(frames), CUT_RATE)
+    except VideoDecodeError as error:
+        return error
+    except (MemoryError, OSError, ValueError, DiskError) as error:
+        return VideoDecodeError(wanted.path, f"the stretch cannot be cut out: {error}")
+    return None

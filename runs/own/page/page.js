@@ -1,23 +1,11 @@
 // Draws what the server says (GET /state) and asks it for changes. Text from outside is only ever text, never HTML.
-import { record, live } from "./camera.js";
+import { live, record } from "./camera.js";
+import { $, ask, h, pause, say } from "./common.js";
 
-export const $ = id => document.getElementById(id);
-const pause = ms => new Promise(done => setTimeout(done, ms));
 const sending = new Map(); // id of an action, or "query": how many videos are on their way
 const drawn = new WeakMap(); // container: id of what it shows, the JSON it was drawn from, and its node
 const COLOURS = 8; // of timelines, see page.css
 let state, wish; // wish: data-key of what gets the focus once it is drawn
-
-function h(tag, attributes, ...children) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes ?? {})) {
-    if (value == null || value === false) continue;
-    if (typeof value === "function") node.addEventListener(name, value);
-    else node.setAttribute(name, value === true ? "" : value);
-  }
-  node.append(...children.flat().filter(child => child != null && child !== false));
-  return node;
-}
 
 const placed = (node, left, width) => {
   node.style.setProperty("left", `${left}%`);
@@ -25,27 +13,17 @@ const placed = (node, left, width) => {
   return node;
 };
 const clock = s => `${Math.floor(s / 60)}:${(s % 60).toFixed(1).padStart(4, "0")}`;
+const told = name => name.replaceAll("_", " ");
 const clips = n => `${n} clip${n === 1 ? "" : "s"}`;
 
 // Asking the server
-
-export async function ask(method, path, body) {
-  const answer = await fetch(path, { method, body });
-  if (!answer.ok) throw new Error((await answer.json().catch(() => null))?.error ?? `the server says ${answer.status}`);
-  return answer.json();
-}
-
-export function say(text) {
-  const line = h("p", {}, text, h("button", { class: "quiet", click: () => line.remove() }, "OK"));
-  $("alerts").append(line);
-}
 
 async function tried(work) {
   try { return await work(); } catch (error) { say(error.message); }
 }
 const change = (method, path, body) => tried(() => ask(method, path, body && JSON.stringify(body)));
 
-export async function send(target, files) {
+async function send(target, files) {
   const path = file => target === "query" ? `query?name=${encodeURIComponent(file.name)}` : `clips/${target}`;
   sending.set(target, (sending.get(target) ?? 0) + files.length);
   draw();
@@ -98,8 +76,8 @@ function fill(container, items, make) {
 
 function clipTile(clip, action) {
   const held = clip.right == null ? null : clip.right ? "right" : "wrong";
-  const got = action.none ? (clip.right ? "seen as unknown" : `taken for ${clip.got}`) :
-    clip.right ? "recognised" : `taken for ${clip.got}`;
+  const got = action.none ? (clip.right ? "seen as unknown" : `taken for ${told(clip.got)}`) :
+    clip.right ? "recognised" : `taken for ${told(clip.got)}`;
   const picture = clip.strip ? h("img", { src: clip.strip, alt: "", loading: "lazy" }) :
     h("span", { class: "blank" }, clip.note ?? "…");
   const open = () => play(`${action.name}: ${clip.name}`, `media/${clip.id}`);
@@ -108,8 +86,8 @@ function clipTile(clip, action) {
       "aria-label": `Play ${clip.name} of ${action.name}` }, picture) : picture,
     h("span", { class: `held ${held}` }, held ? h("b", { "aria-hidden": "true" }, clip.right ? "✓ " : "✗ ") : null,
       held ? got : "not checked", h("span", { class: "soft" }, clip.seconds ? ` · ${clip.seconds} s` : "")),
-    h("button", { class: "quiet", "aria-label": `Remove ${clip.name} of ${action.name}`, "data-key": `drop ${clip.id}`,
-      click: () => { wish = `card ${action.id}`; change("DELETE", `clips/${clip.id}`); } }, "Remove"),
+    h("button", { class: "quiet", "aria-label": `Remove ${clip.name} of ${action.name}`, title: "Remove",
+      click: () => { wish = `card ${action.id}`; change("DELETE", `clips/${clip.id}`); } }, "✕"),
     clip.note && clip.strip ? h("span", { class: "soft wide" }, clip.note) : null);
 }
 
@@ -130,7 +108,7 @@ function renaming(action, heading) {
 function card(action) {
   const held = action.leave_one_out, more = action.sending;
   const heading = h("div", { class: "row" },
-    h("h3", { tabindex: -1, "data-key": `card ${action.id}` }, action.none ? "None of these" : action.name),
+    h("h3", { tabindex: -1, "data-key": `card ${action.id}` }, action.none ? "None of these" : told(action.name)),
     h("span", { class: "soft" }, action.none ? "" : held ? `${held[0]} of ${held[1]} right` : clips(action.clips.length)),
     action.none ? null : h("button", { class: "quiet", "data-key": `rename ${action.name}`,
       "aria-label": `Rename ${action.name}`, click: () => renaming(action, heading) }, "Rename"),
@@ -143,19 +121,19 @@ function card(action) {
     more ? h("p", { class: "soft", role: "status" }, `adding ${clips(more)} …`) : null,
     h("div", { class: "row" }, h("button", { class: action.clips.length ? null : "main", "data-key": `record ${action.id}`,
       "aria-label": `Record 3 s of ${action.none ? "none of these" : action.name}`,
-      click: () => record(action.name, action.id) }, "Record 3 s"), chooser(action.id, action.name))), action.id);
+      click: () => record(action.name, file => send(action.id, [file]), true) }, "Record 3 s"), chooser(action.id, action.name))), action.id);
 }
 
 function bars(answer, calibrated) {
-  return h("ol", { class: "bars" }, answer.ranked.slice(0, 8).map(name => h("li", {}, h("span", {}, name),
+  return h("ol", { class: "bars" }, answer.ranked.slice(0, 8).map(name => h("li", {}, h("span", {}, told(name)),
     h("span", { class: "bar", "aria-hidden": "true" }, placed(h("i"), 0, 100 * answer.shares[name])),
     h("span", { class: "figure" }, calibrated ? `${Math.round(100 * answer.probabilities[name])} %` : ""))));
 }
 
 function shortAnswer(query) {
   const answer = query.answer, calibrated = answer.probabilities !== null;
-  return [h("p", { class: "answer" }, answer.unknown ? "Unknown" : answer.answer),
-    answer.unknown ? h("p", { class: "soft" }, `None of your actions; the nearest is ${answer.ranked[0]}.`) :
+  return [h("p", { class: "answer" }, answer.unknown ? "Unknown" : told(answer.answer)),
+    answer.unknown ? h("p", { class: "soft" }, `None of your actions; the nearest is ${told(answer.ranked[0])}.`) :
       answer.margin === null ? h("p", { class: "soft" }, "The nearest of your actions. Whether it is one of them at all "
         + "cannot be told yet: see above.") : null,
     bars(answer, calibrated),
@@ -174,14 +152,14 @@ function longAnswer(query) {
     "data-start": one.start });
   const label = one => `${clock(one.start)} to ${clock(one.end)}`;
   const line = h("div", { class: "line" }, segments.map(one => placed(h("button", { ...part(one), tabindex: -1,
-    title: `${one.action}, ${label(one)}`, "aria-hidden": "true" }), 100 * one.start / query.seconds,
+    title: `${told(one.action)}, ${label(one)}`, "aria-hidden": "true" }), 100 * one.start / query.seconds,
   100 * (one.end - one.start) / query.seconds)), head);
-  const counts = Object.entries(answer.counts).map(([name, [n, s]]) => `${name}: ${n} time${n === 1 ? "" : "s"}, ${s.toFixed(1)} s`);
+  const counts = Object.entries(answer.counts).map(([name, [n, s]]) => `${told(name)}: ${n} time${n === 1 ? "" : "s"}, ${s.toFixed(1)} s`);
   return [video, line, answer.segments ? h("p", {}, counts.join(" · ") || "None of your actions was seen.") :
     h("p", { class: "soft" }, "The nearest action of each stretch. Which of them are one of your actions at all cannot be "
       + "told yet: see above."),
   answer.segments ? h("ol", { class: "segments" }, segments.map(one => h("li", {},
-    h("button", { ...part(one), "aria-label": `Go to ${one.action}, ${label(one)}` }, h("b", {}, one.action), ` ${label(one)}`),
+    h("button", { ...part(one), "aria-label": `Go to ${told(one.action)}, ${label(one)}` }, h("b", {}, told(one.action)), ` ${label(one)}`),
     h("button", { class: "quiet", "aria-label": `${label(one)} is none of your actions`,
       click: () => change("POST", `query/${query.id}/none`, { start: one.start, end: one.end }) }, "None of them")))) : null];
 }
@@ -234,8 +212,6 @@ function draw() {
   for (const link of document.querySelectorAll(".result")) link.hidden = !state.queries.some(query => query.answer);
 }
 
-export const current = () => state;
-
 async function follow() {
   for (let version = ""; ;) {
     try {
@@ -256,8 +232,8 @@ for (const name of ["dragover", "drop"]) addEventListener(name, event => event.p
 droppable($("ask"), "query");
 $("choose").addEventListener("click", () => $("files").click());
 $("files").addEventListener("change", () => { send("query", [...$("files").files]); $("files").value = ""; });
-$("record").addEventListener("click", () => record("What is this?", "query"));
-$("live").addEventListener("click", live);
+$("record").addEventListener("click", () => record("What is this?", file => send("query", [file]), false));
+$("live").addEventListener("click", () => live(() => state));
 $("undo").addEventListener("click", () => change("POST", "undo"));
 $("player-close").addEventListener("click", () => $("player").close());
 $("player").addEventListener("close", () => $("player").querySelector("video").removeAttribute("src"));
