@@ -9,7 +9,6 @@ import os
 import secrets
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +35,6 @@ MOST_JSON, LONGEST_LABEL = 4096, 120
 HEAD = 256  # first bytes of a file, which tell its kind
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Holds how many bytes an upload may have."""
-
-    upload: int
-
-
 async def _words_of(request: Request) -> dict[str, Any]:
     """Return the small JSON object that a request brings. Raises Refused."""
     body = b""
@@ -60,10 +52,10 @@ async def _words_of(request: Request) -> dict[str, Any]:
 
 
 class Page:
-    """Holds the routes of one folder's page."""
+    """Holds the routes of one folder's page. most_bytes: of an upload."""
 
-    def __init__(self, folder: ClipFolder, jobs: Jobs, limits: Limits):
-        self.folder, self.jobs, self.limits = folder, jobs, limits
+    def __init__(self, folder: ClipFolder, jobs: Jobs, most_bytes: int):
+        self.folder, self.jobs, self.most_bytes = folder, jobs, most_bytes
         self.closing = False
 
     # Reading
@@ -74,7 +66,7 @@ class Page:
         while after == str(self.jobs.version) and steps and not self.closing:
             await asyncio.sleep(STEP)
             steps -= 1
-        shown = await run_in_threadpool(state, self.jobs, {"upload": self.limits.upload, "seconds": MOST_SECONDS})
+        shown = await run_in_threadpool(state, self.jobs, {"upload": self.most_bytes, "seconds": MOST_SECONDS})
         return JSONResponse(shown)
 
     def _place(self, wanted: str) -> tuple[Path, Look | None]:
@@ -176,10 +168,9 @@ class Page:
     async def none_of_them(self, request: Request) -> Response:
         """Cut a stretch out of a video that is asked about, for the clips of none, and answer the video again."""
         query, given = self.jobs.query(request.path_params["id"]), await _words_of(request)
-        start, end = (given.get(name) for name in ("start", "end"))
-        if not all(isinstance(one, (int, float)) and math.isfinite(one) for one in (start, end)) or \
-                not 0 <= start < end <= start + LONGEST_STRETCH:
-            raise Refused(400, f"expected a stretch of at most {LONGEST_STRETCH:g} s, found {start} to {end}")
+        start, end = (one if isinstance(one, (int, float)) else math.nan for one in map(given.get, ("start", "end")))
+        if not (0 <= start < end <= start + LONGEST_STRETCH and end <= query.look.seconds + 1):
+            raise Refused(400, f"expected a stretch of this video of at most {LONGEST_STRETCH:g} s")
         self.folder.room()
         with self._part() as part:
             try:
@@ -226,7 +217,7 @@ class Page:
 
     async def _save(self, request: Request, part: Path) -> None:
         """Write a body to a file as it comes. Raises Refused, OSError."""
-        most, too_large = self.limits.upload, Refused(413, f"at most {self.limits.upload / 1e6:g} MB a video are taken")
+        most, too_large = self.most_bytes, Refused(413, f"at most {self.most_bytes / 1e6:g} MB a video are taken")
         if int(request.headers.get("content-length", "0")) > most:
             raise too_large
         left, got, body = await run_in_threadpool(self.folder.room), 0, request.stream()

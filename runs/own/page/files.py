@@ -116,7 +116,8 @@ class ClipFolder:
     def sweep(self) -> None:
         """Remove uploads that were cut off, and videos that were asked about."""
         asked = self.root / ASKED
-        for path in [*self.root.glob(f"{PART}*"), *self.root.glob(f".{PART}*"), *(asked.iterdir() if asked.is_dir() else ())]:
+        left = [*self.root.glob(f"{PART}*"), *self.root.glob(f".{PART}*"), *asked.glob("*")]
+        for path in left:
             path.unlink(missing_ok=True)
         with suppress(OSError):
             asked.rmdir()

@@ -81,6 +81,7 @@ class Jobs:
         self._urgent: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
         self._asked: deque[Query] = deque()
         self._to_learn = True
+        self._resting = False
         self._wake = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="model", daemon=True)
 
@@ -94,6 +95,12 @@ class Jobs:
             self.closing = True
             self._wake.notify_all()
         self._thread.join(seconds)
+
+    def at_work(self) -> Busy | None:
+        """Return what is being done; None: everything that was asked for is done."""
+        with self._wake:
+            waiting = self._to_learn or self._asked or self._urgent
+            return None if self._resting and not waiting else self.busy or Busy("one moment")
 
     def changed(self) -> None:
         """Tell pages that there is something new."""
@@ -152,10 +159,11 @@ class Jobs:
 
     def look_of(self, path: Path) -> Look | None:
         """Return what was seen of a clip; None: nothing yet, or it cannot be opened."""
-        return self._looks.get(self._key(path))
+        return self._looks.get(self.key_of(path))
 
     @staticmethod
-    def _key(path: Path) -> tuple[Path, int, int]:
+    def key_of(path: Path) -> tuple[Path, int, int]:
+        """Return what tells a file from an earlier one of its name: path, time, size."""
         with suppress(OSError):
             return path, (facts := path.stat()).st_mtime_ns, facts.st_size
         return path, 0, 0
@@ -185,12 +193,15 @@ class Jobs:
     def _next(self) -> None:
         """Do one piece of work, or wait for one."""
         unseen = [clip.path for action in self.folder.actions() for clip in action.clips
-                  if self._key(clip.path) not in self._looks]
+                  if self.key_of(clip.path) not in self._looks]
         with self._wake:
             learn, self._to_learn = self._to_learn and not unseen, self._to_learn and bool(unseen)
             query = self._asked.popleft() if self._asked and not learn and not unseen else None
             if not (unseen or learn or query or self._urgent or self.closing):
+                self.busy, self._resting = None, True
+                self.changed()
                 self._wake.wait()
+                self._resting = False
                 return
         if unseen:
             self._look_at_clips(unseen[:LOOKS_AT_ONCE], len(unseen))
@@ -198,9 +209,8 @@ class Jobs:
             self._learn()
         elif query:
             self._answer(query)
-        self._tell(None)
 
-    def _tell(self, busy: Busy | None) -> None:
+    def _tell(self, busy: Busy) -> None:
         if busy != self.busy:
             self.busy = busy
             self.changed()
@@ -223,7 +233,7 @@ class Jobs:
 
     def _look_at_clips(self, paths: Sequence[Path], count: int) -> None:
         self._tell(Busy(f"looking at {count} clip{'s' if count > 1 else ''}"))
-        keys = [self._key(path) for path in paths]
+        keys = [self.key_of(path) for path in paths]
         for key, found in zip(keys, self._looked(paths, FRAMES_OF_A_CLIP), strict=True):
             self._looks[key] = found if isinstance(found, Look) else None
         self.changed()

@@ -85,7 +85,7 @@ function clipTile(clip, action) {
     clip.playable ? h("button", { class: "picture", click: open, "data-key": `play ${clip.id}`,
       "aria-label": `Play ${clip.name} of ${action.name}` }, picture) : picture,
     h("span", { class: `held ${held}` }, held ? h("b", { "aria-hidden": "true" }, clip.right ? "✓ " : "✗ ") : null,
-      held ? got : "not checked", h("span", { class: "soft" }, clip.seconds ? ` · ${clip.seconds} s` : "")),
+      held ? got : "not checked", h("span", { class: "soft" }, clip.seconds ? ` · ${clip.seconds}\u00a0s` : "")),
     h("button", { class: "quiet", "aria-label": `Remove ${clip.name} of ${action.name}`, title: "Remove",
       click: () => { wish = `card ${action.id}`; change("DELETE", `clips/${clip.id}`); } }, "✕"),
     clip.note && clip.strip ? h("span", { class: "soft wide" }, clip.note) : null);

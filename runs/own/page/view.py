@@ -23,7 +23,7 @@ def sentence(check: Check | None, actions: int, problem: str | None) -> dict[str
                 "Not checked yet: an action needs two clips before one of them can be held out.")
         return {"kind": "none", "text": text, "more": more}
     better = better_than_guessing(right, total, ways)
-    worth = f"{'better' if better else 'no better'} than guessing ({percent(1 / ways)})"
+    worth = f"{'better' if better else 'no better'} than guessing ({percent(1 / ways)})".replace(" %", "\u00a0%")
     return {"kind": "good" if better else "bad", "more": more,
             "text": f"{right} of {total} right when each clip is held out: {worth}."}
 
@@ -35,7 +35,7 @@ def _clip(jobs: Jobs, clip: ClipPlace, action: str) -> dict[str, Any]:
     note = next((note.partition(": ")[2] for note in (check.warnings if check else ())
                  if note.startswith(f"{clip.name}: ")), None)
     shown = {"id": clip.id, "name": clip.path.name, "seconds": look and round(look.seconds, 1),
-             "strip": f"strip/{clip.id}?{clip.path.name}" if look else None, "got": got,
+             "strip": f"strip/{clip.id}?{jobs.key_of(clip.path)[1]}" if look else None, "got": got,
              "right": None if got is None else got == action, "note": note, "playable": clip.path.is_file()}
     if clip.name in jobs.of_none:
         answer = jobs.of_none[clip.name]
@@ -61,12 +61,14 @@ def _query(query: Query) -> dict[str, Any]:
 
 def state(jobs: Jobs, limits: dict[str, float]) -> dict[str, Any]:
     """Return everything that is shown."""
-    version, check, busy = jobs.version, jobs.check, jobs.busy
+    version, check, busy = jobs.version, jobs.check, jobs.at_work()
     *own, none = jobs.folder.actions()
+    typical = None if jobs.actions is None else round(jobs.actions.median_seconds, 1)
+    threshold = None if check is None else threshold_words(check.calibration, check.none_folder)
     return {"version": version, "folder": jobs.folder.root.name, "model": jobs.model.name,
             "sentence": sentence(check, len(own), jobs.problem),
             "busy": None if busy is None else {"text": busy.text, "share": busy.share},
             "warnings": list(check.warnings) if check else [], "actions": [_action(jobs, one) for one in own],
-            "none": _action(jobs, none), "typical": jobs.actions and round(jobs.actions.median_seconds, 1),
-            "threshold": threshold_words(check.calibration, check.none_folder) if check else None, "queries": [_query(one) for one in reversed(jobs.queries)],
+            "none": _action(jobs, none), "typical": typical,
+            "threshold": threshold, "queries": [_query(one) for one in reversed(jobs.queries)],
             "undo": jobs.folder.undoable, "ready": jobs.actions is not None, "limits": limits}
