@@ -56,13 +56,13 @@ class Page:
 
     def __init__(self, folder: ClipFolder, jobs: Jobs, most_bytes: int):
         self.folder, self.jobs, self.most_bytes = folder, jobs, most_bytes
-        self.closing = False
+        self.closing, self.poll_seconds = False, POLL_SECONDS
 
     # Reading
 
     async def state(self, request: Request) -> Response:
         """Give everything that is shown, as soon as it is newer than `after`, or after POLL_SECONDS."""
-        after, steps = request.query_params.get("after", ""), int(POLL_SECONDS / STEP)
+        after, steps = request.query_params.get("after", ""), int(self.poll_seconds / STEP)
         while after == str(self.jobs.version) and steps and not self.closing:
             await asyncio.sleep(STEP)
             steps -= 1
