@@ -1,10 +1,10 @@
-# Two commands: `make demo` trains and tests on rendered videos, `make test` runs the test suite.
+# `make demo` trains and tests on rendered videos, `make own` asks the result about clips, `make test` runs the tests.
 PYTHON ?= python3
 VENV ?= .venv
 WORKERS ?= 2
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-fast lint types install clean
+.PHONY: help demo own test test-fast lint types install clean
 
 help: ## show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,11 @@ $(VENV)/installed: setup.py pyproject.toml
 demo: $(VENV)/installed ## render videos, train, select and test on them: a few minutes on two cores
 	$(BIN)/python runs/prepare.py demo --out data/demo
 	$(BIN)/python runs/run.py --cfg configs/projects/demo/CLIPFSAR_Demo_1shot.yaml
+
+own: $(VENV)/installed ## say what rendered own clips show, with the demo's model: make demo first, or this does it
+	@test -f output/CLIPFSAR_Demo_1shot/checkpoints/checkpoint_best.pyth || $(MAKE) demo
+	$(BIN)/python runs/predict.py --support data/demo/own/support --query data/demo/own/query \
+	  --checkpoint output/CLIPFSAR_Demo_1shot/checkpoints/checkpoint_best.pyth --out output/own
 
 test: $(VENV)/installed ## run the whole test suite in two processes; WORKERS=0: in one
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile tests

@@ -65,8 +65,11 @@ setup(
         "jinja2>=3.1",
         "markupsafe",
         "urllib3>=2.2",
+        "starlette>=1.5.1",  # earlier ones have known holes in what a page of videos needs: byte ranges
+        "uvicorn",
     ],
     extras_require={"torchcodec": ["torchcodec"],  # needs FFmpeg's shared libraries, too
+                    "export": ["onnx", "onnxscript", "onnxruntime"],
                     "dev": ["torchcodec", "pytest>=8", "pytest-timeout", "pytest-xdist", "hypothesis", "ruff", "pylint",
                             "mypy>=1.14", "pandas-stubs", "types-psutil", "types-PyYAML", "types-simplejson",
                             "types-tqdm", "selenium>=4.6", "setuptools>=64", "wheel"]},

@@ -8,14 +8,21 @@ float32, else to 2e-5 and 1e-6 for each pixel of the frame's longer side.
 `resize_frames` is the first two steps alone, rounded to whole grey levels: what a frame cache holds.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.transforms import v2
+
+
+def _v2() -> Any:
+    """Import torchvision's transforms when they are first used: that takes as long as all else together."""
+    from torchvision.transforms import v2
+
+    return v2
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +93,10 @@ def _to_float(frames_TCHW: Tensor) -> Tensor:
     return frames_TCHW.to(torch.float32).div_(255)
 
 
-def _resize(size: tuple[int, int]) -> v2.Resize:
-    return v2.Resize(size, interpolation=v2.InterpolationMode.BILINEAR, antialias=False)
+def _resize(size: tuple[int, int]) -> Callable[[Tensor], Tensor]:
+    v2 = _v2()
+    resize: Callable[[Tensor], Tensor] = v2.Resize(size, interpolation=v2.InterpolationMode.BILINEAR, antialias=False)
+    return resize
 
 
 def resize_frames(frames_THWC: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -111,6 +120,7 @@ class ClipTransform:
     def __init__(self, size: tuple[int, int], geometry: Sequence[torch.nn.Module], steps: Sequence[torch.nn.Module],
                  random: bool):
         self.size, self.resize, self.random = size, _resize(size), random
+        v2 = _v2()
         self.geometry, self.steps = v2.Compose(list(geometry)), v2.Compose(list(steps))
 
     def __call__(self, clip: np.ndarray | Tensor, seed: int | None = None) -> Tensor:
@@ -139,6 +149,7 @@ class ClipTransform:
 
 
 def _train_transform(pixels: PixelSettings, augmentation: Augmentation, query_recipe: bool) -> ClipTransform:
+    v2 = _v2()
     geometry = [v2.RandomHorizontalFlip(0.5)] if query_recipe or augmentation.random_flip else []
     steps: list[torch.nn.Module] = [v2.Normalize(list(pixels.mean), list(pixels.std))]
     if query_recipe or augmentation.color_aug:
@@ -161,5 +172,6 @@ def train_transforms(pixels: PixelSettings, augmentation: Augmentation) -> tuple
 
 def test_transform(pixels: PixelSettings) -> ClipTransform:
     """Return the transform of validation and test: resize, central crop, normalise; nothing random."""
+    v2 = _v2()
     return ClipTransform(pixels.frame_size, [v2.CenterCrop(pixels.crop)],
                          [v2.Normalize(list(pixels.mean), list(pixels.std))], random=False)

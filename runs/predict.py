@@ -49,12 +49,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     answers.add_argument("--timeline", choices=("auto", "always", "never"), default="auto", help="find actions in a "
                          "long video (auto: from 3 times the median of your clips)")
     add_model_arguments(parser)
+    parser.add_argument("--reference", action="store_true", help="instead: measure on a checkpoint's validation list "
+                        "how near clips lie to their own action, and keep it beside the checkpoint: it stands in where "
+                        "someone has too few clips")
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="settings that win over the model's own")
 
 
 def usage_problem(parsed: argparse.Namespace) -> str | None:
     """Say what is wrong about the options, in place of doing anything; None: nothing."""
-    if (parsed.support is None) == (parsed.pack is None):
+    if not parsed.reference and (parsed.support is None) == (parsed.pack is None):
         return "expected --support DIR or --pack FILE" + (", found both" if parsed.support else "")
     if parsed.jobs is not None and parsed.jobs < 1:
         return f"--jobs: expected at least 1, found {parsed.jobs}"

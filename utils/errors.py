@@ -101,6 +101,10 @@ class AlignmentBackendError(FewShotError):
     """OTAM's Triton kernels were to be used and cannot be: names what failed, and how to do without them."""
 
 
+class ExportError(FewShotError):
+    """A model that cannot be exported with the same numbers: names the setting, what was expected, what came."""
+
+
 class CompileError(FewShotError):
     """torch.compile cannot make code for this machine: names what failed, and how to do without it."""
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from scipy import special, stats
+import scipy  # its parts are imported when they are first used
 from torch import Tensor
 
 from utils.errors import ResultsError
@@ -32,7 +32,7 @@ def mean_interval(values_E: Sequence[float]) -> tuple[float, float]:
     if count == 1:
         return mean, 1.0
     variance = math.fsum((v - mean) ** 2 for v in values_E) / (count - 1)
-    return mean, min(float(stats.t.ppf(0.975, count - 1)) * math.sqrt(variance / count), 1.0)
+    return mean, min(float(scipy.stats.t.ppf(0.975, count - 1)) * math.sqrt(variance / count), 1.0)
 
 
 def probabilities(scores: np.ndarray, kind: Kind) -> np.ndarray:
@@ -43,7 +43,7 @@ def probabilities(scores: np.ndarray, kind: Kind) -> np.ndarray:
     """
     values = np.asarray(scores, np.float64)
     if kind != "probabilities":
-        return np.asarray(special.softmax(values, axis=-1))
+        return np.asarray(scipy.special.softmax(values, axis=-1))
     totals = values.sum(axis=-1, keepdims=True)
     if ((values < 0).any(axis=-1) & np.isfinite(values).all(axis=-1)).any() or (totals == 0).any():
         raise ResultsError(f"expected probabilities, up to a factor, found scores from {np.nanmin(values):g} to "
@@ -53,7 +53,7 @@ def probabilities(scores: np.ndarray, kind: Kind) -> np.ndarray:
 
 def wilson(correct: int, total: int) -> tuple[float, float]:
     """Return Wilson's 95 % interval of a share (Wilson 1927)."""
-    interval = stats.binomtest(int(correct), int(total)).proportion_ci(0.95, method="wilson")
+    interval = scipy.stats.binomtest(int(correct), int(total)).proportion_ci(0.95, method="wilson")
     return float(interval.low), float(interval.high)
 
 
@@ -126,4 +126,4 @@ def exact_mcnemar(only_first: int, only_second: int) -> float:
     """Return p of McNemar's exact test: the queries that only one of two models gets right are a fair coin
     (two-sided)."""
     total = only_first + only_second
-    return float(stats.binomtest(int(only_first), total).pvalue) if total else 1.0
+    return float(scipy.stats.binomtest(int(only_first), total).pvalue) if total else 1.0

@@ -2,7 +2,7 @@
 
 Their objects occur in no split, so nothing that was trained on has seen them. Under the root:
 `support/<action>/*.mp4`; `query/`: six clips of the actions, four of others, and `long.mp4`, 60 seconds in which the
-actions occur six times between other things; `truth.json`: what each query shows, and from when to when in the long one.
+actions occur six times between other things; `truth.json`: what each query shows, and when in the long one.
 """
 
 import json

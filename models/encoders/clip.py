@@ -1,16 +1,18 @@
-"""This file builds CLIP's towers with open_clip: the visual one is trained, the text one reads class names."""
+"""This file builds CLIP's towers with open_clip: the visual one is trained, the text one reads class names.
+
+open_clip is imported when it is first used: it brings timm and a hub's client, and takes longer than torch.
+"""
 
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from os.path import exists  # False where a name is too long for a file, at which Path.exists raises
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import open_clip
 import psutil
 import torch
-from open_clip.model import _build_vision_tower
 from torch import Tensor, nn
 
 from models.encoders import weight_files
@@ -34,6 +36,8 @@ def tower_config(name: str) -> dict[str, Any]:
     """Find open_clip's model config of a backbone name or of a .json file. Raises WeightsError on an unknown name."""
     if name.endswith(".json"):
         return _config_file(name)
+    import open_clip
+
     config: dict[str, Any] | None = open_clip.get_model_config(OPEN_CLIP_NAMES.get(name, name))
     if config is None:
         known = ", ".join([*OPEN_CLIP_NAMES, *weight_files.IMAGENET, "a .json file"])
@@ -44,7 +48,7 @@ def tower_config(name: str) -> dict[str, Any]:
 
 def _config_file(name: str) -> dict[str, Any]:
     """Read a model config, which a relative name finds from here, or from the checkout: a checkpoint names it so."""
-    path = next((path for path in (Path(name), REPOSITORY / name) if path.exists()), Path(name))
+    path = next((path for path in (Path(name), REPOSITORY / name) if exists(path)), Path(name))
     with told(WeightsError, Path(name), "VIDEO.HEAD.BACKBONE_NAME to be a readable model config"):
         return _checked(name, parse_json(read_text(path, WeightsError, CONFIG_BYTES)))
 
@@ -92,6 +96,8 @@ def _built(make: Callable[[], nn.Module]) -> nn.Module:
 
 def build_towers(config: Config) -> nn.Module:
     """Build both towers with random weights, as open_clip does: the visual one first, at `.visual`."""
+    import open_clip
+
     settings = dict(config)
     custom = settings.pop("custom_text", False) or "hf_model_name" in settings["text_cfg"]
     return _built(partial(open_clip.CustomTextCLIP if custom else open_clip.CLIP, **settings))
@@ -99,12 +105,16 @@ def build_towers(config: Config) -> nn.Module:
 
 def build_visual(config: Config) -> nn.Module:
     """Build the visual tower alone, with the weights that `build_towers` draws for it."""
+    from open_clip.model import _build_vision_tower
+
     return _built(partial(_build_vision_tower, config["embed_dim"], config["vision_cfg"],
                           config.get("quick_gelu", False), config.get("cast_dtype")))
 
 
 def _check_length(names: Sequence[str], prompt: str, tokenizer: Any) -> None:
     """Refuse a prompt that CLIP would cut inside a class name (WeightsError); warn where it cuts the end only."""
+    import open_clip
+
     if not isinstance(tokenizer, open_clip.SimpleTokenizer):
         return
     room = tokenizer.context_length - 2  # start and end marks
@@ -127,6 +137,8 @@ def encode_names(towers: Any, tokenizer: Any, names: Sequence[str], prompt: str)
 
 
 def _tokenizer(name: str, config: Config) -> Any:
+    import open_clip
+
     if not name.endswith(".json"):
         return open_clip.get_tokenizer(OPEN_CLIP_NAMES.get(name, name))
     text = config["text_cfg"]

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-import torchvision.models
 from torch import Tensor, nn
 
 from models.encoders import weight_files
@@ -33,6 +32,8 @@ def _load(network: nn.Module, weights: str | weight_files.Published, weights_dir
 
 def fitting_name(state: Mapping[str, Tensor]) -> str | None:
     """Return the network that tensors are the weights of, but for the classifier; None: of none here."""
+    import torchvision.models
+
     for name in weight_files.IMAGENET:
         with torch.device("meta"):
             own = torchvision.models.get_model(name).state_dict()
@@ -53,6 +54,8 @@ def image_encoder(*, name: str, weights: str | None, weights_dir: str | None, re
         config: nothing is read of it: the name says all.
         output: "vector" of D = 512 (ResNet-18, -34), 2048 or 1280 (MobileNetV2) numbers; "map" cuts the pool.
     """
+    import torchvision.models
+
     if reads_text:
         raise ConfigError([f"VIDEO.HEAD.BACKBONE_NAME: the head reads class names and {name} has no text tower; "
                            f"expected one of {', '.join(weight_files.OPENAI)}, an open_clip name or a .json file"])

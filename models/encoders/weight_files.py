@@ -12,7 +12,6 @@ from typing import Any
 
 import safetensors.torch
 import torch
-import torchvision.models
 from torch import Tensor, nn
 
 from utils import torch_files
@@ -62,6 +61,8 @@ def published(name: str) -> Published:
     """Return the weights published for a name of OPENAI or IMAGENET; torchvision's are the classic IMAGENET1K_V1."""
     if name in OPENAI:
         return OPENAI[name]
+    import torchvision.models
+
     address = str(torchvision.models.get_model_weights(name)["IMAGENET1K_V1"].url)
     digits = address.removesuffix(".pth").rsplit("-", 1)[-1]
     return Published(address, digits, f"{torch.hub.get_dir()}/checkpoints")

@@ -141,7 +141,7 @@ class Head(nn.Module, ABC):
     episode_free: ClassVar[bool] = True  # whether a clip's features are the same in every episode
     transductive: ClassVar[bool] = False  # whether a query's scores depend on the other queries
     trains: bool = True  # false: a test needs no checkpoint where there is none; options may decide it
-    calibrates: ClassVar[bool] = False  # whether `calibrate` must see validation episodes before a test
+    calibrates: bool = False  # whether `calibrate` must see validation episodes before a test
     scorings: Sequence[Scoring]  # the first one is what training uses
 
     def __init__(self, encoder: Encoder, setting: Setting, options: Any = None):

@@ -42,20 +42,16 @@ class ClipFsarOptions:
                              affects=NUMBERS)
     SINGLE_DIRECT: bool = key("OTAM in one direction (query to support) only", default=False, affects=NUMBERS)
     TRANSFORMER_DEPTH: int = key("layers of the modulator", default=1, minimum=1, maximum=1000, affects=NUMBERS)
-    MODULATOR: str = key("prototype modulator, from the modulators registry; identity: CLIP without training, the text "
-                         "scored at CLIP's own logit scale", default="transformer", registry=MODULATORS,
-                         affects=NUMBERS)
+    MODULATOR: str = key("prototype modulator; identity: CLIP without training, text at CLIP's own logit scale",
+                         default="transformer", registry=MODULATORS, affects=NUMBERS)
     ALIGNMENT: str = key("distance of two frame sequences, from the alignments registry", default="otam",
                          registry=ALIGNMENTS, affects=NUMBERS)
     SMOOTHING: float = key("lambda of the soft minimum in OTAM", default=0.5, above=0.0, affects=NUMBERS)
     USE_CLASSIFICATION: bool = key("add the video-text contrast to the loss", default=True, affects=TRAINING)
-    USE_CLASSIFICATION_VALUE: float = key("weight of the video-text contrast", default=1.5, minimum=0.0,
-                                          affects=TRAINING)
-    USE_CLASSIFICATION_ONLY: bool = key("the video-text contrast is the whole loss", default=False,
-                                        affects=TRAINING)
+    USE_CLASSIFICATION_VALUE: float = key("weight of the video-text contrast", default=1.5, minimum=0, affects=TRAINING)
+    USE_CLASSIFICATION_ONLY: bool = key("the video-text contrast is the whole loss", default=False, affects=TRAINING)
     EVAL_TEXT: bool = key("evaluation: classify by text alone", default=False, affects=SCORING)
-    COMBINE: bool = key("evaluation: fuse text and prototypes, p_text^a * p_vis^(1-a)", default=False,
-                        affects=SCORING)
+    COMBINE: bool = key("evaluation: fuse text and prototypes, p_text^a * p_vis^(1-a)", default=False, affects=SCORING)
     TEXT_COFF: float | None = key("weight a of the text in COMBINE; null or 0: 0.9, as published", default=None,
                                   minimum=0.0, maximum=1.0, affects=SCORING)
     COMBINE_FRAMES: int | None = key("T of COMBINE's p_vis = softmax((T - distance) / T); null: the clip's frames",
@@ -66,28 +62,19 @@ class ClipFsarOptions:
         """Gives the weight a that COMBINE uses."""
         return self.TEXT_COFF or DEFAULT_TEXT_WEIGHT
 
-    @property
-    def trains(self) -> bool:
-        """Tells whether there is anything to train."""
-        return self.MODULATOR != "identity"
-
     def problems_of_training(self) -> list[str]:
         """Return the options that a training cannot have, and why."""
-        return [] if self.trains else ["MODULATOR: identity is CLIP without training; expected transformer for a "
-                                       "training, or TRAIN.ENABLE false"]
+        return [] if self.MODULATOR != "identity" else [
+            "MODULATOR: identity is CLIP without training; expected transformer for a training, or TRAIN.ENABLE false"]
 
     def without_effect(self) -> dict[str, str]:
         """Return the options that others switch off, and why."""
-        off = {}
-        if self.EVAL_TEXT and self.COMBINE:
-            off["COMBINE"] = "EVAL_TEXT is on, and wins"
-        if self.TEXT_COFF is not None and not self.COMBINE:
-            off["TEXT_COFF"] = "COMBINE is off"
-        elif self.TEXT_COFF == 0:
-            off["TEXT_COFF"] = f"0 means {DEFAULT_TEXT_WEIGHT}, as published"
-        if self.USE_CLASSIFICATION_ONLY and not self.USE_CLASSIFICATION:
-            off["USE_CLASSIFICATION_ONLY"] = "USE_CLASSIFICATION is off"
-        return off
+        rules = (("COMBINE", self.COMBINE and self.EVAL_TEXT, "EVAL_TEXT is on, and wins"),
+                 ("TEXT_COFF", self.TEXT_COFF == 0, f"0 means {DEFAULT_TEXT_WEIGHT}, as published"),
+                 ("TEXT_COFF", self.TEXT_COFF is not None and not self.COMBINE, "COMBINE is off"),
+                 ("USE_CLASSIFICATION_ONLY", self.USE_CLASSIFICATION_ONLY and not self.USE_CLASSIFICATION,
+                  "USE_CLASSIFICATION is off"))
+        return {name: why for name, is_off, why in rules if is_off}
 
 
 @HEADS.register("CNN_OTAM_CLIPFSAR")
@@ -99,7 +86,7 @@ class ClipFsar(Head):
 
     def __init__(self, encoder: Encoder, setting: Setting, options: ClipFsarOptions | None = None):
         super().__init__(encoder, setting, options)
-        self.trains = self.options.trains
+        self.trains = self.options.MODULATOR != "identity"
         self.scale = nn.Parameter(torch.ones(1) * (1.0 if self.trains else encoder.logit_scale or 1.0))
         self.context2 = MODULATORS[self.options.MODULATOR](encoder.dim, self.options.TRANSFORMER_DEPTH)
         self.distance = partial(ALIGNMENTS[self.options.ALIGNMENT], smoothing=self.options.SMOOTHING,
@@ -124,10 +111,7 @@ class ClipFsar(Head):
             return self.part("modulator")(tokens_PLD)
 
     def modulate_support(self, support_NTD: Tensor, text_ND: Tensor | None) -> Tensor:
-        """Modulate frames by their class text: the first T outputs of h([frames ; text]). [N, T, D]
-
-        An evaluation may do without texts: then by each other alone.
-        """
+        """Modulate frames by their class text, if there is one: first T outputs of h([frames ; text]). [N, T, D]"""
         if text_ND is None and not self.training:
             return self.modulate(support_NTD)
         return self.modulate(torch.cat([support_NTD, needed(text_ND).unsqueeze(1)], dim=1))[:, :-1]
@@ -153,17 +137,13 @@ class ClipFsar(Head):
         modulated = self.modulate_support(means_BKTD.flatten(0, 1), text)
         return modulated.unflatten(0, means_BKTD.shape[:2])
 
-    def costs(self, query_BMTD: Tensor, prototypes_BKTD: Tensor) -> Tensor:
-        """Return 1 - cos of every frame of a query with every frame of a prototype. [B, M, K, T, T]"""
-        return frame_costs(query_BMTD, prototypes_BKTD)
-
     def distances(self, batch: FeatureBatch) -> Tensor:
         """Return alignment distances of modulated queries and prototypes, in float32. [B, M, K]"""
         prototypes_BKTD, query_BMTD = self.prototypes(batch), batch.query["frames"]
         if self.options.MERGE_BEFORE and self.training:
             query_BMTD = self.modulate(query_BMTD.flatten(0, 1)).unflatten(0, query_BMTD.shape[:2])
         with torch.autocast(device_type=query_BMTD.device.type, enabled=False), phase("alignment"):
-            return self.distance(self.costs(query_BMTD, prototypes_BKTD))
+            return self.distance(frame_costs(query_BMTD, prototypes_BKTD))
 
     def text_probabilities(self, pooled_BMD: Tensor, text_BKD: Tensor) -> Tensor:
         """Return the softmax over the ways of scale * cosine(mean frame, class text). [B, M, K]"""
@@ -212,5 +192,5 @@ class ClipFsar(Head):
 
     def explain(self, batch: FeatureBatch) -> Alignment:
         """Return the costs of frames, and how probably an alignment of query to support visits each cell."""
-        costs_KTT = self.costs(batch.query["frames"], self.prototypes(batch))[0, 0]
+        costs_KTT = frame_costs(batch.query["frames"], self.prototypes(batch))[0, 0]
         return Alignment(costs_KTT, visiting_probabilities(costs_KTT, self.distance))

@@ -22,12 +22,10 @@ from models.heads.base import Alignment, FeatureBatch, Features, Head, Role, Sco
 from models.layers.alignment import mean_hausdorff, visiting_probabilities
 from models.layers.modulator import PreNorm
 from models.layers.relation import InterRelation, JointAttention, RelationOptions
-from models.layers.similarity import unit
+from models.layers.similarity import Products, full_precision
 from models.registries import HEADS
 from utils.episode import Episode, EpisodeOutput
 from utils.phases import phase
-
-BYTES = 128 << 20  # of the supports as all queries of some episodes see them, in an evaluation
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +41,13 @@ class HyrsmOptions(RelationOptions):
         return found
 
 
-class HybridRelation(Head):
-    """Scores queries by set matching of related frames: what HyRSM and HyRSM++ have in common."""
+@HEADS.register("CNN_HyRSM_1shot")
+class Hyrsm(Head):
+    """Scores queries by set matching of related frames."""
 
     title, Options = "HyRSM", HyrsmOptions
     scorings = (Scoring("set_matching", "set matching distance", "distance"),)
-    merges_shots: ClassVar[bool]  # whether the clips of a class are averaged before they are related
+    merges_shots: ClassVar[bool] = False  # whether the clips of a class are averaged before they are related
     options: RelationOptions
 
     def __init__(self, encoder: Encoder, setting: Setting, options: RelationOptions | None = None):
@@ -83,37 +82,35 @@ class HybridRelation(Head):
         there = None if batch.given_BKS is None else batch.given_BKS.flatten(1)
         return {name: value.flatten(1, 2) for name, value in batch.support.items()}, there
 
-    def relate(self, support: Features, query: Features, there_BU: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return the frames of supports as each query sees them, and of queries. [B, M, U, T, D], [B, M, T, D]"""
+    def relate(self, support: Features, query: Features, there_BU: Tensor | None = None) -> Products:
+        """Return the inner products of frames as each query sees them: it sees supports as m + h, one h for all frames
+        of a clip, so they are sums of those of m and h, and the [B, M, U, T, D] frames need not be made."""
         with phase("relation"):
             tokens = self.part("relation")(support["frames"].mean(dim=2), query["frames"].mean(dim=2), there_BU).relu()
         shift_BMUD = F.linear(tokens, self.mapping.weight[:, self.dim:, 0])
-        return (support["mapped"].unsqueeze(1) + shift_BMUD[:, :, :-1].unsqueeze(3),
-                query["mapped"] + shift_BMUD[:, :, -1:])
+        with torch.autocast(device_type=tokens.device.type, enabled=False), phase("alignment"):
+            h, own_h = full_precision(shift_BMUD).split([shift_BMUD.shape[2] - 1, 1], dim=2)
+            m, q = full_precision(support["mapped"]), full_precision(query["mapped"]) + own_h
+            m_h = torch.einsum("butd,bmud->bmut", m, h)
+            cross = (q.flatten(1, 2) @ m.flatten(1, 2).transpose(1, 2)).unflatten(2, m.shape[1:3])
+            return Products(
+                cross.unflatten(1, q.shape[1:3]).transpose(2, 3) + (h @ q.transpose(-1, -2)).unsqueeze(-1),
+                ((m @ m.transpose(-1, -2)).unsqueeze(1) + h.square().sum(dim=-1)[..., None, None]
+                 + m_h.unsqueeze(-1) + m_h.unsqueeze(-2)), q @ q.transpose(-1, -2))
 
-    @staticmethod
-    def costs(support_BMUTD: Tensor, query_BMTD: Tensor) -> Tensor:
-        """Return 1 - cosine of every query frame with every support frame. [B, M, U, T, T]"""
-        return 1 - unit(query_BMTD).unsqueeze(2) @ unit(support_BMUTD).transpose(-1, -2)
-
-    def distances(self, support_BMUTD: Tensor, query_BMTD: Tensor) -> Tensor:
+    def distances(self, related: Products) -> Tensor:
         """Return set matching distances of related frames. [B, M, U]"""
-        with torch.autocast(device_type=query_BMTD.device.type, enabled=False), phase("alignment"):
-            return mean_hausdorff(self.costs(support_BMUTD, query_BMTD), average=self.options.HAUSDORFF_MEAN)
+        with torch.autocast(device_type=related.cross.device.type, enabled=False), phase("alignment"):
+            return mean_hausdorff(related.costs, average=self.options.HAUSDORFF_MEAN)
 
     def scores(self, batch: FeatureBatch, distances_BMU: Tensor) -> dict[str, Tensor]:
         """Return minus the distances of classes, which are means over single clips unless shots were merged."""
         return {"set_matching": -(distances_BMU if self.merges_shots else batch.over_clips(distances_BMU))}
 
     def match(self, batch: FeatureBatch) -> dict[str, Tensor]:
-        """Return minus the set matching distances, of so many episodes at a time as memory is for. [B, M, K]"""
-        (support, there), distances = self.supports(batch), []
-        some = max(1, BYTES // (batch.query["frames"][0].nbytes * support["frames"].shape[1]))
-        for first in range(0, len(batch.query["frames"]), some):
-            part = slice(first, first + some)
-            own, asked = ({name: value[part] for name, value in side.items()} for side in (support, batch.query))
-            distances.append(self.distances(*self.relate(own, asked, None if there is None else there[part])))
-        return self.scores(batch, torch.cat(distances))
+        """Return minus the set matching distances. [B, M, K]"""
+        support, there = self.supports(batch)
+        return self.scores(batch, self.distances(self.relate(support, batch.query, there)))
 
     def output(self, episode: Episode, encoded: Mapping[Role, Features], text_GD: Tensor | None) -> EpisodeOutput:
         """Add class_logits [(N + M) * T, classes], supports first, and what the method regularises."""
@@ -121,14 +118,14 @@ class HybridRelation(Head):
         batch = self.batch_of(episode, text_GD, features)
         support, there = self.supports(batch)
         related = self.relate(support, batch.query, there)
-        scores = {name: values[0] for name, values in self.scores(batch, self.distances(*related)).items()}
+        scores = {name: values[0] for name, values in self.scores(batch, self.distances(related)).items()}
         aux = self.regularised(related, there)
         if self.classification_layer is not None:
             frames = torch.cat([features[role]["frames"] for role in ("support", "query")])
             aux["class_logits"] = self.classification_layer(frames).flatten(0, 1)
         return replace(EpisodeOutput(scores["set_matching"], scores), aux=aux)
 
-    def regularised(self, related: tuple[Tensor, Tensor], there_BU: Tensor | None) -> dict[str, Tensor]:
+    def regularised(self, related: Products, there_BU: Tensor | None) -> dict[str, Tensor]:
         """Return what the loss has beside classes and distances: nothing."""
         return {}
 
@@ -152,22 +149,15 @@ class HybridRelation(Head):
     def explain(self, batch: FeatureBatch) -> Alignment:
         """Return the costs of related frames, and which support frame each query frame is nearest to."""
         support, there = self.supports(batch)
-        costs_UTT = self.costs(*self.relate(support, batch.query, there))[0, 0]
+        costs_UTT = self.relate(support, batch.query, there).costs[0, 0]
         found = (costs_UTT.double(), visiting_probabilities(costs_UTT, mean_hausdorff))
         if self.merges_shots:
             return Alignment(*found)
         return Alignment(*(batch.over_shots(x.unflatten(0, batch.sizes).unsqueeze(0))[0] for x in found))
 
 
-@HEADS.register("CNN_HyRSM_1shot")
-class Hyrsm1Shot(HybridRelation):
-    """Is HyRSM for one shot: single clips are related, and their distances averaged."""
-
-    merges_shots = False
-
-
 @HEADS.register("CNN_HyRSM_5shot")
-class Hyrsm5Shot(HybridRelation):
+class Hyrsm5Shot(Hyrsm):
     """Is HyRSM for several shots: class means are related."""
 
     merges_shots = True

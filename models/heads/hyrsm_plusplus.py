@@ -18,9 +18,9 @@ from torch import Tensor
 
 from models.encoders.base import Encoder
 from models.heads.base import FeatureBatch, Features, Setting
-from models.heads.hyrsm import HybridRelation, HyrsmOptions
+from models.heads.hyrsm import Hyrsm, HyrsmOptions
 from models.layers.relation import temporal_relation
-from models.layers.similarity import unit
+from models.layers.similarity import Products, cosines
 from models.registries import HEADS
 from utils.config.fields import NUMBERS, SCORING, TRAINING, key
 from utils.episode import Episode, EpisodeOutput
@@ -58,7 +58,8 @@ class PlusPlusOptions(HyrsmOptions):
         return asked and (self.POSITION_A is None or self.POSITION_B is None)
 
 
-class TemporalRelation(HybridRelation):
+@HEADS.register("CNN_HyRSM_plusplus_1shot")
+class PlusPlus(Hyrsm):
     """Scores queries as HyRSM does, and regularises the frames of each clip in time."""
 
     title, Options = "HyRSM++", PlusPlusOptions
@@ -72,21 +73,20 @@ class TemporalRelation(HybridRelation):
         if not (self.options.USE_CLASSIFICATION or self.always_classifies):
             self.classification_layer = None
 
-    def coherence(self, frames_XTD: Tensor) -> Tensor:
-        """Return the cost of each sequence of frames. [..., T, D] -> [...]"""
-        options, frames = self.options, unit(frames_XTD)
-        distance = 1 - frames @ frames.transpose(-1, -2)
+    def coherence(self, products: Tensor) -> Tensor:
+        """Return the cost of each sequence of frames, from their inner products. [..., T, T] -> [...]"""
+        options, distance = self.options, 1 - cosines(products, products, products)
         relation, near = (each.to(distance) for each in temporal_relation(
-            frames.shape[-2], options.WINDOW_SIZE, options.TEMPORAL_BALANCE))
+            distance.shape[-1], options.WINDOW_SIZE, options.TEMPORAL_BALANCE))
         far = (options.BALANCE_COEFFICIENT or 1.0) * (1 - near) * (relation - distance).relu()
         return (near * relation * distance + far).mean(dim=(-2, -1))
 
-    def regularised(self, related: tuple[Tensor, Tensor], there_BU: Tensor | None) -> dict[str, Tensor]:
+    def regularised(self, related: Products, there_BU: Tensor | None) -> dict[str, Tensor]:
         """Return the cost of supports as each query sees them, plus that of queries."""
-        support_BMU, query_BM = (self.coherence(frames) for frames in related)
+        support_BMU = self.coherence(related.support)
         if there_BU is not None:
             support_BMU = support_BMU[there_BU.unsqueeze(1).expand_as(support_BMU)]
-        return {"temporal": support_BMU.mean() + query_BM.mean()}
+        return {"temporal": support_BMU.mean() + self.coherence(related.query).mean()}
 
     def losses(self, output: EpisodeOutput, episode: Episode) -> dict[str, Tensor]:
         """Add temporal coherence to HyRSM's losses."""
@@ -96,15 +96,8 @@ class TemporalRelation(HybridRelation):
         return losses
 
 
-@HEADS.register("CNN_HyRSM_plusplus_1shot")
-class PlusPlus1Shot(TemporalRelation):
-    """Is HyRSM++ for one shot: single clips are related, and their distances averaged."""
-
-    merges_shots = False
-
-
 @HEADS.register("CNN_HyRSM_plusplus_5shot")
-class PlusPlus5Shot(TemporalRelation):
+class PlusPlus5Shot(PlusPlus):
     """Is HyRSM++ for several shots: class means are related."""
 
     merges_shots = True
@@ -123,7 +116,7 @@ class SemiOptions(PlusPlusOptions):
 
 
 @HEADS.register("CNN_HyRSM_plusplus_semi")
-class PlusPlusSemi(TemporalRelation):
+class PlusPlusSemi(PlusPlus):
     """Is HyRSM++ for several shots, whose class means also take in unlabelled clips that are near one class."""
 
     title, Options = "HyRSM++ (semi-supervised)", SemiOptions
@@ -137,7 +130,7 @@ class PlusPlusSemi(TemporalRelation):
         if options.SEMI_TEMPORAL is None or options.SEMI_THRESHOLD is None:
             raise HeadError("expected VIDEO.HEAD.OPTIONS.SEMI_TEMPORAL and SEMI_THRESHOLD, as episodes have unlabelled "
                             "clips, found none")
-        chances = (-self.distances(*self.relate(support, unlabelled)) / options.SEMI_TEMPORAL).softmax(dim=-1)
+        chances = (-self.distances(self.relate(support, unlabelled)) / options.SEMI_TEMPORAL).softmax(dim=-1)
         kept = chances.amax(dim=-1) >= options.SEMI_THRESHOLD
         if options.FIRST_NEEDS_OTHERS:
             kept = kept & kept[:, 1:].any(dim=1, keepdim=True)

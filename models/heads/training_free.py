@@ -13,6 +13,7 @@ P clips, T frames, D features, B episodes, M queries, K ways, S shots, N = K * S
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
@@ -26,22 +27,35 @@ from models.layers.probe import logistic_probe
 from models.layers.set_similarity import chamfer, largest_similarity, mean_similarity, triple_similarities
 from models.layers.similarity import frame_costs, full_precision, unit
 from models.registries import HEADS
+from utils.config.fields import SCORING, key
 
 SHOTS_OF_PROBE, SMOOTHING, TEXT_SCALE = 5, 0.1, 100.0
 ALPHAS, BETAS = (0.3, 1.0, 3.0, 10.0, 30.0), (0.3, 1.0, 3.0, 5.5, 10.0)
 DECAYS = (1e-4, 1e-3, 1e-2, 1e-1)
 
 
+@dataclass(frozen=True, slots=True)
+class FrozenOptions:
+    """Holds what can be set, VIDEO.HEAD.OPTIONS."""
+
+    PROBE_DECAY: float | None = key("weight decay of the linear probe, for data without a val list; null: chosen on "
+                                    "validation episodes", default=None, above=0.0, affects=SCORING)
+
+
 @HEADS.register("FROZEN")
 class Frozen(Head):
-    """Compares frozen features of any tower, in all ways that need no text."""
+    """Compares frozen features of a tower with each other, and with class texts where it reads text."""
 
-    title, trains, calibrates = "training-free", False, True
+    title, Options, trains = "training-free", FrozenOptions, False
+    options: FrozenOptions
     decay: Tensor
+    alpha: Tensor
+    beta: Tensor
 
     def __init__(self, encoder: Encoder, setting: Setting, options: Any = None):
         super().__init__(encoder, setting, options)
-        self.register_buffer("decay", torch.tensor(1e-2))
+        for name, start in (("decay", 1e-2), ("alpha", 3.0), ("beta", 1.0)):
+            self.register_buffer(name, torch.tensor(start))
         found = {"mean_prototype": "mean prototype", "chamfer": "Chamfer", "bimhm": "Bi-MHM", "otam": "OTAM",
                  "mean_frames": "mean similarity", "best_frames": "largest similarity",
                  "frame_by_frame": "frame by frame"}
@@ -49,6 +63,10 @@ class Frozen(Head):
             found["chamfer_plus"] = "Chamfer++"
         if setting.episodes and setting.episodes[-1][1] >= SHOTS_OF_PROBE:
             found["linear_probe"] = "linear probe"
+        self.chooses_decay = "linear_probe" in found and self.options.PROBE_DECAY is None
+        self.calibrates = self.chooses_decay or self.reads_text
+        if self.reads_text:
+            found |= {"zero_shot": "zero-shot text", "tip_adapter": "Tip-Adapter"}
         self.scorings: Sequence[Scoring] = [Scoring(name, words, "distance" if name in ("bimhm", "otam") else "logits")
                                             for name, words in found.items()]
 
@@ -74,7 +92,10 @@ class Frozen(Head):
         if frames.shape[2] >= 3:
             found["chamfer_plus"] = chamfer(triple_similarities(frames, supports).unflatten(2, batch.sizes), given)
         if any(scoring.name == "linear_probe" for scoring in self.scorings):
-            found["linear_probe"] = self.probe(batch, float(self.decay))
+            found["linear_probe"] = self.probe(batch, self.options.PROBE_DECAY or float(self.decay))
+        if self.reads_text and batch.text_BKD is not None:
+            found |= {"zero_shot": self.zero_shot(batch),
+                      "tip_adapter": self.tip(batch, float(self.alpha), float(self.beta))}
         return found
 
     @staticmethod
@@ -89,13 +110,28 @@ class Frozen(Head):
         """Return the logits of a linear probe of each episode. [B, M, K]"""
         return logistic_probe(batch.support["clip"].flatten(1, 2), self.labels(batch), batch.query["clip"], decay)
 
+    @staticmethod
+    def zero_shot(batch: FeatureBatch) -> Tensor:
+        """Return 100 v.E. [B, M, K]"""
+        return TEXT_SCALE * batch.query["clip"] @ unit(needed(batch.text_BKD)).transpose(-1, -2)
+
+    def tip(self, batch: FeatureBatch, alpha: float, beta: float) -> Tensor:
+        """Return zero-shot logits plus alpha times the affinities with the supports of each class. [B, M, K]"""
+        affinity = torch.exp(-beta * (1 - batch.query["clip"] @ batch.support["clip"].flatten(1, 2).transpose(-1, -2)))
+        return self.zero_shot(batch) + alpha * affinity @ self.labels(batch)
+
     def calibrate(self, batches: Sequence[tuple[FeatureBatch, Tensor]]) -> dict[str, float]:
-        """Choose the decay of the probe, where there is one."""
-        if not any(scoring.name == "linear_probe" for scoring in self.scorings):
-            return {}
-        best = max(DECAYS, key=lambda decay: accuracy(batches, lambda batch: self.probe(batch, decay)))
-        self.decay.fill_(best)
-        return {"probe_decay": best}
+        """Choose the decay of the probe, and alpha and beta of Tip-Adapter, where they are not given."""
+        found: dict[str, float] = {}
+        if self.chooses_decay:
+            found["probe_decay"] = max(DECAYS, key=lambda own: accuracy(batches, lambda one: self.probe(one, own)))
+            self.decay.fill_(found["probe_decay"])
+        if self.reads_text:
+            found["tip_alpha"], found["tip_beta"] = max(
+                product(ALPHAS, BETAS), key=lambda pair: accuracy(batches, lambda one: self.tip(one, *pair)))
+            self.alpha.fill_(found["tip_alpha"])
+            self.beta.fill_(found["tip_beta"])
+        return found
 
 
 @torch.no_grad()
@@ -108,41 +144,6 @@ def accuracy(batches: Sequence[tuple[FeatureBatch, Tensor]], score: Callable[[Fe
 
 @HEADS.register("FROZEN_TEXT")
 class FrozenText(Frozen):
-    """Compares frozen features of a tower with a text tower, with each other and with class texts."""
+    """Is the same on a tower with a text tower."""
 
     title, reads_text = "training-free, with text", True
-    alpha: Tensor
-    beta: Tensor
-
-    def __init__(self, encoder: Encoder, setting: Setting, options: Any = None):
-        super().__init__(encoder, setting, options)
-        self.register_buffer("alpha", torch.tensor(3.0))
-        self.register_buffer("beta", torch.tensor(1.0))
-        self.scorings = [*self.scorings, Scoring("zero_shot", "zero-shot text", "logits"),
-                         Scoring("tip_adapter", "Tip-Adapter", "logits")]
-
-    @staticmethod
-    def zero_shot(batch: FeatureBatch) -> Tensor:
-        """Return 100 v.E. [B, M, K]"""
-        return TEXT_SCALE * batch.query["clip"] @ unit(needed(batch.text_BKD)).transpose(-1, -2)
-
-    def tip(self, batch: FeatureBatch, alpha: float, beta: float) -> Tensor:
-        """Return zero-shot logits plus alpha times the affinities with the supports of each class. [B, M, K]"""
-        affinity = torch.exp(-beta * (1 - batch.query["clip"] @ batch.support["clip"].flatten(1, 2).transpose(-1, -2)))
-        return self.zero_shot(batch) + alpha * affinity @ self.labels(batch)
-
-    def match(self, batch: FeatureBatch) -> dict[str, Tensor]:
-        """Add zero-shot text and Tip-Adapter."""
-        found = super().match(batch)
-        if not self.training:
-            found |= {"zero_shot": self.zero_shot(batch),
-                      "tip_adapter": self.tip(batch, float(self.alpha), float(self.beta))}
-        return found
-
-    def calibrate(self, batches: Sequence[tuple[FeatureBatch, Tensor]]) -> dict[str, float]:
-        """Choose alpha and beta of Tip-Adapter, too."""
-        found = super().calibrate(batches)
-        best = max(product(ALPHAS, BETAS), key=lambda pair: accuracy(batches, lambda batch: self.tip(batch, *pair)))
-        for buffer, value in zip((self.alpha, self.beta), best, strict=True):
-            buffer.fill_(value)
-        return {**found, "tip_alpha": best[0], "tip_beta": best[1]}

@@ -6,10 +6,12 @@ The distance of query and class is the mean over query tuples of the squared dis
 of value and prototype; logits = -distance, averaged over the sizes.
 
 A tuple's vector is its frames end to end, so a linear map of it is a sum of maps of single frames, one for each place
-in the tuple: frames are mapped once, and tuples are sums.
+in the tuple: tuple n = sum over x of A[n, x] place[x], A of zeros and ones. Inner products of tuples are then A G A',
+with G those of places (24 x 24 for 3 of 8 frames, in place of 56 x 56), and all that is computed is inner products:
+|v - sum_u w_u v_u|^2 = |v|^2 - 2 sum_u w_u v.v_u + sum_uu' w_u w_u' v_u.v_u'.
 
-P clips, T frames, D features, E width of keys and values, R frames of a tuple, N tuples of a clip, B episodes,
-M queries, K ways, S shots.
+P clips, T frames, D features, E width of keys and values, R frames of a tuple, N tuples of a clip, X = T * R
+places, B episodes, M queries, K ways, S shots.
 """
 
 import math
@@ -19,6 +21,7 @@ from itertools import combinations
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
@@ -53,28 +56,49 @@ class TemporalCrossTransformer(nn.Module):
         self.tuples = nn.ParameterList(nn.Parameter(torch.tensor(one), requires_grad=False)
                                        for one in combinations(range(frames), size))
 
-    def by_place(self, frames_PTD: Tensor) -> Tensor:
-        """Return what each frame adds to keys and to values in each place of a tuple. [P, T, 2, R, E]"""
+    def members(self, frames: int) -> Tensor:
+        """Return A: 1 where a place is in a tuple, tuples in lexicographic order. [N, X]"""
+        order_NR = torch.tensor(list(combinations(range(frames), self.size))) * self.size + torch.arange(self.size)
+        return F.one_hot(order_NR, frames * self.size).sum(dim=1).to(self.k_linear.bias)
+
+    def clip_features(self, frames_PTD: Tensor) -> tuple[Tensor, Tensor]:
+        """Return keys and values of places [P, 2, X, E]; of tuples what divides keys, what the norm's bias adds to
+        their attention, and the squared length of values [P, 3, N]."""
         weight_REaD = torch.stack([rearrange(linear.weight, "e (r d) -> r e d", r=self.size)
                                    for linear in (self.k_linear, self.v_linear)])
-        return torch.einsum("ptd,ared->ptare", self.pe(frames_PTD), weight_REaD)
+        places = full_precision(torch.einsum("ptd,ared->patre", self.pe(frames_PTD), weight_REaD).flatten(2, 3))
+        with torch.autocast(device_type=places.device.type, enabled=False):
+            keys, values = (part + linear.bias / self.size for part, linear in
+                            zip(places.unbind(dim=1), (self.k_linear, self.v_linear), strict=True))
+            members_NX, centred = self.members(frames_PTD.shape[1]), keys - keys.mean(dim=-1, keepdim=True)
+            scale = ((members_NX @ centred).square().mean(dim=-1) + self.norm_k.eps).rsqrt()
+            keys = centred * self.norm_k.weight
+            shift = scale * (keys @ self.norm_k.bias @ members_NX.T)
+            return torch.stack([keys, values], dim=1), torch.stack(
+                [scale, shift, (members_NX @ values).square().sum(dim=-1)], dim=1)
 
-    def keys_and_values(self, places: Tensor) -> tuple[Tensor, Tensor]:
-        """Return normed keys and values of all tuples in lexicographic order, [..., T, 2, R, E] -> [..., N, E] each."""
-        order = torch.tensor(list(combinations(range(places.shape[-4]), self.size)), device=places.device)
-        parts = [places.select(-2, place).index_select(-3, order[:, place]) for place in range(self.size)]
-        keys, values = torch.stack(parts).sum(dim=0).unbind(dim=-2)
-        return self.norm_k(keys + self.k_linear.bias), values + self.v_linear.bias
-
-    def distances(self, query: tuple[Tensor, Tensor], support: tuple[Tensor, Tensor], there_BKN: Tensor | None
+    def distances(self, query: tuple[Tensor, Tensor], support: tuple[Tensor, Tensor], there_BKS: Tensor | None
                   ) -> Tensor:
-        """Return distances [B, M, K] of queries [B, M, N, E] and the joined tuples of classes [B, K, S * N, E]."""
-        (query_keys, query_values), (keys, values) = query, support
-        scores = torch.einsum("bmne,bkue->bmknu", query_keys, keys) / math.sqrt(keys.shape[-1])
-        if there_BKN is not None:
-            scores = scores.masked_fill(~there_BKN[:, None, :, None], -torch.inf)
-        prototypes = torch.einsum("bmknu,bkue->bmkne", scores.softmax(dim=-1), values)
-        return (query_values.unsqueeze(2) - prototypes).square().sum(dim=-1).mean(dim=-1)
+        """Return distances [B, M, K] of queries and of classes, [B, M, ...] and [B, K, S, ...] of clip_features."""
+        (places_BMaXE, tuples_BMaN), (places_BKSaXE, tuples_BKSaN) = query, support
+        ways, shots, _, places, width = places_BKSaXE.shape[1:]
+        members_NX = self.members(places // self.size)
+        (query_keys, query_values), (keys, values) = (
+            (one[..., 0, :, :], one[..., 1, :, :]) for one in (places_BMaXE, places_BKSaXE))
+        dots_keys, dots_values = (
+            rearrange(of_query.flatten(1, 2) @ of_support.flatten(1, 3).transpose(1, 2),
+                      "b (m x) (k sy) -> b m k x sy", x=places, k=ways)
+            for of_query, of_support in ((query_keys, keys), (query_values, values)))
+        scores = (members_NX @ dots_keys).unflatten(-1, (shots, places)) @ members_NX.T  # [B, M, K, N, S, N']
+        scale, shift = (tuples_BKSaN[:, None, :, None, :, i] for i in (0, 1))
+        scores = (scores * tuples_BMaN[:, :, None, 0, :, None, None] * scale + shift) / math.sqrt(width)
+        if there_BKS is not None:
+            scores = scores.masked_fill(~there_BKS[:, None, :, None, :, None], -torch.inf)
+        weights = (scores.flatten(-2).softmax(dim=-1).unflatten(-1, scores.shape[-2:]) @ members_NX).flatten(-2)
+        values = values.flatten(2, 3)
+        of_classes = (values @ values.transpose(-1, -2)).unsqueeze(1)
+        parts = (weights @ of_classes - 2 * (members_NX @ dots_values)) * weights
+        return (parts.sum(dim=-1) + tuples_BMaN[:, :, None, 2]).mean(dim=-1)
 
 
 @HEADS.register("CNN_TRX")
@@ -104,20 +128,17 @@ class Trx(Head):
             yield i, cast(TemporalCrossTransformer, one)
 
     def clip_features(self, encoded: Features) -> Features:
-        """Return the frames' parts in keys and values, by transformer. [P, T, 2, R, E] each"""
-        return {str(i): one.by_place(encoded["frames"]) for i, one in self.each()}
+        """Return what each transformer keeps of clips: places [P, 2, X, E] and tuples [P, 3, N]."""
+        kept = {i: one.clip_features(encoded["frames"]) for i, one in self.each()}
+        return {f"{name}{i}": value for i, own in kept.items()
+                for name, value in zip(("places", "tuples"), own, strict=True)}
 
     def match(self, batch: FeatureBatch) -> dict[str, Tensor]:
         """Return minus the distances, averaged over the transformers. [B, M, K]"""
-        found = []
-        with torch.autocast(device_type=batch.query["0"].device.type, enabled=False):
-            for i, one in self.each():
-                query, (keys, values) = (one.keys_and_values(full_precision(side[str(i)]))
-                                         for side in (batch.query, batch.support))
-                there = batch.given_BKS
-                if there is not None:
-                    there = there.repeat_interleave(query[0].shape[2], dim=2)
-                found.append(one.distances(query, (keys.flatten(2, 3), values.flatten(2, 3)), there))
+        with torch.autocast(device_type=batch.query["places0"].device.type, enabled=False):
+            found = [one.distances((batch.query[f"places{i}"], batch.query[f"tuples{i}"]),
+                                   (batch.support[f"places{i}"], batch.support[f"tuples{i}"]), batch.given_BKS)
+                     for i, one in self.each()]
         return {"tuples": -torch.stack(found).mean(dim=0)}
 
     def untrained(self) -> set[str]:

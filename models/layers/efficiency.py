@@ -3,21 +3,25 @@
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import partial
+from functools import cache, partial
 
 import torch
-from open_clip.modified_resnet import Bottleneck as ClipBottleneck
 from torch import Tensor, nn
-from torch._dynamo.exc import TorchDynamoException
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
-from torchvision.models.mobilenetv2 import InvertedResidual
-from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from models.layers.batch_norm import replace_modules
 from utils.errors import CompileError, ConfigError
 
-BLOCKS = (ClipBottleneck, BasicBlock, Bottleneck, InvertedResidual)  # they draw nothing and leave their input alone
+
+@cache
+def _blocks() -> tuple[type[nn.Module], ...]:
+    """Return the kinds of blocks that draw nothing and leave their input alone."""
+    from open_clip.modified_resnet import Bottleneck as ClipBottleneck
+    from torchvision.models.mobilenetv2 import InvertedResidual
+    from torchvision.models.resnet import BasicBlock, Bottleneck
+
+    return ClipBottleneck, BasicBlock, Bottleneck, InvertedResidual
 
 
 def has_batch_statistics(tower: nn.Module) -> bool:
@@ -28,6 +32,8 @@ def has_batch_statistics(tower: nn.Module) -> bool:
 @contextmanager
 def compiling() -> Iterator[None]:
     """Turn errors of torch.compile, which works at the first forward and backward pass, into CompileErrors."""
+    from torch._dynamo.exc import TorchDynamoException
+
     try:
         yield
     except TorchDynamoException as error:
@@ -60,7 +66,7 @@ class CheckpointedStage(nn.Sequential):
     def forward(self, frames_NCHW: Tensor) -> Tensor:
         """Compute what nn.Sequential computes."""
         for block in self:
-            if isinstance(block, BLOCKS) and torch.is_grad_enabled():
+            if isinstance(block, _blocks()) and torch.is_grad_enabled():
                 frames_NCHW = checkpoint(block, frames_NCHW, use_reentrant=False, preserve_rng_state=False,
                                          context_fn=partial(_contexts, block))
             else:
@@ -69,7 +75,7 @@ class CheckpointedStage(nn.Sequential):
 
 
 def _is_stage(module: nn.Module) -> bool:
-    return isinstance(module, nn.Sequential) and any(isinstance(block, BLOCKS) for block in module)
+    return isinstance(module, nn.Sequential) and any(isinstance(block, _blocks()) for block in module)
 
 
 def checkpoint_blocks(tower: nn.Module) -> None:

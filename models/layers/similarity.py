@@ -1,5 +1,7 @@
 """These are the similarities of vectors and of frame sequences, as the published code computes them."""
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -23,6 +25,36 @@ def frame_costs(x: Tensor, y: Tensor) -> Tensor:
 def unit(x: Tensor) -> Tensor:
     """Return vectors divided by their norm, which counts as 1e-12 at least. [..., D]"""
     return F.normalize(full_precision(x), dim=-1, eps=1e-12)
+
+
+@dataclass(frozen=True, slots=True)
+class Products:
+    """Holds inner products of frames of queries and of supports: all that is needed of frames that were never made.
+
+    Args:
+        cross: of query frames (rows) and support frames, [B, M, U, T, T], U supports.
+        support: of the frames of a support, as each query sees them, [B, M, U, T, T].
+        query: of the frames of a query, [B, M, T, T].
+    """
+
+    cross: Tensor
+    support: Tensor
+    query: Tensor
+
+    @property
+    def costs(self) -> Tensor:
+        """Gives 1 - cosine of every query frame with every support frame. [B, M, U, T, T]"""
+        return 1 - cosines(self.cross, self.query.unsqueeze(2), self.support)
+
+
+def cosines(products: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Return the cosines of vectors from their inner products, [..., A, B]; a norm counts as 1e-12 at least.
+
+    Args:
+        rows, columns: the inner products of each side with itself, [..., A, A] and [..., B, B].
+    """
+    of_rows, of_columns = (own.diagonal(dim1=-2, dim2=-1).clamp(min=1e-24).sqrt() for own in (rows, columns))
+    return products / of_rows.unsqueeze(-1) / of_columns.unsqueeze(-2)
 
 
 def full_precision(x: Tensor) -> Tensor:

@@ -26,6 +26,10 @@ COMMANDS = {
     "evaluation": ("stored features against episode by episode",
                    "python runs/benchmarks/run.py evaluation --classes 24 --clips 100 --episodes 10000"),
     "ranks": ("episodes a second by number of ranks", "python runs/benchmarks/run.py ranks --turns 2"),
+    "heads": ("each head beside its tower: training step, scoring of episodes; not part of the suite",
+              "python runs/benchmarks/run.py heads --heads CNN_TRX CNN_OTAM --episodes 1000"),
+    "own": ("own clips: learning again, adding one, timelines, imports; not part of the suite",
+            "python runs/benchmarks/run.py own --backbone RN50"),
     "check": ("cores and memory of `prepare.py check`; not part of the suite",
               "python runs/benchmarks/run.py check --decoder pyav"),
 }

@@ -60,6 +60,8 @@ BENCHMARKS = {
     "step": Benchmark("bench_step", None, (75, 50)),
     "evaluation": Benchmark("bench_evaluation", ("bench_evaluation", "bench_evaluation_quick"), (300, 25)),
     "ranks": Benchmark("bench_ranks", ("bench_ranks", "bench_ranks"), (240, 60)),
+    "heads": Benchmark("bench_heads", None, None),
+    "own": Benchmark("bench_own", ("bench_own", "bench_own"), None),
     "check": Benchmark("bench_check", ("bench_check", "bench_check"), None),
 }
 SUITE = {name: benchmark for name, benchmark in BENCHMARKS.items() if benchmark.weight}

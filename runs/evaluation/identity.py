@@ -35,8 +35,8 @@ def foreign_names(split: str, digest: str, names: Sequence[str]) -> str | None:
 
 
 def data_set_name(cfg: Config) -> str:
-    """Name the class file of the pool whose test classes these are; else custom."""
-    candidates = [cfg.DATA.CLASSES] if cfg.DATA.CLASSES in pool_names() else pool_names()
+    """Name the class file of the pool whose test classes these are, DATA.CLASSES before others; else custom."""
+    candidates = sorted(pool_names(), key=lambda name: name != cfg.DATA.CLASSES)
     return _data_set_with("test", names_by_split(cfg).get("test"), candidates) or "custom"
 
 

@@ -4,25 +4,27 @@ N clips, M queries, K actions.
 """
 
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from scipy import special
 from torch import Tensor
 
+from models.heads.base import Alignment
 from runs.own.calibration import AS_USUAL, Calibration, HeldOut, Wishes, calibrate, clips_needed
 from runs.own.clips import from_array, read_clips
 from runs.own.folders import query_clips, words
 from runs.own.learning import Encoded, Item, Wanted, encoded, learn_clips, pack_of, stacked
 from runs.own.matching import Matcher
 from runs.own.models import OwnModel
-from runs.own.results import ActionFacts, Answer, Check
-from runs.own.timeline import LEAST_SECONDS, MOST_SECONDS, timeline
+from runs.own.results import ActionFacts, Answer, Check, Strip
+from runs.own.timeline import LEAST_SECONDS, MOST_SECONDS, follow, timeline
+from runs.reporting.examples import pixels
 from utils.errors import OwnClipsError, VideoDecodeError
+from utils.metrics import probabilities
 
 KEEP, KEEP_LONG = 0.9, 0.8
 LONG, TRIM, ASPECT = 3.0, 4.0, 1.5  # times the median length: a timeline; too long for an example. Times the aspect
@@ -115,7 +117,7 @@ class Actions:
         distances_K = self._distances([query])[0]
         nearest = int(distances_K.argmin())
         margin = None if found.threshold is None else found.threshold - float(distances_K[nearest])
-        shares = self._by_name(special.softmax(-distances_K / (found.temperature or 1.0)))
+        shares = self._by_name(probabilities(-distances_K / (found.temperature or 1.0), "distance"))
         unknown = margin is not None and margin < 0
         same = next((one.clip.name for one in self.clips if one.clip.sha256 == clip.sha256), None)
         return Answer(clip.name, clip.seconds, None if unknown else self.names[nearest], unknown,
@@ -134,6 +136,14 @@ class Actions:
                  ] if max(ratio, 1 / ratio) > ASPECT else []
         return notes + ([f"{query.clip.distinct} different frames of {wanted}"] if query.clip.distinct < wanted else [])
 
+    def pictures(self, pixels_TCHW: Tensor) -> np.ndarray:
+        """Return the frames that the model's input was made of, uint8 [T, H, W, C]."""
+        return pixels(pixels_TCHW, self.model.reading.pixels.mean, self.model.reading.pixels.std)
+
+    def explain(self, query: Encoded) -> Alignment | None:
+        """Say how the frames of a clip meet those of each action; None: the method has nothing to draw."""
+        return self.matcher.explain({name: value.to(self.model.device) for name, value in query.features.items()})
+
     def is_long(self, seconds: float, wish: str = "auto") -> bool:
         """Return whether a video of so many seconds gets a timeline, `wish` being auto, always or never."""
         if wish not in ("auto", "always", "never"):
@@ -143,10 +153,23 @@ class Actions:
     def timeline_answer(self, path: Path, name: str, seconds: float, wishes: Wishes = AS_USUAL,
                         progress: Callable[[float], None] | None = None) -> Answer:
         """Return what is seen in a long video, from when to when. Raises VideoDecodeError."""
-        window = min(max(self.median_seconds, LEAST_SECONDS), MOST_SECONDS)
-        found = timeline(self.model, self.matcher, path, self.names, window=window, seconds=seconds,
+        found = timeline(self.model, self.matcher, path, self.names, window=self._window, seconds=seconds,
                          threshold=self.calibration(wishes, long=True).threshold, progress=progress)
         return Answer(name, seconds, segments=found.segments, windows=found.windows)
+
+    @property
+    def _window(self) -> float:
+        """Gives the length of a window of long videos, seconds."""
+        return min(max(self.median_seconds, LEAST_SECONDS), MOST_SECONDS)
+
+    def follow(self, frames: Iterable[tuple[float, np.ndarray]], wishes: Wishes = AS_USUAL) -> Iterator[Strip]:
+        """Yield what a running camera shows, window by window (see runs/own/timeline.py).
+
+        Args:
+            frames: (seconds, uint8 RGB [H, W, 3]) in order, as they come.
+        """
+        return follow(self.model, self.matcher, frames, self.names, window=self._window,
+                      threshold=self.calibration(wishes, long=True).threshold)
 
     def predict(self, query: Any, *, fps: float | None = None, wishes: Wishes = AS_USUAL, timeline: str = "auto",
                 jobs: int | None = None) -> Any:
@@ -167,26 +190,31 @@ class Actions:
                 one, fps=fps, wishes=wishes, timeline=timeline, jobs=jobs))]
         path = Path(query)
         named = named_queries([path])
-        found = dict(self.answers(named, wishes, timeline, jobs))
+        found = {path: answer for path, answer, _ in self.answers(named, wishes, timeline, jobs)}
         answers = [found[one] for one in named]
         return answers[0] if list(named) == [path] else answers
 
     def answers(self, named: Mapping[Path, str], wishes: Wishes = AS_USUAL, timeline: str = "auto",
-                jobs: int | None = None) -> Iterator[tuple[Path, Answer]]:
-        """Yield (path, Answer) of clips, each as soon as it is there. `named`: path to what it is called."""
+                jobs: int | None = None) -> Iterator[tuple[Path, Answer, Encoded | None]]:
+        """Yield (path, Answer, the clip) of clips, each as soon as it is there; None: one that is read otherwise.
+
+        Args:
+            named: path to what it is called.
+        """
         self.is_long(0.0, timeline)  # a wrong word is told before anything is decoded
         for path, clip in read_clips(list(named), self.model.reading, jobs, "asking"):
             name = named[path]
             if isinstance(clip, VideoDecodeError):
-                yield path, Answer(name, error=clip.reason)
+                yield path, Answer(name, error=clip.reason), None
                 continue
             if self.is_long(clip.seconds, timeline):
                 try:
-                    yield path, self.timeline_answer(path, name, clip.seconds, wishes)
+                    yield path, self.timeline_answer(path, name, clip.seconds, wishes), None
                 except VideoDecodeError as error:
-                    yield path, Answer(name, clip.seconds, error=error.reason)
+                    yield path, Answer(name, clip.seconds, error=error.reason), None
                 continue
-            yield path, self.answer(encoded(self.model, name, None, clip), wishes)
+            query = encoded(self.model, name, None, clip)
+            yield path, self.answer(query, wishes), query
 
     def add(self, action: str | None, item: Item | str) -> "Actions":
         """Return these actions with one clip more, which alone is encoded; None: of none of them.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from scipy import special, stats
+import scipy  # its parts are imported when they are first used
 
 from utils.errors import OwnClipsError
 from utils.metrics import wilson
@@ -123,14 +123,15 @@ def fitted_temperature(held_out: HeldOut) -> float | None:
     labels = held_out.labels_n
     if len(labels) < ANSWERS_FOR_TEMPERATURE or held_out.distances_nK.shape[1] < 2:
         return None
-    losses = [-special.log_softmax(-held_out.distances_nK / t, axis=1)[np.arange(len(labels)), labels].mean()
+    losses = [-scipy.special.log_softmax(-held_out.distances_nK / t, axis=1)[np.arange(len(labels)), labels].mean()
               for t in TEMPERATURES]
     return float(TEMPERATURES[int(np.argmin(losses))])
 
 
 def better_than_guessing(right: int, total: int, ways: int) -> bool:
     """Return whether so many right answers are unlikely by guessing (one-sided binomial test at 5 %)."""
-    return total > 0 and stats.binomtest(right, total, 1 / ways, alternative="greater").pvalue < SIGNIFICANCE
+    return total > 0 and bool(
+        scipy.stats.binomtest(right, total, 1 / ways, alternative="greater").pvalue < SIGNIFICANCE)
 
 
 def calibrate(held_out: HeldOut, nearest_R: np.ndarray, wishes: Wishes, keep: float,

@@ -194,9 +194,11 @@ def _facts(cfg: Config, head: Head, kind: type[Head], reading: Reading, text: st
     """Return what features and texts depend on: a pack of another model is refused by what differs here."""
     depends_on = settings(to_dict(cfg), TRAINING, SCORING, SPEED, PLACE, more=option_keys(kind.Options))
     own = {name: value for name, value in depends_on.items() if name.startswith("VIDEO.HEAD.OPTIONS.")}
-    return {"head": cfg.VIDEO.HEAD.NAME, "backbone": Path(cfg.VIDEO.HEAD.BACKBONE_NAME).name, "options": own,
+    facts = {"head": cfg.VIDEO.HEAD.NAME, "backbone": Path(cfg.VIDEO.HEAD.BACKBONE_NAME).name, "options": own,
             "weights": weights_hash([head]), "text": text, "prompt": cfg.TEST.PROMPT if text else None,
             "frames": reading.frames, "pixels": asdict(reading.pixels), "decoder": reading.decoder}
+    plain: dict[str, Any] = json.loads(json.dumps(facts))  # as a file gives them back
+    return plain
 
 
 def load_model(source: Source) -> OwnModel:

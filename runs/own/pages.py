@@ -1,2 +1,127 @@
-"""Writes what was said of clips as one page."""
-def write_page(*_): pass
+"""Writes what was said of clips as one page: frames, nearness, how frames meet, and timelines of long videos.
+
+The page holds its pictures; a video is played from where it lies, by a relative link.
+
+T frames, K actions, H/W/C image.
+"""
+
+import base64
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+from markupsafe import Markup
+
+from models.heads.base import Alignment
+from runs.own.actions import Actions
+from runs.own.calibration import leave_one_out_words, threshold_words
+from runs.own.clips import read_clips
+from runs.own.learning import Encoded
+from runs.own.outputs import note_of
+from runs.own.results import Answer, Check
+from runs.reporting.examples import WayExample
+from runs.reporting.pictures import thumbnail
+from runs.reporting.report import heat_map, page_style, page_template
+from utils.errors import VideoDecodeError
+from utils.files import whole_file
+
+LANE, LABEL = 1000, 180  # width of a timeline, and of the names before it, in its own units
+TICKS = 8
+# A click on a segment plays the video from there.
+SCRIPT = """
+for (const bar of document.querySelectorAll(".seek")) {
+  bar.addEventListener("click", () => {
+    const video = bar.closest("article").querySelector("video");
+    if (video) { video.currentTime = Number(bar.dataset.start); video.play(); }
+  });
+}
+"""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Drawn:
+    """Holds an answer with what is drawn of it: where its video lies, its frames [T, H, W, C], how they are met."""
+
+    path: Path
+    answer: Answer
+    frames: np.ndarray | None = None
+    alignment: Alignment | None = None
+
+
+def drawn(actions: Actions, path: Path, answer: Answer, query: Encoded | None) -> Drawn:
+    """Keep of a clip what the page shows of it; its pixels can go."""
+    if query is None or query.pixels is None or not answer.distances:
+        return Drawn(path, answer)
+    return Drawn(path, answer, actions.pictures(query.pixels), actions.explain(query))
+
+
+def first_clips(actions: Actions, folder: Path | None) -> dict[str, np.ndarray]:
+    """Return frames, [T, H, W, C], of a clip of each action that can be read; none without a folder."""
+    if folder is None:
+        return {}
+    wanted = {name: next(one.clip.name for one in actions.clips if one.clip.action == name) for name in actions.names}
+    paths = {folder / clip: name for name, clip in wanted.items()}
+    return {paths[path]: actions.pictures(clip.pixels) for path, clip in read_clips(
+        [path for path in paths if path.exists()], actions.model.reading) if not isinstance(clip, VideoDecodeError)}
+
+
+def _maps(one: Drawn, names: Sequence[str], examples: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Return how the frames of a query meet those of the nearest and the next action."""
+    if one.alignment is None or one.frames is None:
+        return {"maps": [], "scale": None}
+    costs, paths = one.alignment.costs_KTT.cpu().numpy(), one.alignment.path_KTT.cpu().numpy()
+    scale, found = (float(costs.min()), float(costs.max())), []
+    for name in one.answer.ranked[:2]:
+        clips = examples[name][None] if name in examples else np.zeros((0, *one.frames.shape), np.uint8)
+        way = WayExample(name, clips, 0.0, 0.0, costs[names.index(name)], paths[names.index(name)])
+        found.append((name, heat_map(way, one.frames, scale)))
+    return {"maps": found, "scale": scale}
+
+
+def _lanes(answer: Answer, names: Sequence[str]) -> dict[str, Any]:
+    """Return what is drawn of a long video: a lane an action, with its segments, or without a threshold its windows."""
+    seconds = answer.seconds or 1.0
+    if answer.windows is None:
+        return {"lanes": [], "ticks": [], "words": ""}
+
+    def place(second: float) -> float:
+        return round(LABEL + (LANE - LABEL) * second / seconds, 2)
+
+    parts = answer.segments if answer.segments is not None else answer.windows
+    lanes = [(name, [(place(part.start), max(2.0, round(place(part.end) - place(part.start), 2)), round(part.start, 2),
+                      f"{name}, {part.start:.2f} to {part.end:.2f} s") for part in parts if part.action == name])
+             for name in names]
+    counts = "; ".join(f"{name}: {times} time{'s' if times != 1 else ''}, {total:.1f} s"
+                       for name, (times, total) in answer.counts.items())
+    words = counts or ("No stretch is near enough to an action." if answer.segments is not None else
+                       "Without a threshold: the nearest action of every window.")
+    ticks = [(place(seconds * i / TICKS), f"{seconds * i / TICKS:.0f} s") for i in range(1, TICKS)]
+    return {"lanes": lanes, "ticks": ticks, "words": words}
+
+
+def write_page(path: Path, actions: Actions, check: Check, found: Sequence[Drawn], folder: Path | None = None) -> None:
+    """Write the page; the file is never half there. Raises DiskError, OSError.
+
+    Args:
+        folder: of the clips of the actions, whose frames stand along the maps; None: they are not here.
+    """
+    examples = first_clips(actions, folder) if any(one.alignment is not None for one in found) else {}
+    place = path.parent.absolute()
+    answers = [{"answer": one.answer, "note": "" if one.answer.error else note_of(one.answer),
+                "video": "" if one.path.is_dir() else quote(os.path.relpath(one.path.absolute(), place)),
+                "frames": [] if one.frames is None else [thumbnail(frame) for frame in one.frames],
+                **_maps(one, actions.names, examples), **_lanes(one.answer, actions.names)} for one in found]
+    page = page_template("answers.html").render(
+        title=f"{len(found)} video{'s' if len(found) != 1 else ''} and {len(actions.names)} actions",
+        model=actions.model.name, check=check, answers=answers,
+        leave_one_out=leave_one_out_words(check.right, check.total, len(check.actions)),
+        threshold=threshold_words(check.calibration, check.none_folder), style=page_style(), script=Markup(SCRIPT),
+        script_hash=base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode())
+    with whole_file(path) as part:
+        part.write_text(page, encoding="utf-8")
+

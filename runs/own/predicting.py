@@ -11,9 +11,9 @@ from runs.own.actions import Actions, named_queries
 from runs.own.calibration import Wishes
 from runs.own.models import OwnModel, Source
 from runs.own.outputs import as_csv, as_json, summary, table, write_outputs
-from runs.own.pages import write_page
+from runs.own.pages import Drawn, drawn, write_page
 from runs.own.recognizer import Recognizer, model_of_packs
-from runs.own.results import Answer
+from runs.own.reference import write_reference
 from utils.command import printed
 from utils.errors import OwnClipsError
 
@@ -44,6 +44,9 @@ def model_facts(model: OwnModel) -> dict[str, Any]:
 def predict(parsed: argparse.Namespace) -> int:
     """Learn, answer, write; returns the exit status. Raises FewShotError."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    if parsed.reference:
+        sys.stdout.write(f"written to {write_reference(Recognizer.of(source_of(parsed)).model)}\n")
+        return 0
     wishes, paths = Wishes(parsed.keep, parsed.threshold, parsed.balance), named_queries(parsed.query)
     actions = learned(parsed)
     check = actions.check(wishes)
@@ -51,16 +54,17 @@ def predict(parsed: argparse.Namespace) -> int:
     (sys.stderr if parsed.format != "table" else sys.stdout).write(f"{said}\n")
     if parsed.save is not None:
         actions.save(parsed.save)
-    found: dict[Path, Answer] = {}
+    found: dict[Path, Drawn] = {}
     try:
-        for path, answer in actions.answers(paths, wishes, parsed.timeline, parsed.jobs):
-            found[path] = answer
+        for path, answer, query in actions.answers(paths, wishes, parsed.timeline, parsed.jobs):
+            found[path] = drawn(actions, path, answer, query if parsed.out is not None else None)
     finally:  # what is finished is written, whatever ends the command
-        answers = [found[path] for path in paths if path in found]
+        done = [found[path] for path in paths if path in found]
+        answers = [one.answer for one in done]
         content = as_json(check, model_facts(actions.model), answers)
         if parsed.out is not None:
             write_outputs(parsed.out, content, as_csv(answers, actions.names))
-            write_page(parsed.out / "index.html", actions, check, found)
+            write_page(parsed.out / "index.html", actions, check, done, parsed.support)
     if parsed.format == "json":
         printed(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     elif parsed.format == "csv":

@@ -42,28 +42,28 @@ class WayExample:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Example:
-    """One query of a test episode, with what the model made of it.
+    """One query with what the model made of it: of a test episode, or one whose class nobody knows.
 
     Args:
-        episode: number of the episode in its list.
-        query_video: path of the query as the split list has it.
+        episode: number of the episode in its list; None: it is of none.
+        query_video: path of the query as the split list has it, or another name for it.
         query_frames_THWC: frames of the query, uint8 RGB.
-        true_label: episode label of the query.
+        true_label: episode label of the query; None: not known.
         ways: the classes of the episode, in the order of its labels.
         measure: what the ways' values are, in a word.
     """
 
-    episode: int
+    episode: int | None
     query_video: str
     query_frames_THWC: np.ndarray
-    true_label: int
+    true_label: int | None
     ways: tuple[WayExample, ...]
     measure: str
 
     @property
-    def true(self) -> WayExample:
-        """The way of the query's own class."""
-        return self.ways[self.true_label]
+    def true(self) -> WayExample | None:
+        """The way of the query's own class; None: not known."""
+        return None if self.true_label is None else self.ways[self.true_label]
 
     @property
     def predicted(self) -> WayExample:

@@ -71,16 +71,17 @@ def heat_map(way: WayExample, query_frames_THWC: np.ndarray, scale: tuple[float,
 def view(example: Example) -> dict[str, Any]:
     """Return what the template shows of an example.
 
-    Shown in full are the true and the predicted class, of a right example the runner-up in place of the latter; the
-    other ways are folded. `scale` holds the smallest and the largest cost of the episode: shades compare within it.
+    Shown in full are the true and the predicted class, of a right example the runner-up in place of the latter, where
+    the true class is not known the two most probable; the other ways are folded. `scale` holds the smallest and the
+    largest cost of the ways: shades compare within it.
     """
     ranked = sorted(example.ways, key=lambda way: -way.probability)
-    full = [example.true, ranked[1] if example.right else example.predicted]
+    full = ranked[:2] if example.true is None or example.right else [example.true, example.predicted]
     costs = [way.costs_TT for way in example.ways if way.costs_TT is not None]
     scale = (float(np.min(costs)), float(np.max(costs))) if costs else None
 
     def role(way: WayExample) -> str:
-        roles = (("true class", example.true), ("predicted", example.predicted))
+        roles = (("true class", example.true), ("predicted" if example.true else "nearest", example.predicted))
         return " and ".join(name for name, one in roles if one is way)
 
     def shown(way: WayExample, other: str) -> dict[str, Any]:
@@ -99,9 +100,10 @@ def _shown(value: Any) -> Any:
     return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def page_template(name: str) -> Template:
-    """Return a template of this room; it escapes texts, and fails where a name is missing."""
-    environment = Environment(loader=FileSystemLoader(ROOM), autoescape=True, undefined=StrictUndefined,
+def page_template(name: str, folder: Path = ROOM) -> Template:
+    """Return a template of a folder, which may import macros.html; it escapes texts, and fails where a name is missing.
+    """
+    environment = Environment(loader=FileSystemLoader([folder, ROOM]), autoescape=True, undefined=StrictUndefined,
                               trim_blocks=True, lstrip_blocks=True, finalize=_shown)
     environment.filters["percent"] = words.percent
     return environment.get_template(name)

@@ -4,7 +4,7 @@ import os
 import resource
 from pathlib import Path
 
-from utils.config.layers import POOL
+from utils.config.layers import POOL, read_layer
 from utils.config.loader import Resolved
 from utils.config.schema import Config
 from utils.errors import ConfigError
@@ -89,7 +89,7 @@ def _lists(cfg: Config) -> list[str]:
     missing = [name for split in splits if not (directory / (name := f"{split}_few_shot.txt")).exists()]
     if not missing:
         return []
-    known = cfg.DATA.CLASSES in {path.stem for path in (POOL / "classes").glob("*.yaml")}
+    known = cfg.DATA.CLASSES in {DEMO, *read_layer(POOL / "list_files.yaml").values["sha256"]}
     what = "lists --help" if not known else DEMO if cfg.DATA.CLASSES == DEMO else f"lists {cfg.DATA.CLASSES}"
     return [f"DATA.ANNO_DIR: expected the split lists, found no {', '.join(missing)} in {directory}. Make them: python "
             f"runs/prepare.py {what}" + (f" --out {directory}" if known else "")]

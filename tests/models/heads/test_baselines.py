@@ -1,10 +1,14 @@
 """What the baseline heads refuse, and what protocol clean does right where the public code fails."""
 
+from itertools import combinations
+
 import pytest
 import torch
+import torch.nn.functional as F
 
 from models.heads import HEADS
-from models.heads.base import FeatureBatch, Setting
+from models.heads.base import Setting
+from models.heads.trx import TemporalCrossTransformer
 from models.layers.alignment import ALIGNMENTS, mean_hausdorff
 from models.layers.relation import Positions
 from tests.golden.baselines import published_options
@@ -125,16 +129,44 @@ def test_unlabelled_clips_need_a_temperature_and_a_threshold():
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["CNN_HyRSM_1shot", "CNN_HyRSM_5shot"])
-def test_episodes_are_related_in_passes_that_memory_is_for(name, monkeypatch):
+def test_products_of_related_frames_are_those_of_frames_that_are_made(name):
     head = head_of(name).eval()
-    batches = [head.batch(episode_of((2, 1, 2), (1, 1, 2), seed), None) for seed in range(5)]
-    many = FeatureBatch(*({key: torch.cat([getattr(one, side)[key] for one in batches]) for key in batches[0].query}
-                          for side in ("support", "query")), given_BKS=torch.cat([one.given_BKS for one in batches]))
-    expected, passes = head.match(many)["set_matching"], []
-    relate = type(head).relate
-    monkeypatch.setattr(type(head), "relate", lambda *given: passes.append(len(given[2]["frames"])) or relate(*given))
-    for limit, sizes in ((1, [1] * 5), (1 << 40, [5])):
-        monkeypatch.setattr("models.heads.hyrsm.BYTES", limit)
-        passes.clear()
-        torch.testing.assert_close(head.match(many)["set_matching"], expected)
-        assert passes == sizes
+    batch = head.batch(episode_of((2, 1, 2), (1, 1, 2)), None)
+    support, there = head.supports(batch)
+    tokens = head.temporal_atte(support["frames"].mean(dim=2), batch.query["frames"].mean(dim=2), there).relu()
+    rows_BMUTD, rows_BMTD = (
+        torch.cat([frames, token.unsqueeze(-2).expand_as(frames)], dim=-1) for frames, token in (
+            (support["frames"].unsqueeze(1).expand(-1, tokens.shape[1], -1, -1, -1), tokens[:, :, :-1]),
+            (batch.query["frames"], tokens[:, :, -1])))
+    made, query = (F.linear(rows, head.mapping.weight[..., 0], head.mapping.bias) for rows in (rows_BMUTD, rows_BMTD))
+    found = head.relate(support, batch.query, there)
+    torch.testing.assert_close(found.support, made @ made.transpose(-1, -2))
+    torch.testing.assert_close(found.query, query @ query.transpose(-1, -2))
+    torch.testing.assert_close(found.cross, query.unsqueeze(2) @ made.transpose(-1, -2))
+    cosines = F.cosine_similarity(query[:, :, None, :, None], made[:, :, :, None], dim=-1)
+    torch.testing.assert_close(found.costs, 1 - cosines)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_distances_from_places_are_those_of_tuples_that_are_made(size):
+    torch.manual_seed(0)
+    one = TemporalCrossTransformer(6, 5, size, width=4).double().eval()
+    for parameter in (one.norm_k.weight, one.norm_k.bias):
+        torch.nn.init.normal_(parameter)
+    query, support = torch.randn(2, 3, 5, 6).double(), torch.randn(2, 2, 2, 5, 6).double()  # B, M; B, K, S; T, D
+    there = torch.tensor([[[True, True], [True, False]]] * 2)
+
+    def made(clips):
+        tuples = torch.stack([one.pe(clips.flatten(0, -3))[:, list(places)].flatten(1)
+                              for places in combinations(range(5), size)], dim=1).unflatten(0, clips.shape[:-2])
+        return one.norm_k(one.k_linear(tuples)), one.v_linear(tuples)
+
+    (query_keys, query_values), (keys, values) = made(query), made(support)
+    scores = torch.einsum("bmne,bksue->bmknsu", query_keys, keys) / 2  # sqrt(width)
+    weights = scores.masked_fill(~there[:, None, :, None, :, None], -torch.inf).flatten(-2).softmax(dim=-1)
+    prototypes = torch.einsum("bmkni,bkie->bmkne", weights, values.flatten(2, 3))
+    expected = (query_values.unsqueeze(2) - prototypes).square().sum(dim=-1).mean(dim=-1)
+    kept = [[value.unflatten(0, clips.shape[:-2]) for value in one.clip_features(clips.flatten(0, -3))]
+            for clips in (query, support)]
+    torch.testing.assert_close(one.distances(*kept, there), expected)

@@ -18,9 +18,10 @@ from utils.config import resolve_config
 WIDTH, FRAMES = 16, 4
 
 
-def frozen(name: str = "FROZEN_TEXT", shots: int = 5):
+def frozen(name: str = "FROZEN_TEXT", shots: int = 5, **options):
     return HEADS[name](Encoder(nn.Identity(), WIDTH, None, None, "random", "none"),
-                       Setting(FRAMES, episodes=((3, shots), (3, shots)))).double().eval()
+                       Setting(FRAMES, episodes=((3, shots), (3, shots))), HEADS[name].Options(**options)
+                       ).double().eval()
 
 
 def batch_of(seed: int, shots: int = 5, noise: float = 1.0) -> tuple[FeatureBatch, torch.Tensor]:
@@ -81,6 +82,15 @@ def test_strengths_come_from_the_validation_episodes_once():
     other = frozen()
     other.load_state_dict(head.state_dict())
     assert float(other.alpha) == float(head.alpha)
+
+
+def test_a_given_decay_is_used_and_asks_for_no_validation_episodes():
+    head, batch = frozen("FROZEN"), batch_of(0)[0]
+    given = frozen("FROZEN", PROBE_DECAY=0.1)
+    assert (head.calibrates, given.calibrates, frozen("FROZEN", shots=1).calibrates) == (True, False, False)
+    given.decay.fill_(1e-4)  # as a checkpoint may hold it
+    torch.testing.assert_close(given.match(batch)["linear_probe"], head.probe(batch, 0.1))
+    assert given.calibrate([]) == {} and frozen("FROZEN_TEXT", shots=1).calibrates
 
 
 def test_triples_are_their_frames_end_to_end():

@@ -12,6 +12,7 @@ from runs.benchmarks import (
     bench_check,
     bench_decode,
     bench_evaluation,
+    bench_heads,
     bench_loader,
     bench_ranks,
     long_clips,
@@ -23,7 +24,7 @@ from runs.benchmarks.rows import Row
 from runs.benchmarks.steps import StepOptions
 from tests.conftest import TINY_TOWER, called
 from tests.runs.benchmarks.parts import part
-from utils.errors import BenchmarkError
+from utils.errors import BenchmarkError, RegistryError
 
 pytestmark = pytest.mark.slow
 
@@ -82,6 +83,18 @@ def test_evaluation(tmp_path, tiny_videos, monkeypatch):
     assert rows["1-shot, stored features"].better == "lower"
     clips = rows["1-shot, clips that one by one decodes and encodes, against stored"].figure  # 4 episodes of 5 + 5
     assert 40 / 20 <= clips <= 40 / 5
+
+
+def test_heads():
+    sizes = {**bench_heads.settings(True), "heads": ["CNN_BiMHM_MoLo", "CNN_TSN", "FROZEN"]}
+    rows = named(bench_heads.measure(**sizes))
+    assert [row.unit for row in rows.values()] == [*["%", "s", "CPU s", "ms"] * 2, "s", "CPU s", "ms"]
+    assert all(min(row.values) > 0 and row.better == "lower" for row in rows.values())
+    whole, a_query = (rows[f"CNN_TSN, 1-shot, 1 of a class: scoring {what}"].figure
+                      for what in ("10,000 episodes, from 4", "a query"))
+    assert whole == pytest.approx(10_000 * 5 * a_query / 1e3)
+    with pytest.raises(RegistryError, match="CNN_TSM"):
+        bench_heads.measure(**{**sizes, "heads": ["CNN_TSM"]})
 
 
 def test_ranks(tmp_path, monkeypatch):
@@ -186,7 +199,7 @@ def test_every_part_takes_its_own_settings():
         given = {*module.settings(True), "done", *(["data"] if benchmark_.folders else [])}
         taken = module.measure.__code__
         names = taken.co_varnames[:taken.co_argcount + taken.co_kwonlyargcount]
-        options = {"step": StepOptions.__slots__}.get(name, ())
+        options = {"step": StepOptions.__slots__, "heads": bench_heads.Sizes.__slots__}.get(name, ())
         assert given == {*names, *options}, name
 
 

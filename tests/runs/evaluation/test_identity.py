@@ -57,3 +57,6 @@ def test_data_sets_are_known_by_their_test_classes():
     path = projects / "CLIPFSAR/ucf101/CLIPFSAR_UCF101_5shot_v1.yaml"
     assert data_set_name(load_config(path)) == "ucf101"
     assert data_set_name(load_config(path, ["TEST.CLASS_NAME", "[a, b, c, d, e]"])) == "custom"
+    path, strokes = projects / "real_clips/psl80/OTAM_PSL80_1shot.yaml", projects / "real_clips/frozen"
+    names = load_config(strokes / "Frozen_Tennis7_1shot.yaml").TEST.CLASS_NAME
+    assert data_set_name(load_config(path, ["TEST.CLASS_NAME", f"[{', '.join(names)}]"])) == "tennis7"

@@ -8,6 +8,7 @@ import torch
 
 from models.heads.base import Alignment
 from runs.reporting.examples import Example, make_ways, pixels
+from runs.reporting.report import page_template, view
 from utils.errors import ReportError
 
 NAMES = ("class 0", "class 1", "class 2")
@@ -65,3 +66,23 @@ def test_an_alignment_of_other_ways_or_frames_is_refused(shape):
 
 def test_a_method_without_alignment_has_no_maps():
     assert all(way.costs_TT is None and way.path_TT is None for way in _example().ways)
+
+
+TEMPLATE = """{% import "macros.html" as parts %}<h3>{{ item.example.query_video }}</h3>
+{{ parts.evidence(item, "action", "actions", figures=False) }}"""
+
+
+def test_another_page_shows_a_query_whose_class_nobody_knows(tmp_path):
+    """Its two nearest classes with pictures and maps, the others folded, and no word of a true class."""
+    (tmp_path / "own.html").write_text(TEMPLATE)
+    ways = _example(alignment=_alignment(3, 4, 4)).ways
+    query = Example(None, "my <clip>.mp4", SUPPORTS[0][0], None, ways, "distance")
+    shown = view(query)
+    assert [part["way"].class_name for part in shown["full"]] == ["class 1", "class 2"] and query.true is None
+    assert [role for _, role in shown["ranked"]] == ["nearest", "", ""]
+    page = page_template("own.html", tmp_path).render(item=shown)
+    assert "my &lt;clip&gt;.mp4" in page and page.count('<svg role="img"') == 3 and ">action</th>" in page
+    assert "The other 1 action<" in page and "true class" not in page
+    assert not re.search(r"\d%</|, probability", page)  # bars without figures
+    alone = view(Example(None, "a.mp4", SUPPORTS[0][0], None, ways[:1], "distance"))
+    assert [part["way"].class_name for part in alone["full"]] == ["class 0"]

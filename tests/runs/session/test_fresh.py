@@ -82,3 +82,9 @@ def test_too_few_open_files_are_said_or_more_are_allowed(tmp_path, monkeypatch, 
 def test_a_name_longer_than_a_files_is_an_unknown_head(tmp_path, capsys):
     assert called("run")(["--cfg", K100, "VIDEO.HEAD.NAME", "a" * 5000]) == 1
     assert "command line: VIDEO.HEAD.NAME: unknown head 'aaa" in capsys.readouterr().err
+
+
+def test_lists_that_no_command_makes_are_not_promised(tmp_path):
+    cfg = load_config(REPOSITORY / "configs/projects/real_clips/psl80/OTAM_PSL80_1shot.yaml",
+                      ["DATA.ANNO_DIR", str(tmp_path)])
+    assert fresh._lists(cfg)[0].endswith("Make them: python runs/prepare.py lists --help")
