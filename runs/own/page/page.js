@@ -76,8 +76,8 @@ function fill(container, items, make) {
 
 function clipTile(clip, action) {
   const held = clip.right == null ? null : clip.right ? "right" : "wrong";
-  const got = action.none ? (clip.right ? "seen as unknown" : `taken for ${told(clip.got)}`) :
-    clip.right ? "recognised" : `taken for ${told(clip.got)}`;
+  const got = !held ? "not checked" : !clip.right ? `taken for ${told(clip.got)}` :
+    action.none ? "seen as unknown" : "recognised";
   const picture = clip.strip ? h("img", { src: clip.strip, alt: "", loading: "lazy" }) :
     h("span", { class: "blank" }, clip.note ?? "…");
   const open = () => play(`${action.name}: ${clip.name}`, `media/${clip.id}`);
@@ -85,7 +85,7 @@ function clipTile(clip, action) {
     clip.playable ? h("button", { class: "picture", click: open, "data-key": `play ${clip.id}`,
       "aria-label": `Play ${clip.name} of ${action.name}` }, picture) : picture,
     h("span", { class: `held ${held}` }, held ? h("b", { "aria-hidden": "true" }, clip.right ? "✓ " : "✗ ") : null,
-      held ? got : "not checked", h("span", { class: "soft" }, clip.seconds ? ` · ${clip.seconds}\u00a0s` : "")),
+      got, h("span", { class: "soft" }, clip.seconds ? ` · ${clip.seconds}\u00a0s` : "")),
     h("button", { class: "quiet", "aria-label": `Remove ${clip.name} of ${action.name}`, title: "Remove",
       click: () => { wish = `card ${action.id}`; change("DELETE", `clips/${clip.id}`); } }, "✕"),
     clip.note && clip.strip ? h("span", { class: "soft wide" }, clip.note) : null);
@@ -154,7 +154,7 @@ function longAnswer(query) {
   const line = h("div", { class: "line" }, segments.map(one => placed(h("button", { ...part(one), tabindex: -1,
     title: `${told(one.action)}, ${label(one)}`, "aria-hidden": "true" }), 100 * one.start / query.seconds,
   100 * (one.end - one.start) / query.seconds)), head);
-  const counts = Object.entries(answer.counts).map(([name, [n, s]]) => `${told(name)}: ${n} time${n === 1 ? "" : "s"}, ${s.toFixed(1)} s`);
+  const counts = Object.entries(answer.counts).map(([name, [n, s]]) => `${told(name)}: ${n}\u00a0time${n === 1 ? "" : "s"}, ${s.toFixed(1)}\u00a0s`);
   return [video, line, answer.segments ? h("p", {}, counts.join(" · ") || "None of your actions was seen.") :
     h("p", { class: "soft" }, "The nearest action of each stretch. Which of them are one of your actions at all cannot be "
       + "told yet: see above."),
