@@ -3,7 +3,7 @@ import { $, ask, pause } from "./common.js";
 
 const SECONDS = 3, COUNT = 3;
 const KINDS = ["video/mp4;codecs=avc1", "video/mp4", "video/webm;codecs=vp9", "video/webm"];
-let stream = null, kept = null, stays = false, number = 0, round = 0; // round: grows when the dialog opens or closes; an older one ends
+let stream = null, kept = null, stays = false, number = 0, round = 0; // round: grows as the dialog opens or closes
 
 const words = text => { $("camera-words").textContent = text; };
 

@@ -14,7 +14,7 @@ import av
 import numpy as np
 from PIL import Image
 
-from datasets.decoding import open_video, read_frames
+from datasets.decoding import open_video, reachable, read_frames
 from datasets.demo.render import encode_clip
 from datasets.frame_sampling import segment_indices
 from datasets.readers.containers import container_kind
@@ -107,8 +107,9 @@ def look_at(wanted: Wanted) -> Look | VideoDecodeError:
     _limit_memory()
     path = wanted.path
     try:
-        if not path.is_dir():
-            _check_size(path)
+        with reachable(path) as folder:
+            if not folder:
+                _check_size(path)
         clip = open_video(path, wanted.decoder)
         try:
             indices = segment_indices(clip.num_frames, wanted.frames, None, center=True)

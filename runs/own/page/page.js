@@ -48,8 +48,8 @@ function droppable(node, target) {
 }
 
 function chooser(target, name) {
-  const input = h("input", { type: "file", accept: "video/*,.mkv,.avi,.ts", multiple: true, class: "unseen",
-    tabindex: -1, "aria-label": `Videos of ${name}`,
+  const input = h("input", { type: "file", accept: "video/*,.mkv,.avi,.ts", multiple: true, hidden: true,
+    "aria-label": `Videos of ${name}`,
     change: () => { send(target, [...input.files]); input.value = ""; } });
   return [h("button", { "data-key": `files ${target}`, click: () => input.click() }, "Add files"), input];
 }
@@ -69,9 +69,14 @@ function fill(container, items, make) {
     if (node === at) at = at.nextElementSibling; else container.insertBefore(node, at);
   }
   drawn.set(container, now);
-  const wanted = wish ?? (document.activeElement === document.body ? focused : null);
-  const found = wanted && container.querySelector(`[data-key="${CSS.escape(wanted)}"]`);
-  if (found) { found.focus(); wish = undefined; }
+  if (focused && document.activeElement === document.body) focusOn(focused);
+}
+
+// Returns whether there is something with that data-key, which then has the focus.
+function focusOn(key) {
+  const found = document.querySelector(`[data-key="${CSS.escape(key)}"]`);
+  found?.focus();
+  return document.activeElement === found;
 }
 
 function clipTile(clip, action) {
@@ -109,19 +114,24 @@ function card(action) {
   const held = action.leave_one_out, more = action.sending;
   const heading = h("div", { class: "row" },
     h("h3", { tabindex: -1, "data-key": `card ${action.id}` }, action.none ? "None of these" : told(action.name)),
-    h("span", { class: "soft" }, action.none ? "" : held ? `${held[0]} of ${held[1]} right` : clips(action.clips.length)),
+    h("span", { class: "soft" }, action.none ? "" : held ? `${held[0]} of ${held[1]} right` :
+      clips(action.clips.length)),
     action.none ? null : h("button", { class: "quiet", "data-key": `rename ${action.name}`,
       "aria-label": `Rename ${action.name}`, click: () => renaming(action, heading) }, "Rename"),
-    action.none ? null : h("button", { class: "quiet", "aria-label": `Remove ${action.name}`,
-      click: () => change("DELETE", `actions/${action.id}`) }, "Remove"));
+    action.none ? null : h("button", { class: "quiet", "aria-label": `Remove ${action.name}`, click: () => {
+      wish = action.clips.length ? "undo" : "new";
+      change("DELETE", `actions/${action.id}`);
+    } }, "Remove"));
   return droppable(h("article", { class: "card drop" }, heading,
     action.none ? h("p", { class: "soft" }, "Clips of other things measure how many of them would be taken for one of "
       + "your actions.") : null,
     h("ul", { class: "clips" }, action.clips.map(clip => clipTile(clip, action))),
     more ? h("p", { class: "soft", role: "status" }, `adding ${clips(more)} …`) : null,
-    h("div", { class: "row" }, h("button", { class: action.clips.length ? null : "main", "data-key": `record ${action.id}`,
-      "aria-label": `Record 3 s of ${action.none ? "none of these" : action.name}`,
-      click: () => record(action.name, file => send(action.id, [file]), true) }, "Record 3 s"), chooser(action.id, action.name))), action.id);
+    h("div", { class: "row" },
+      h("button", { class: action.clips.length ? null : "main", "data-key": `record ${action.id}`,
+        "aria-label": `Record 3 s of ${action.none ? "none of these" : action.name}`,
+        click: () => record(action.name, file => send(action.id, [file]), true) }, "Record 3 s"),
+      chooser(action.id, action.name))), action.id);
 }
 
 function bars(answer, calibrated) {
@@ -134,11 +144,13 @@ function shortAnswer(query) {
   const answer = query.answer, calibrated = answer.probabilities !== null;
   return [h("p", { class: "answer" }, answer.unknown ? "Unknown" : told(answer.answer)),
     answer.unknown ? h("p", { class: "soft" }, `None of your actions; the nearest is ${told(answer.ranked[0])}.`) :
-      answer.margin === null ? h("p", { class: "soft" }, "The nearest of your actions. Whether it is one of them at all "
-        + "cannot be told yet: see above.") : null,
+      answer.margin === null ? h("p", { class: "soft" }, "The nearest of your actions. Whether it is one of them at "
+        + "all cannot be told yet: see above.") : null,
     bars(answer, calibrated),
-    calibrated ? null : h("p", { class: "soft" }, "Bars without figures: more clips are needed to measure how sure this is."),
-    h("img", { class: "frames", src: `strip/${query.id}`, alt: `The ${answer.frames_s.length} frames that were looked at` }),
+    calibrated ? null : h("p", { class: "soft" }, "Bars without figures: more clips are needed to measure how sure "
+      + "this is."),
+    h("img", { class: "frames", src: `strip/${query.id}`,
+      alt: `The ${answer.frames_s.length} frames that were looked at` }),
     h("p", { class: "soft" }, `Frames at ${answer.frames_s.map(s => s.toFixed(1)).join(", ")} s.`)];
 }
 
@@ -148,20 +160,23 @@ function longAnswer(query) {
     "aria-label": query.name });
   const head = h("i", { class: "now", "aria-hidden": "true" });
   video.addEventListener("timeupdate", () => placed(head, 100 * video.currentTime / query.seconds, 0));
-  const part = one => ({ class: `c${names.indexOf(one.action) % COLOURS}`, click: () => { video.currentTime = one.start; },
-    "data-start": one.start });
+  const part = one => ({ class: `c${names.indexOf(one.action) % COLOURS}`, "data-start": one.start,
+    click: () => { video.currentTime = one.start; } });
   const label = one => `${clock(one.start)} to ${clock(one.end)}`;
   const line = h("div", { class: "line" }, segments.map(one => placed(h("button", { ...part(one), tabindex: -1,
     title: `${told(one.action)}, ${label(one)}`, "aria-hidden": "true" }), 100 * one.start / query.seconds,
   100 * (one.end - one.start) / query.seconds)), head);
-  const counts = Object.entries(answer.counts).map(([name, [n, s]]) => `${told(name)}: ${n}\u00a0time${n === 1 ? "" : "s"}, ${s.toFixed(1)}\u00a0s`);
+  const counts = Object.entries(answer.counts).map(([name, [n, seconds]]) =>
+    `${told(name)}: ${n}\u00a0time${n === 1 ? "" : "s"}, ${seconds.toFixed(1)}\u00a0s`);
   return [video, line, answer.segments ? h("p", {}, counts.join(" · ") || "None of your actions was seen.") :
-    h("p", { class: "soft" }, "The nearest action of each stretch. Which of them are one of your actions at all cannot be "
-      + "told yet: see above."),
+    h("p", { class: "soft" }, "The nearest action of each stretch. Which of them are one of your actions at all "
+      + "cannot be told yet: see above."),
   answer.segments ? h("ol", { class: "segments" }, segments.map(one => h("li", {},
-    h("button", { ...part(one), "aria-label": `Go to ${told(one.action)}, ${label(one)}` }, h("b", {}, told(one.action)), ` ${label(one)}`),
+    h("button", { ...part(one), "aria-label": `Go to ${told(one.action)}, ${label(one)}` },
+      h("b", {}, told(one.action)), ` ${label(one)}`),
     h("button", { class: "quiet", "aria-label": `${label(one)} is none of your actions`,
-      click: () => change("POST", `query/${query.id}/none`, { start: one.start, end: one.end }) }, "None of them")))) : null];
+      click: () => change("POST", `query/${query.id}/none`, { start: one.start, end: one.end }) },
+    "None of them")))) : null];
 }
 
 function queryCard(query) {
@@ -169,11 +184,13 @@ function queryCard(query) {
   const content = !answer ? [h("p", { class: "soft" }, "Watching …")] : answer.error ?
     [h("p", {}, `Cannot be answered: ${answer.error}`)] : answer.windows ? longAnswer(query) : shortAnswer(query);
   return h("article", { class: "card query" },
-    h("div", { class: "row" }, h("h3", { tabindex: -1 }, query.name), h("span", { class: "soft" }, `${query.seconds.toFixed(1)} s`),
+    h("div", { class: "row" }, h("h3", { tabindex: -1 }, query.name),
+      h("span", { class: "soft" }, `${query.seconds.toFixed(1)} s`),
       h("button", { class: "quiet", "aria-label": `Forget ${query.name}`,
         click: () => change("DELETE", `query/${query.id}`) }, "Forget")),
     query.stale || answer?.error ? h("p", { class: "row" }, query.stale ? "Your actions have changed since." : "",
-      h("button", { "data-key": `again ${query.id}`, click: () => change("POST", `query/${query.id}`) }, "Ask again")) : null,
+      h("button", { "data-key": `again ${query.id}`, click: () => change("POST", `query/${query.id}`) },
+        "Ask again")) : null,
     content, [...(answer?.notes ?? []), answer?.same_as_support ? `The same video as ${answer.same_as_support}.` : null]
       .filter(Boolean).map(note => h("p", { class: "soft" }, note)));
 }
@@ -210,13 +227,16 @@ function draw() {
   $("threshold").textContent = state.threshold ?? "";
   $("pack").hidden = !state.ready;
   for (const link of document.querySelectorAll(".result")) link.hidden = !state.queries.some(query => query.answer);
+  if (wish && focusOn(wish)) wish = undefined;
 }
 
 async function follow() {
   for (let version = ""; ;) {
     try {
       const answer = await fetch(`state?after=${version}`);
-      if (answer.status === 403) return say("This page's server has ended. Open the address that the terminal shows now.");
+      if (answer.status === 403) {
+        return say("This page's server has ended. Open the address that the terminal shows now.");
+      }
       state = await answer.json();
       version = state.version;
     } catch {

@@ -59,13 +59,10 @@ def test_killed_in_an_upload_then_started_again_then_ended(root, tower, capsys):
             process.kill()
             process.wait()
     assert visible(root) == before
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", port))
-        other.listen()
-        with started(*given) as (process, next_port, token):
-            assert next_port != port and not list(root.glob(".upload_*")) and visible(root) == before
-            os.killpg(process.pid, signal.SIGINT)
-            _, said = process.communicate(timeout=60)
+    with socket.create_server(("127.0.0.1", port)), started(*given) as (process, next_port, token):
+        assert next_port != port and not list(root.glob(".upload_*")) and visible(root) == before
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=60)
     assert process.returncode == 130 and f"port {port} is taken; this is {next_port}" in said
     assert "Traceback" not in said and "SIGINT" in said
     assert not _children(process.pid) and not (root / ".page.lock").exists() and visible(root) == before
