@@ -151,12 +151,12 @@ class Page:
 
     async def add_query(self, request: Request) -> Response:
         """Take a video that is asked about."""
-        label = printable(request.query_params.get("name", ""), "").replace("\\", "/").rsplit("/", 1)[-1]
+        label = request.query_params.get("name", "").replace("\\", "/").rsplit("/", 1)[-1]
         async with self._received(request, self.jobs.model.model.reading.frames) as (part, suffix, look):
             name = secrets.token_hex(8)
             (self.folder.root / ASKED).mkdir(exist_ok=True)
             path = part.rename(self.folder.root / ASKED / f"{name}{suffix}")
-            self.jobs.ask(Query(name, label[:LONGEST_LABEL] or "video", path, look))
+            self.jobs.ask(Query(name, printable(label[:LONGEST_LABEL], "") or "video", path, look))
         return JSONResponse({"id": name}, 202)
 
     async def query(self, request: Request) -> Response:

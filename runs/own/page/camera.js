@@ -91,7 +91,7 @@ export async function live(current) {
   const clock = setInterval(() => {
     if (mine !== round) return clearInterval(clock);
     const age = shown ? (Date.now() - shown) / 1000 : 0;
-    words(shown ? `${age.toFixed(0)} s ago; one answer every ${every.toFixed(0)} s` : "Watching …");
+    words(!shown ? "Watching …" : `${age.toFixed(0)} s ago${every ? `; one answer every ${every.toFixed(0)} s` : ""}`);
   }, 500);
   let file = await taken(seconds, "live");
   while (mine === round && file) {
