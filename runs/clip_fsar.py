@@ -17,6 +17,8 @@ COMMANDS = {
     "prepare": ("make a data set ready: split lists, weights, checks, frame caches", "python runs/prepare.py --help"),
     "predict": ("say which of your own actions videos show, from a few clips of each",
                 "python runs/predict.py --support my_actions --query new.mp4"),
+    "serve": ("open a local page for your own clips: add some, by webcam too, and see what it does",
+              "python runs/serve.py --dir my_actions"),
     "export": ("write your own actions as a folder that recognises them without torch",
                "python runs/export.py --pack my.pack --out bundle"),
     "table": ("put the results of runs into a table for a paper", "python runs/table.py output/A output/B"),

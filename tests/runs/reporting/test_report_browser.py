@@ -7,42 +7,13 @@ from pathlib import Path
 import pytest
 
 from runs.reporting.report import write_report
-from tests.browser import started_browser
+from tests.browser import BEYOND, CONTRAST, started_browser
 from tests.runs.reporting.report_fixture import NASTY, content
 
 pytestmark = pytest.mark.browser
 
 PHONE, DESKTOP = (360, 740), (1280, 900)
 PAPER = 718  # CSS pixels between the margins of A4
-# Text whose contrast with what lies behind it is below WCAG AA's 4.5 (3 for large or bold text): [text, ratio].
-CONTRAST = """
-const parse = c => { const v = c.match(/[\\d.]+/g).map(Number); return [v[0], v[1], v[2], v[3] ?? 1]; };
-const over = (a, b) => [0, 1, 2].map(i => a[i] * a[3] + b[i] * (1 - a[3])).concat(1);
-const linear = x => x <= .04045 ? x / 12.92 : ((x + .055) / 1.055) ** 2.4;
-const light = c => { const [r, g, b] = c.map(x => linear(x / 255)); return .2126 * r + .7152 * g + .0722 * b; };
-const behind = e => e ? over(parse(getComputedStyle(e).backgroundColor), behind(e.parentElement)) : [255, 255, 255, 1];
-const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), found = [];
-let seen = 0;
-while (walker.nextNode()) {
-  const element = walker.currentNode.parentElement, style = getComputedStyle(element);
-  const text = walker.currentNode.data.trim();
-  if (!text || !element.getClientRects().length || ["SCRIPT", "title"].includes(element.tagName)) continue;
-  const ground = behind(element), ink = element.closest("svg") ? style.fill : style.color;
-  if (!ink.startsWith("rgb")) continue;
-  const [a, b] = [light(over(parse(ink), ground)), light(ground)].sort((x, y) => y - x);
-  const ratio = (a + .05) / (b + .05), size = parseFloat(style.fontSize);
-  seen += 1;
-  const large = size >= 24 || (size >= 18.6 && +style.fontWeight >= 700);
-  if (ratio < (large ? 3 : 4.5)) found.push([text, ratio]);
-}
-return [seen, found];
-"""
-# Elements beyond the right edge of the window or of their example, except inside a box that scrolls by itself.
-BEYOND = """
-const end = e => (e.parentElement.closest(".example") ?? document.documentElement).getBoundingClientRect().right;
-return [...document.querySelectorAll("main *")].filter(e => !e.closest(".scroll, svg, .stack thead")
-  && e.getBoundingClientRect().right > end(e) + 0.5).map(e => e.outerHTML.slice(0, 200));
-"""
 BROKEN = "return [...document.images].filter(i => !(i.complete && i.naturalWidth > 0)).map(i => i.alt)"
 
 
