@@ -32,6 +32,8 @@ class Refuse(Command):
         raise SystemExit(REASON)
 
 
+EXPORT = ["onnx", "onnxscript", "onnxruntime"]
+
 setup(
     name="clip-fsar",
     version="0.1.0",
@@ -69,8 +71,8 @@ setup(
         "uvicorn",
     ],
     extras_require={"torchcodec": ["torchcodec"],  # needs FFmpeg's shared libraries, too
-                    "export": ["onnx", "onnxscript", "onnxruntime"],
-                    "dev": ["torchcodec", "pytest>=8", "pytest-timeout", "pytest-xdist", "hypothesis", "ruff", "pylint",
+                    "export": EXPORT,
+                    "dev": [*EXPORT, "torchcodec", "pytest>=8", "pytest-timeout", "pytest-xdist", "hypothesis", "ruff", "pylint",
                             "mypy>=1.14", "pandas-stubs", "types-psutil", "types-PyYAML", "types-simplejson",
                             "types-tqdm", "selenium>=4.6", "setuptools>=64", "wheel"]},
     cmdclass={"install": Refuse, "sdist": Refuse},
