@@ -35,6 +35,10 @@ def test_command_api_and_page_give_the_same_answers_to_the_last_bit(page, root, 
 def test_the_loop(page, root, clips):
     state = page.settled()
     before = state["sentence"]["text"]
+    held = [(clip["right"], clip["got"] == action["name"]) for action in state["actions"] for clip in action["clips"]]
+    assert len(held) == 12 and all(right is same for right, same in held)
+    assert {right for right, _ in held} == {True, False}
+    assert before.startswith(f"{sum(right for right, _ in held)} of 12 right")
     assert "of 12 right when each clip is held out" in before
     asked = page.ask(clips / "query" / "spin.mp4")["answer"]
     assert set(asked["distances"]) == set(SPECS)
