@@ -165,6 +165,15 @@ class Page:
         (self.jobs.forget if request.method == "DELETE" else self.jobs.ask)(query)
         return JSONResponse({"id": query.id})
 
+    async def keep_query(self, request: Request) -> Response:
+        """Make a video that was asked about a clip of an action, or of none."""
+        query = self.jobs.query(request.path_params["id"])
+        action = self.folder.action(str((await _words_of(request)).get("action"))).id
+        clip = await run_in_threadpool(self.folder.keep, query.path, action, query.path.suffix)
+        self.jobs.forget(query)
+        self.jobs.learn()
+        return JSONResponse({"id": clip.id}, 202)
+
     async def none_of_them(self, request: Request) -> Response:
         """Cut a stretch out of a video that is asked about, for the clips of none, and answer the video again."""
         query, given = self.jobs.query(request.path_params["id"]), await _words_of(request)
@@ -267,6 +276,7 @@ def routes(page: Page) -> list[Route]:
             Route("/clips/{id}", page.remove_clip, methods=["DELETE"]),
             Route("/query", page.add_query, methods=["PUT"]),
             Route("/query/{id}", page.query, methods=["POST", "DELETE"]),
+            Route("/query/{id}/keep", page.keep_query, methods=["POST"]),
             Route("/query/{id}/none", page.none_of_them, methods=["POST"]), Route("/undo", page.undo, methods=["POST"])]
 
 

@@ -13,6 +13,7 @@ import unicodedata
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from runs.own.folders import NONE, TEXTS, is_clip
 from utils.errors import FewShotError, OwnClipsError
@@ -96,6 +97,7 @@ class ClipFolder:
         if self.root.exists() and not self.root.is_dir():
             raise OwnClipsError(f"{self.root}: expected a folder with folders of clips, one an action, found a file")
         self.root.mkdir(parents=True, exist_ok=True)
+        self._lock: BinaryIO | None = None
         try:
             self._lock = lock_file(self.root / LOCK)
         except BlockingIOError as error:
@@ -109,9 +111,10 @@ class ClipFolder:
 
     def held_by(self, address: str) -> None:
         """Write into the lock who holds the folder."""
-        self._lock.truncate(0)
-        self._lock.write(f"{address}, process {os.getpid()} on {socket.gethostname()}\n".encode())
-        self._lock.flush()
+        if self._lock is not None:
+            self._lock.truncate(0)
+            self._lock.write(f"{address}, process {os.getpid()} on {socket.gethostname()}\n".encode())
+            self._lock.flush()
 
     def sweep(self) -> None:
         """Remove uploads that were cut off, and videos that were asked about."""
@@ -125,9 +128,8 @@ class ClipFolder:
     def close(self) -> None:
         """Give the folder back."""
         self.sweep()
-        self._lock.close()
-        with suppress(OSError):
-            (self.root / LOCK).unlink()
+        if self._lock is not None:
+            self._lock.close()
 
     def _entries(self, folder: Path) -> list[Path]:
         """Return what is to be seen in a folder; links are passed over."""

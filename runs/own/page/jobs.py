@@ -104,9 +104,10 @@ class Jobs:
 
     def changed(self) -> None:
         """Tell pages that there is something new."""
-        self.version += 1
+        with self._wake:
+            self.version += 1
 
-    # What the routes ask for; each returns at once.
+    # What the routes ask for.
 
     def look(self, path: Path, frames: int) -> "Future[Look]":
         """Look at a video before anything else; the future raises VideoDecodeError."""
@@ -175,8 +176,6 @@ class Jobs:
             while not self.closing:
                 self._do_urgent()
                 self._next()
-        except _Dropped:
-            pass
         finally:
             if not self.closing:
                 self._ended()

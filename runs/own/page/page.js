@@ -60,7 +60,8 @@ function fill(container, items, make) {
   const before = drawn.get(container) ?? new Map(), now = new Map();
   for (const item of items) {
     const text = JSON.stringify(item), old = before.get(item.id);
-    now.set(item.id, old && (old.text === text || old.node.querySelector("form")) ? old : { text, node: make(item) });
+    const keep = old && (old.text === text || old.node.querySelector("form.editing"));
+    now.set(item.id, keep ? old : { text, node: make(item) });
   }
   const focused = document.activeElement?.dataset.key;
   for (const { node } of before.values()) if (![...now.values()].some(one => one.node === node)) node.remove();
@@ -99,7 +100,7 @@ function clipTile(clip, action) {
 function renaming(action, heading) {
   const input = h("input", { value: action.name, maxlength: 60, "aria-label": `New name of ${action.name}` });
   const back = () => { form.replaceWith(heading); heading.querySelector("button")?.focus(); };
-  const form = h("form", { class: "row", keydown: event => event.key === "Escape" && back(),
+  const form = h("form", { class: "row editing", keydown: event => event.key === "Escape" && back(),
     submit: async event => {
       event.preventDefault();
       if (!await change("PATCH", `actions/${action.id}`, { name: input.value })) return input.focus();
@@ -151,11 +152,23 @@ function shortAnswer(query) {
       + "this is."),
     h("img", { class: "frames", src: `strip/${query.id}`,
       alt: `The ${answer.frames_s.length} frames that were looked at` }),
-    h("p", { class: "soft" }, `Frames at ${answer.frames_s.map(s => s.toFixed(1)).join(", ")} s.`)];
+    h("p", { class: "soft" }, `Frames at ${answer.frames_s.map(s => s.toFixed(1)).join(", ")} s.`),
+    keeping(query)];
+}
+
+// The loop's other half: what was answered wrongly becomes an example.
+function keeping(query) {
+  const select = h("select", {}, query.actions.map(({ id, name, none }) =>
+    h("option", { value: id, selected: name === query.answer.answer }, none ? "none of these" : told(name))));
+  return h("form", { class: "row", submit: event => {
+    event.preventDefault();
+    change("POST", `query/${query.id}/keep`, { action: select.value });
+  } }, h("label", {}, "Add it to ", select), h("button", {}, "Add"));
 }
 
 function longAnswer(query) {
-  const answer = query.answer, segments = answer.segments ?? answer.windows, names = query.names;
+  const answer = query.answer, segments = answer.segments ?? answer.windows;
+  const names = query.actions.map(action => action.name);
   const video = h("video", { src: `media/${query.id}`, controls: true, playsinline: true, preload: "metadata",
     "aria-label": query.name });
   const head = h("i", { class: "now", "aria-hidden": "true" });
@@ -204,7 +217,7 @@ function play(title, source) {
 }
 
 function draw() {
-  const { sentence, busy } = state, names = state.actions.map(action => action.name);
+  const { sentence, busy } = state;
   $("folder").textContent = state.folder;
   $("sentence").className = sentence.kind;
   if ($("headline").textContent !== sentence.text) $("headline").textContent = sentence.text;
@@ -219,7 +232,8 @@ function draw() {
   const more = item => ({ ...item, sending: sending.get(item.id) ?? 0 });
   fill($("actions"), state.actions.map(more), card);
   fill($("none"), [{ ...more(state.none), none: true }], card);
-  fill($("queries"), state.queries.map(query => ({ ...query, names })), queryCard);
+  const actions = [...state.actions, { ...state.none, none: true }].map(({ id, name, none }) => ({ id, name, none }));
+  fill($("queries"), state.queries.map(query => ({ ...query, actions })), queryCard);
   const count = sending.get("query");
   $("asking").hidden = !count;
   $("asking").textContent = count ? `sending ${count} …` : "";

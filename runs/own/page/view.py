@@ -65,7 +65,7 @@ def state(jobs: Jobs, limits: dict[str, float]) -> dict[str, Any]:
     *own, none = jobs.folder.actions()
     typical = None if jobs.actions is None else round(jobs.actions.median_seconds, 1)
     threshold = None if check is None else threshold_words(check.calibration, check.none_folder)
-    return {"version": version, "folder": jobs.folder.root.name, "model": jobs.model.name,
+    return {"version": version, "folder": jobs.folder.root.resolve().name, "model": jobs.model.name,
             "sentence": sentence(check, len(own), jobs.problem),
             "busy": None if busy is None else {"text": busy.text, "share": busy.share},
             "warnings": list(check.warnings) if check else [], "actions": [_action(jobs, one) for one in own],

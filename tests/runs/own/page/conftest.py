@@ -26,8 +26,8 @@ def model(tower) -> Recognizer:
 
 
 @pytest.fixture(scope="session")
-def clips(tmp_path_factory) -> Path:
-    """support/: three actions of four clips; query/: a clip of each and one of none; 61 seconds."""
+def clips(tmp_path_factory, model) -> Path:
+    """support/: three actions of four clips, encoded; query/: a clip of each and one of none; long.mp4: 61 seconds."""
     root = tmp_path_factory.mktemp("clips")
     for name, spec in SPECS.items():
         for number in range(4):
@@ -35,6 +35,7 @@ def clips(tmp_path_factory) -> Path:
         render(root / "query" / f"{name}.mp4", spec, 9)
     render(root / "query" / "other.mp4", ("green", "square", "falling"), 9)
     render(root / "long.mp4", SPECS["spin"], 5, frames=305, rate=5)
+    model.learn(root / "support")
     return root
 
 

@@ -14,7 +14,8 @@ from tests.runs.own.page.served import SPECS, render, served, visible
 
 READ = ["/", "/page.js", "/state", "/pack", "/results.json", "/media/0", "/strip/0", "/nothing"]
 WRITE = [("POST", "/actions"), ("PATCH", "/actions/0"), ("DELETE", "/actions/0"), ("PUT", "/clips/0"),
-         ("DELETE", "/clips/0"), ("PUT", "/query"), ("POST", "/query/0"), ("POST", "/query/0/none"), ("POST", "/undo")]
+         ("DELETE", "/clips/0"), ("PUT", "/query"), ("POST", "/query/0"), ("POST", "/query/0/none"),
+         ("POST", "/query/0/keep"), ("POST", "/undo")]
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +127,14 @@ def test_an_endless_body(small):
     assert small.raw("GET", "/state")[0] == 200
 
 
+def test_a_body_that_does_not_tell_its_length(small):
+    with socket.create_connection(("127.0.0.1", small.port), timeout=30) as line:
+        line.sendall((f"PUT /query HTTP/1.1\r\nHost: 127.0.0.1:{small.port}\r\nCookie: {small.headers['Cookie']}\r\n"
+                      f"Origin: {small.headers['Origin']}\r\nTransfer-Encoding: chunked\r\n\r\n").encode()
+                     + b"30d41\r\n" + bytes(200_001) + b"\r\n")
+        assert line.recv(1000).startswith(b"HTTP/1.1 413")
+
+
 def test_a_body_that_stops_coming(small, monkeypatch):
     monkeypatch.setattr("runs.own.page.app.STALL_SECONDS", 0.3)
     with socket.create_connection(("127.0.0.1", small.port), timeout=30) as line:
@@ -196,7 +205,7 @@ def test_a_video_that_is_too_long_hangs_or_crashes_its_reader(small, clips, monk
         status, answer = small.json("PUT", "/query", video)
         assert status == 415 and "no end of decoding" in answer["error"]
     with monkeypatch.context() as patched:
-        patched.setattr(looks, "open_video", lambda *_: np.ones(1 << 40))  # more memory than the process may take
+        patched.setattr(looks, "open_video", lambda *_: np.empty(3 << 30, np.uint8))  # more than the process may take
         status, answer = small.json("PUT", "/query", video)
         assert status == 415 and "cannot be opened" in answer["error"]
     assert not small.settled()["queries"]

@@ -2,8 +2,12 @@
 
 import time
 
+import av
+import numpy as np
 import pytest
 
+from datasets.decoding import open_video
+from datasets.demo.scenes import render_frames
 from tests.browser import BEYOND, CONTRAST, started_browser
 from tests.runs.own.page.served import SPECS
 
@@ -23,10 +27,30 @@ const [selector, urls, done] = arguments;
 """
 
 
+# What can be used or seen, and says neither by its text nor by a label what it is.
+UNNAMED = """
+return [...document.querySelectorAll('button, input, select, a, video, img')].filter(e => e.getClientRects().length
+  && !(e.innerText || e.getAttribute('aria-label') || e.labels?.length || e.hasAttribute('alt') || e.ariaHidden
+  || e.id === 'preview')).map(e => e.outerHTML);
+"""
+
+
 @pytest.fixture(scope="module")
-def browser():
-    with started_browser("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-                         "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream=fps=12") as started:
+def camera(tmp_path_factory):
+    """What the camera sees, again and again, as a file that Chromium takes for one."""
+    path, frames = tmp_path_factory.mktemp("camera") / "spin.y4m", render_frames(
+        *SPECS["spin"], 24, 120, 160, np.random.default_rng(0))
+    planes = [av.VideoFrame.from_ndarray(one, format="rgb24").reformat(format="yuv420p").to_ndarray() for one in frames]
+    path.write_bytes(b"YUV4MPEG2 W160 H120 F12:1 Ip A1:1 C420jpeg\n" + b"".join(
+        b"FRAME\n" + one.tobytes() for one in planes))
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser(camera):
+    arguments = ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--use-fake-ui-for-media-stream",
+                 "--use-fake-device-for-media-stream", f"--use-file-for-fake-video-capture={camera}"]
+    with started_browser(*arguments) as started:
         started.set_script_timeout(60)
         yield started
 
@@ -96,11 +120,20 @@ def test_record_a_clip_and_see_leave_one_out_change(seen, root):
     seen.until("return document.querySelector('#headline').innerText.includes('of 13 right')")
     [recorded] = (root / "spin").glob("clip_0001.*")
     assert recorded.suffix in (".mp4", ".webm") and not seen.run("return document.querySelector('#preview').srcObject")
+    clip = open_video(recorded)
+    [frame] = clip.frames([clip.num_frames // 2])
+    assert frame.shape[1] / frame.shape[0] == pytest.approx(4 / 3, abs=0.01)
+    assert 2.5 < clip.times([clip.num_frames - 1])[0] < 4
+    red, green, blue = (frame[..., k].astype(int) for k in range(3))
+    assert ((red > blue + 60) & (green > blue + 60)).any(), "the camera saw a yellow heart"
+    clip.close()
     tile = "[...document.querySelectorAll('.clip')].find(e => e.innerHTML.includes('clip_0001'))"
     seen.until(f"return {tile}?.querySelector('img')?.naturalWidth > 0 && /[✓✗]/.test({tile}.innerText)")
     seen.press("#ask", "Record 3 s")
     seen.until("return document.querySelector('.query .answer')?.innerText")
     assert seen.page.settled()["queries"][0]["name"] == "recording 2"
+    seen.press(".query", "Add")  # to the action that was answered, unless another is chosen
+    seen.until("return document.querySelector('#headline').innerText.includes('of 14 right')")
 
 
 def test_drop_rename_remove_undo_reload(seen, page, root):
@@ -143,25 +176,22 @@ def test_a_timeline_seeks(seen, page, clips):
     assert box[1] / box[2] == pytest.approx((first["end"] - first["start"]) / 61, abs=0.02)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
-def test_it_fits_and_can_be_read(seen, page, clips, size, scheme):
+def test_it_fits_and_can_be_read(seen, page, clips):
     page.ask(clips / "query" / "spin.mp4", "a name that is rather long for a phone, and has_no_blank_at_all_in_it.mp4")
     page.ask(clips / "long.mp4")
     page.json("POST", "/actions", {"name": "W" * 60})
-    seen.open(size, scheme)
-    seen.until("return document.querySelectorAll('.query').length === 2 && document.querySelector('.query .answer')")
-    seen.run("document.querySelectorAll('details').forEach(d => d.open = true)")
-    assert seen.run("return document.documentElement.scrollWidth") <= size[0]
-    assert seen.run(BEYOND) == []
-    count, faint = seen.run(CONTRAST)
-    assert faint == [] and count > 40
-    columns = seen.run("return getComputedStyle(document.querySelector('main')).gridTemplateColumns").split()
-    assert len(columns) == (1 if size == PHONE else 2)
-    unnamed = seen.run("""return [...document.querySelectorAll('button, input, a, video, img')].filter(e =>
-        e.getClientRects().length && !(e.innerText || e.getAttribute('aria-label') || e.labels?.length
-        || e.hasAttribute('alt') || e.ariaHidden || e.id === 'preview')).map(e => e.outerHTML)""")
-    assert unnamed == []
+    page.settled()
+    for size, scheme in [(PHONE, "light"), (PHONE, "dark"), (DESKTOP, "light"), (DESKTOP, "dark")]:
+        seen.open(size, scheme)
+        seen.until("return document.querySelector('.query .answer') && document.querySelector('.query .line')")
+        seen.run("document.querySelectorAll('details').forEach(d => d.open = true)")
+        assert seen.run("return document.documentElement.scrollWidth") <= size[0]
+        assert seen.run(BEYOND) == []
+        count, faint = seen.run(CONTRAST)
+        assert faint == [] and count > 40
+        columns = seen.run("return getComputedStyle(document.querySelector('main')).gridTemplateColumns").split()
+        assert len(columns) == (1 if size == PHONE else 2)
+        assert seen.run(UNNAMED) == []
 
 
 def test_the_keyboard_is_enough(seen, page):

@@ -2,6 +2,7 @@
 
 import json
 import time
+from shutil import rmtree
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ def test_command_api_and_page_give_the_same_answers_to_the_last_bit(page, root, 
     for path in queries:
         page.ask(path)
     by_page = json.loads(page.raw("GET", "/results.json")[2])
+    rmtree(root / ".cache")
     torch.manual_seed(0)  # as the page's model
     assert called("predict")([*overrides(tower), "--text", "off", "--support", root, "--out", tmp_path / "out",
                               "--query", *queries]) == 0
@@ -33,6 +35,10 @@ def test_command_api_and_page_give_the_same_answers_to_the_last_bit(page, root, 
 def test_the_loop(page, root, clips):
     state = page.settled()
     before = state["sentence"]["text"]
+    held = [(clip["right"], clip["got"] == action["name"]) for action in state["actions"] for clip in action["clips"]]
+    assert len(held) == 12 and all(right is same for right, same in held)
+    assert {right for right, _ in held} == {True, False}
+    assert before.startswith(f"{sum(right for right, _ in held)} of 12 right")
     assert "of 12 right when each clip is held out" in before
     asked = page.ask(clips / "query" / "spin.mp4")["answer"]
     assert set(asked["distances"]) == set(SPECS)
@@ -87,6 +93,16 @@ def test_a_long_video_is_a_timeline_and_a_stretch_of_it_becomes_none(page, root,
     page.json("DELETE", f"/clips/{page.action('slide')['clips'][0]['id']}")
     assert page.settled()["queries"][0]["stale"], "a long video is watched again only when it is asked for"
     assert page.json("DELETE", f"/query/{query['id']}")[0] == 200 and not list((root / ".asked").iterdir())
+
+
+def test_what_was_asked_about_becomes_a_clip(page, root, clips):
+    query = page.ask(clips / "query" / "other.mp4")
+    for wrong in ({}, {"action": "../x"}, {"action": None}, {"action": ["none"]}):
+        assert page.json("POST", f"/query/{query['id']}/keep", wrong)[0] == 404
+    assert page.json("POST", f"/query/{query['id']}/keep", {"action": page.action("none")["id"]})[0] == 202
+    state = page.settled()
+    assert (root / "none" / "clip_0001.mp4").read_bytes() == (clips / "query" / "other.mp4").read_bytes()
+    assert state["queries"] == [] and "Of 1 clips of none" in state["sentence"]["more"]
 
 
 def test_media_by_ranges(page, root):
