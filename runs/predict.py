@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def usage_problem(parsed: argparse.Namespace) -> str | None:
     """Say what is wrong about the options, in place of doing anything; None: nothing."""
-    if not parsed.reference and (parsed.support is None) == (parsed.pack is None):
+    if not vars(parsed).get("reference") and (parsed.support is None) == (parsed.pack is None):
         return "expected --support DIR or --pack FILE" + (", found both" if parsed.support else "")
     if parsed.jobs is not None and parsed.jobs < 1:
         return f"--jobs: expected at least 1, found {parsed.jobs}"

@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.heads.base import FeatureBatch, Features, Head, Role, Scoring
-from models.layers.exported import Exportable, Pairwise
 from models.registries import HEADS
 from utils.config.fields import NUMBERS, key
 
@@ -37,9 +36,3 @@ class MeanPool(Head):
         """Return cosines over the temperature. [B, M, K]"""
         cosines = F.cosine_similarity(batch.query["clip"].unsqueeze(2), batch.prototypes("clip").unsqueeze(1), dim=-1)
         return {"cosine": cosines / self.options.TEMPERATURE}
-
-    def exportable(self, scoring: str) -> Exportable:
-        """Return the comparison of mean frames: the mean over frames and that over clips can change places."""
-        return Exportable(Pairwise(lambda queries, references: F.cosine_similarity(
-            queries.mean(dim=1).unsqueeze(1), references.mean(dim=1).unsqueeze(0), dim=-1)
-            / -self.options.TEMPERATURE), "after")

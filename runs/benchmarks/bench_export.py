@@ -57,7 +57,8 @@ def _of_tower(name: str, frames: int, rounds: int, repeats: int) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder, threads(1), torch.inference_mode():
         root = Path(folder)
         with torch.inference_mode(False):
-            write_part(Part("tower", tower, {"frames": (pixels, ["n"])}, "features"), root, pt2=False)
+            example = torch.randn(3, 3, side, side)  # of one frame, one would be taken for a fixed size
+            write_part(Part("tower", tower, {"frames": (example, ["n"])}, "features"), root, pt2=False)
         works: dict[str, Work] = {"torch": lambda: tower(pixels), "bundle": _session(root / TOWER, pixels.numpy())}
         if takes_int8(root):
             write_int8(root)

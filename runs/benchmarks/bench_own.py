@@ -46,7 +46,7 @@ def _long_video(path: Path, seconds: int) -> Path:
     part = path.with_name(f".{path.name}")
     with av.open(str(part), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=RATE, options={"g": str(KEYFRAMES), "sc_threshold": "0"})
-        stream.height, stream.width, stream.pix_fmt = *SIZE, "yuv420p"
+        (stream.height, stream.width), stream.pix_fmt = SIZE, "yuv420p"
         stream.codec_context.time_base = Fraction(1, RATE)
         for i in range(seconds * RATE):
             top, left = int(150 + 140 * math.sin(i / 31)), int(200 + 190 * math.cos(i / 43))

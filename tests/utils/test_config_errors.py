@@ -5,6 +5,7 @@ import shutil
 import pytest
 
 from utils.config import layers, load_config
+from utils.config.class_names import pool_names
 from utils.config.layers import REPOSITORY
 from utils.errors import ConfigError
 
@@ -59,7 +60,7 @@ def project(tmp_path):
     ("PROTOCOL", "null", "expected text, found null"),
     ("TRAIN.EVAL_SPLIT", "train", "expected val or test, found 'train'"),
     ("DATA.CLASSES", "hmbd51", "no class file 'hmbd51'; did you mean hmdb51?"),
-    ("DATA.CLASSES", "zzz", "no class file 'zzz'; known: demo, hmdb51, kinetics100, ssv2_full, ssv2_small, ucf101, or"),
+    ("DATA.CLASSES", "zzz", f"no class file 'zzz'; known: {', '.join(pool_names())}, or a path to a .yaml file"),
     ("DATA.CLASSES", "no/such.yaml", "no such file: no/such.yaml or "),
     ("SOLVER.STEPS", "[0, 4]", "2 steps, but SOLVER.LRS has 3 factors; each step needs one"),
     ("SOLVER.LRS", "[1, 0.1, -0.1]", "expected 0 or more, found [1.0, 0.1, -0.1]"),
@@ -130,8 +131,8 @@ def test_all_problems_come_at_once_each_with_its_file(project):
         f"{path}: BN: expected a section (with FREEZE, WEIGHT_DECAY, SYNC, ...), found 3",
         f"{path}: TRAIN.WAY: expected integer, found 'two'",
         "command line: TRAIN.QUERY_PER_CLASS: expected 1 or more, found 0",
-        "command line: DATA.CLASSES: no class file 'nothing'; known: demo, hmdb51, kinetics100, ssv2_full, ssv2_small, "
-        "ucf101, or a path to a .yaml file",
+        f"command line: DATA.CLASSES: no class file 'nothing'; known: {', '.join(pool_names())}, or a path to a .yaml "
+        "file",
         f"{path}: SOLVER.STEPS: 2 steps, but SOLVER.LRS has 1 factors; each step needs one",
         "command line: DATA.TRAIN_CROP_SIZE: a crop of 300 pixels does not fit into DATA.TRAIN_JITTER_SCALES 256 x 256",
     ]

@@ -26,7 +26,7 @@ EXPORTABLE = [(name, scoring.name) for name in HEADS for scoring in head_of(name
 
 
 def test_which_heads_can_be_exported():
-    assert {name for name, _ in EXPORTABLE} == {"CNN_OTAM_CLIPFSAR", "CNN_OTAM", "CNN_TSN", "MEAN_POOL", "FROZEN",
+    assert {name for name, _ in EXPORTABLE} == {"CNN_OTAM_CLIPFSAR", "CNN_OTAM", "CNN_TSN", "FROZEN",
                                                 "FROZEN_TEXT"}
     assert {name for name in HEADS if HEADS[name].exportable is not Head.exportable} == {name for name, _ in EXPORTABLE}
 
@@ -36,7 +36,7 @@ def test_which_heads_can_be_exported():
     ("CNN_OTAM_CLIPFSAR", "prototypes", {"MERGE_BEFORE": True, "SINGLE_DIRECT": True}),
     ("CNN_OTAM_CLIPFSAR", "prototypes", {"ALIGNMENT": "bimhm", "SINGLE_DIRECT": True}),
     ("CNN_OTAM_CLIPFSAR", "prototypes", {"MODULATOR": "identity"}), ("CNN_OTAM", "aligned", {"ALIGNMENT": "bimhm"}),
-    ("CNN_TSN", "cosine", {"COSINE_SCALE": 3.0}), ("MEAN_POOL", "cosine", {"TEMPERATURE": 0.5})])
+    ("CNN_TSN", "cosine", {"COSINE_SCALE": 3.0})])
 def test_exported_modules_score_as_the_head(name, scoring, options):
     """Distances and held-out distances, of unequal numbers of clips."""
     head = head_of(name).float().eval()

@@ -42,7 +42,9 @@ def _children(process: int) -> list[str]:
 
 
 def test_killed_in_an_upload_then_started_again_then_ended(root, tower, capsys):
-    given = [*overrides(tower), "--text", "off", "--dir", root, "--port", "18765"]
+    with bound(0) as free:
+        number = free.getsockname()[1]
+    given = [*overrides(tower), "--text", "off", "--dir", root, "--port", number]
     before = visible(root)
     with started(*given) as (process, port, token):
         assert called("serve")(given) == 1
