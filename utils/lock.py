@@ -21,11 +21,11 @@ _LEFT = re.compile(r"\..+\.[0-9]+\.(tmp|part)")  # .NAME.PROCESS.tmp, whatever w
 _LOGGER = logging.getLogger(__name__)
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}  # some network file systems
 _POLL_SECONDS = 0.05
-_HELD: "weakref.WeakSet[BinaryIO]" = weakref.WeakSet()
+_HELD: "weakref.WeakSet[BinaryIO | socket.socket]" = weakref.WeakSet()
 
 
 def _close_in_child() -> None:
-    """Close the locks in a forked child: a DataLoader worker outlives a killed run by seconds, and would keep them."""
+    """Close what is held in a forked child: a DataLoader worker outlives a killed run by seconds, and would keep it."""
     for file in list(_HELD):
         file.close()
 
@@ -56,9 +56,14 @@ def lock_file(path: Path, wait_s: float = 0.0) -> BinaryIO:
     except BaseException:
         file.close()
         raise
-    _watch_forks()
-    _HELD.add(file)
+    close_in_children(file)
     return file
+
+
+def close_in_children(held: BinaryIO | socket.socket) -> None:
+    """See to it that forked processes, which may outlive this one, keep neither a lock nor a port."""
+    _watch_forks()
+    _HELD.add(held)
 
 
 def _sweep(directory: Path) -> None:

@@ -18,6 +18,7 @@ from runs.own.page.jobs import Jobs
 from runs.own.predicting import source_of
 from runs.own.recognizer import Recognizer
 from utils.errors import OwnClipsError
+from utils.lock import close_in_children
 
 TRIED_PORTS = 50
 HOST = "127.0.0.1"  # and no other: whoever wants to reach it from elsewhere takes an SSH tunnel
@@ -47,6 +48,7 @@ class PageServer(uvicorn.Server):
 
     def __init__(self, folder: ClipFolder, model: Recognizer, port: int, upload: int):
         self.listening, self.failed = bound(port), False
+        close_in_children(self.listening)
         self.port, token = self.listening.getsockname()[1], secrets.token_urlsafe(24)
         self.jobs = Jobs(folder, model, self._end)
         self.page = Page(folder, self.jobs, upload)

@@ -67,6 +67,9 @@ def test_killed_in_an_upload_then_started_again_then_ended(root, tower, capsys):
         _, said = process.communicate(timeout=60)
     assert process.returncode == 130 and f"port {port} is taken; this is {next_port}" in said
     assert "Traceback" not in said and "SIGINT" in said
+    end = time.monotonic() + 20
+    while _children(process.pid) and time.monotonic() < end:  # they look whether their parent is there
+        time.sleep(0.1)
     assert not _children(process.pid) and visible(root) == before
 
 
