@@ -132,10 +132,11 @@ class ClipFolder:
             self._lock.close()
 
     def _entries(self, folder: Path) -> list[Path]:
-        """Return what is to be seen in a folder; links are passed over."""
+        """Return the files and folders that are to be seen in a folder; links and pipes are passed over."""
         with suppress(OSError):
             return sorted(Path(entry.path) for entry in os.scandir(folder)
-                          if not entry.name.startswith(".") and not entry.is_symlink())
+                          if not entry.name.startswith(".") and (entry.is_dir(follow_symlinks=False)
+                                                                 or entry.is_file(follow_symlinks=False)))
         return []
 
     def actions(self) -> list[ActionPlace]:

@@ -46,6 +46,7 @@ def test_what_it_holds(folder):
     clip(folder.root / "wave" / "notes.txt")
     clip(folder.root / ".cache" / "a.mp4")
     os.symlink("/etc", folder.root / "etc")
+    os.mkfifo(folder.root / "wave" / "pipe.mp4")
     os.symlink("/etc/passwd", folder.root / "wave" / "passwd.mp4")
     assert names(folder) == {"jump": ["a.mp4"], "wave": ["a.mp4", "b.mp4"], "none": ["x.mp4"]}
     assert folder.clip(id_of("wave", "b.mp4")).path == folder.root / "wave" / "b.mp4"
