@@ -38,7 +38,7 @@ def parts_of(device: str, quick: bool, data: Path) -> list[Part]:
     """Return the parts in their order; `data` is where clips are rendered."""
     effort, towers, ways, base = works.Effort(), TOWERS, WAYS, StepOptions(query=5, device=device)
     if quick:
-        effort, towers, ways = works.QUICK, {SMALL: 1.0}, {way: WAYS[way] for way in TRIED}
+        effort, towers, ways = works.QUICK, {SMALL: 5.0}, {way: WAYS[way] for way in TRIED}
         base = StepOptions(way=2, query=1, frames=2, device=device)
     clips = data.resolve() / "bench_gpu"
     trained = replace(base, backbone=next(iter(towers)), precision="bf16")
