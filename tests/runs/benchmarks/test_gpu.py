@@ -1,6 +1,7 @@
 """gpu.py: its parts on the CPU, tiny; what a failure, an end of the time or a machine without a GPU leaves."""
 
 import os
+import sys
 import time
 from functools import partial
 
@@ -151,14 +152,14 @@ def test_two_ranks_need_two_gpus(tmp_path, monkeypatch):
     assert gpu_works.two_ranks(tmp_path, "cuda", 5) == {"counts": [1, 2], "gpus": 3, "turns": 1, "iterations": 5}
 
 
-def test_a_decoder_that_is_missing_says_so(tmp_path, monkeypatch):
-    def missing(path, decoder):
-        raise ImportError(f"No module named {decoder!r}")
-
-    monkeypatch.setattr(gpu_works, "_clips", lambda *_: None)
-    monkeypatch.setattr(gpu_works, "open_video", missing)
-    work = partial(gpu_works.decoding, "decord", tmp_path, StepOptions(), gpu_works.QUICK)
-    assert guarded._outcome(work) == (False, "ImportError: No module named 'decord'")
+@pytest.mark.slow
+def test_a_decoder_that_is_not_installed_says_so(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "decord", None)
+    there, missing = (partial(gpu_works.decoding, name, tmp_path, StepOptions(way=1, query=1), gpu_works.QUICK)
+                      for name in ("pyav", "decord"))
+    assert guarded._outcome(there)[0]
+    done, reason = guarded._outcome(missing)
+    assert not done and reason.startswith("LaunchError: DATA.DECODER decord: the decord package cannot be imported")
 
 
 @pytest.mark.slow
