@@ -15,7 +15,8 @@ from utils.config import resolve_config
 
 PAGES = [path for path in sorted(REPOSITORY.rglob("*.md")) if not {".venv", "output", "data"} & set(path.parts)]
 DEMO = "configs/projects/demo/CLIPFSAR_Demo_1shot.yaml"
-SCRIPTS = {f"{clip_fsar.load(name).__name__.replace('.', '/')}.py": name for name in clip_fsar.COMMANDS}
+SCRIPTS = {f"{clip_fsar.load(name).__name__.replace('.', '/')}.py": [name] for name in clip_fsar.COMMANDS}
+SCRIPTS["runs/benchmarks/gpu.py"] = ["benchmark", "gpu"]
 PLACEHOLDERS = ("runs/COMMAND.py", "/abs/")  # what a reader is to replace
 
 
@@ -60,7 +61,7 @@ def test_a_command_is_understood(where, line, monkeypatch, capsys):
                         lambda self, given: taken.append(parse(self, given)) or taken[-1])
     monkeypatch.setattr(command, "command", lambda run: 0)  # nothing is run
     try:
-        assert clip_fsar.main([SCRIPTS[script], *arguments]) == 0
+        assert clip_fsar.main([*SCRIPTS[script], *arguments]) == 0
     except SystemExit as end:
         assert end.code == 0, f"{where}: {line}: {capsys.readouterr().err}"  # --help
         return

@@ -39,6 +39,7 @@ from utils.cores import cores
 from utils.errors import ConfigError
 
 TOWERS = ("ResNet50", "RN50", "ViT-B/16")
+CPU = torch.device("cpu")
 CLASSES = 64  # of the training list, as in Kinetics-100
 WHOLE = 10_000  # episodes of a published test
 STORED = 16  # clips that pass a head at once
@@ -180,13 +181,19 @@ def stored(model: FewShotModel, clips: int, size: int) -> FeatureStore:
     return FeatureStore({(video, 0): video for video in range(clips)}, features, {}, 0)
 
 
-def scoring_rows(project: Path, name: str, sizes: Sizes) -> list[Row]:
-    """Return the seconds of scoring 10,000 episodes of 5 ways and one shot, and the milliseconds a query."""
+def scoring_rows(project: Path, name: str, sizes: Sizes, pairs: Sequence[Any] = (),
+                 device: torch.device = CPU) -> list[Row]:
+    """Return the seconds of scoring 10,000 episodes of 5 ways and one shot, and the milliseconds a query.
+
+    Args:
+        pairs: KEY VALUE pairs beside those of the test. device: the one that computes.
+    """
     episodes, query = sizes.episodes, sizes.test_query
     cfg, model = configured(project, name, ["TRAIN.NUM_TEST_TASKS", episodes, "TRAIN.SHOT_TEST", 1,
-                                            "TRAIN.WAY_TEST", 5, "TRAIN.QUERY_PER_CLASS_TEST", query])
-    evaluator = Evaluator(cfg, build_split(cfg, "test"), torch.device("cpu"))
-    ready = evaluator.stored(model, stored(model, len(evaluator.split.records), sizes.size))
+                                            "TRAIN.WAY_TEST", 5, "TRAIN.QUERY_PER_CLASS_TEST", query, *pairs])
+    evaluator = Evaluator(cfg, build_split(cfg, "test"), device)
+    store = stored(model, len(evaluator.split.records), sizes.size)
+    ready = evaluator.stored(model.to(device), store)
     score_stored(model, replace(ready, query_EM=ready.query_EM[:64]), "warm up")
     clock, cpu = time.perf_counter(), time.process_time()
     score_stored(model, ready, name)

@@ -13,11 +13,13 @@ own; on a GPU torch's allocations, on the CPU resident memory, sampled, librarie
 
 import math
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from models.layers.alignment import ALIGNMENTS
 from runs.benchmarks.hardware import matmul_rate
@@ -56,8 +58,12 @@ class Turn:
 
 
 def alignment_of(cfg: Config, options: StepOptions) -> Step:
-    """Return the run's alignment, forward and backward, on random costs [M, K, T, T] of a step's episodes."""
-    distance, device = ALIGNMENTS[cfg.VIDEO.HEAD.OPTIONS["ALIGNMENT"]], choose_device(cfg.NUM_GPUS)
+    """Return the run's alignment, forward and backward, on random costs of a step's episodes."""
+    return aligning(ALIGNMENTS[cfg.VIDEO.HEAD.OPTIONS["ALIGNMENT"]], options, choose_device(cfg.NUM_GPUS))
+
+
+def aligning(distance: Callable[[Tensor], Tensor], options: StepOptions, device: torch.device) -> Step:
+    """Return an alignment, forward and backward, on random costs [M, K, T, T] of a step's episodes."""
     shape = (options.way * options.query, options.way, options.frames, options.frames)
     costs = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(device).requires_grad_()
 
@@ -68,7 +74,7 @@ def alignment_of(cfg: Config, options: StepOptions) -> Step:
     return step
 
 
-class _Timer:
+class Timer:
     """Times a work, which a turn calls for `least` seconds at least."""
 
     def __init__(self, work: Step, device: torch.device, least: float):
@@ -88,9 +94,9 @@ def turns_of(options: StepOptions, *, repeats: int, least: float, peak_sizes: tu
     with tempfile.TemporaryDirectory() as scratch:
         cfg, plain_cfg = (configuration(options, pairs, Path(scratch)) for pairs in (overrides(options), PLAIN))
         device, episodes = choose_device(cfg.NUM_GPUS), random_episodes(options, cfg)
-        timers = [_Timer(written_plainly(plain_cfg, episodes), device, least),
-                  _Timer(as_it_is(cfg, episodes), device, least),
-                  _Timer(alignment_of(cfg, options), device, least / 10)]
+        timers = [Timer(written_plainly(plain_cfg, episodes), device, least),
+                  Timer(as_it_is(cfg, episodes), device, least),
+                  Timer(alignment_of(cfg, options), device, least / 10)]
         turns = []
         for turn in range(repeats):
             plain, ours, alignment = (timer.seconds() for timer in timers)

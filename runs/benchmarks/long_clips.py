@@ -22,8 +22,12 @@ def _texture(generator: np.random.Generator, height: int, width: int) -> np.ndar
     return total
 
 
-def render_long_clip(path: Path, seed: int) -> None:
-    """Render a camera that wanders over a textured scene, where a textured square moves, unless the file is there."""
+def render_long_clip(path: Path, seed: int, seconds: int = 0) -> None:
+    """Render a camera that wanders over a textured scene, where a textured square moves, unless the file is there.
+
+    Args:
+        seconds: of the clip; 0: SECONDS.
+    """
     if path.is_file():
         return
     generator, part = np.random.default_rng(seed), path.with_name(f".{path.name}")
@@ -32,7 +36,7 @@ def render_long_clip(path: Path, seed: int) -> None:
         stream = container.add_stream("libx264", rate=RATE, options={
             "g": str(KEYFRAMES), "keyint_min": str(KEYFRAMES), "sc_threshold": "0", "crf": "23"})
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        for i in range(SECONDS * RATE):
+        for i in range((seconds or SECONDS) * RATE):
             x, y = int(100 + 90 * np.sin(i / 40)), int(60 + 50 * np.cos(i / 55))
             left, top = int(130 + 100 * np.sin(i / 13)), int(90 + 80 * np.cos(i / 17))
             picture = scene[y:y + HEIGHT, x:x + WIDTH].copy()

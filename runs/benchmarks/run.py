@@ -26,6 +26,8 @@ COMMANDS = {
     "evaluation": ("stored features against episode by episode",
                    "python runs/benchmarks/run.py evaluation --classes 24 --clips 100 --episodes 10000"),
     "ranks": ("episodes a second by number of ranks", "python runs/benchmarks/run.py ranks --turns 2"),
+    "gpu": ("everything that a GPU is needed for, with its goals, in ten minutes; not part of the suite",
+            "python runs/benchmarks/run.py gpu --minutes 10 --out output/gpu.json"),
     "heads": ("each head beside its tower: training step, scoring of episodes; not part of the suite",
               "python runs/benchmarks/run.py heads --heads CNN_TRX CNN_OTAM --episodes 1000"),
     "own": ("own clips: learning again, adding one, timelines, imports; not part of the suite",
@@ -38,7 +40,11 @@ COMMANDS = {
 
 
 def load(name: str) -> object:
-    """Return the command of one benchmark."""
+    """Return the command of one benchmark; `gpu` is one with a table and a record of its own."""
+    if name == "gpu":
+        from runs.benchmarks import gpu
+
+        return gpu
     from runs.benchmarks.suite import BENCHMARKS, Single
 
     return Single(name, BENCHMARKS[name])

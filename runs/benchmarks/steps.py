@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -85,12 +86,18 @@ def overrides(options: StepOptions) -> list[str]:
 PLAIN = ("TRAIN.CHANNELS_LAST", "false", "VIDEO.HEAD.ALIGNMENT", "otam_reference")  # of the step written plainly
 
 
+def tower_name(backbone: str, scratch: Path) -> str:
+    """Return the BACKBONE_NAME of a backbone; the description of a small one is written into `scratch`."""
+    if backbone != SMALL:
+        return backbone
+    path = scratch / "small.json"
+    path.write_text(json.dumps(SMALL_VIT))
+    return str(path)
+
+
 def configuration(options: StepOptions, pairs: Sequence[str], scratch: Path) -> Config:
     """Load a run's configuration from a project file in `scratch`. Raises ConfigError, WeightsError."""
-    backbone = options.backbone
-    if backbone == SMALL:
-        backbone = str(scratch / "small.json")
-        Path(backbone).write_text(json.dumps(SMALL_VIT))
+    backbone = tower_name(options.backbone, scratch)
     size = options.size or tower_config(backbone)["vision_cfg"]["image_size"]
     names = [f"class {n}" for n in range(max(CLASSES, options.way))]
     project = scratch / "project.yaml"
@@ -123,17 +130,22 @@ def _model(cfg: Config) -> FewShotModel:
     return build_model(cfg).to(choose_device(cfg.NUM_GPUS)).train()
 
 
-def as_it_is(cfg: Config, episodes: Sequence[Episode]) -> Step:
-    """Return a run's step on these episodes, taken by runs/training/step.py."""
+def step_of_a_run(cfg: Config) -> Callable[[Sequence[Episode]], None]:
+    """Return a run's step on the episodes that it is given, taken by runs/training/step.py."""
     model = _model(cfg)
     learner = Learner(model, optimizer_of(cfg, model), loop_options(cfg), lambda episode: "",
                       choose_device(cfg.NUM_GPUS))
 
-    def step() -> None:
+    def step(episodes: Sequence[Episode]) -> None:
         learner.learn(episodes, PassPosition(0, 0, LR))
         learner.step()
 
     return step
+
+
+def as_it_is(cfg: Config, episodes: Sequence[Episode]) -> Step:
+    """Return a run's step on these episodes."""
+    return partial(step_of_a_run(cfg), episodes)
 
 
 def plain_losses(model: FewShotModel, episode: Episode) -> dict[str, Tensor]:

@@ -68,7 +68,7 @@ BENCHMARKS = {
 SUITE = {name: benchmark for name, benchmark in BENCHMARKS.items() if benchmark.weight}
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """Keep what the measured code logs and warns of off the screen."""
     logging.getLogger().setLevel(logging.WARNING)
     warnings.simplefilter("ignore", FutureWarning)
@@ -90,7 +90,7 @@ class Single:
 
     def run(self, parsed: argparse.Namespace) -> None:
         """Measure and print. Raises FewShotError."""
-        _quiet()
+        quiet()
         settings = {name: getattr(parsed, name) for name in self.module.settings(False)}
         with Bar({self.name: 1.0}) as bar:
             found = self.benchmark.measure(settings, getattr(parsed, "data", None), bar.begin(self.name))
@@ -142,7 +142,7 @@ def suite(parsed: argparse.Namespace) -> int:
     """
     if parsed.strict and not parsed.compare:
         raise BenchmarkError("--strict: expected --compare OLD.json beside it, found none")
-    _quiet()
+    quiet()
     old = read_record(parsed.compare) if parsed.compare else None  # before minutes of measuring
     if not parsed.read:
         check_writable(parsed.out)

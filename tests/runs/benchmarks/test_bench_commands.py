@@ -116,7 +116,7 @@ def test_wrong_values_of_options(capsys, arguments, message):
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", run.COMMANDS)
+@pytest.mark.parametrize("name", suite.BENCHMARKS)
 def test_every_benchmark_has_a_command(name, capsys):
     """Its help shows its settings; the example that the list of commands gives is one that it takes."""
     with pytest.raises(SystemExit, match="0"):
