@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 import pytest
 
@@ -41,15 +41,6 @@ def _children(process: int) -> list[str]:
     return subprocess.run(["pgrep", "-g", str(process)], capture_output=True, text=True).stdout.split()
 
 
-def _taken(port: int) -> socket.socket:
-    """Take a port once the processes that a killed server had started, which hold it for a moment, have ended, too."""
-    for _ in range(600):
-        with suppress(OSError):
-            return socket.create_server(("127.0.0.1", port))
-        time.sleep(0.1)
-    raise AssertionError(f"port {port} is still held")
-
-
 def test_killed_in_an_upload_then_started_again_then_ended(root, tower, capsys):
     with bound(0) as free:
         number = free.getsockname()[1]
@@ -70,7 +61,7 @@ def test_killed_in_an_upload_then_started_again_then_ended(root, tower, capsys):
             process.kill()
             process.wait()
     assert visible(root) == before
-    with _taken(port), started(*given) as (process, next_port, token):
+    with socket.create_server(("127.0.0.1", port)), started(*given) as (process, next_port, token):
         assert next_port != port and not list(root.glob(".upload_*")) and visible(root) == before
         os.killpg(process.pid, signal.SIGINT)
         _, said = process.communicate(timeout=60)
