@@ -59,6 +59,8 @@ def usage_problem(parsed: argparse.Namespace) -> str | None:
     """Say what is wrong about the options, in place of doing anything; None: nothing."""
     if not vars(parsed).get("reference") and (parsed.support is None) == (parsed.pack is None):
         return "expected --support DIR or --pack FILE" + (", found both" if parsed.support else "")
+    if getattr(parsed, "out", None) is not None and parsed.out.exists() and not parsed.out.is_dir():
+        return f"--out: expected a folder, found the file {parsed.out}"
     if parsed.jobs is not None and parsed.jobs < 1:
         return f"--jobs: expected at least 1, found {parsed.jobs}"
     return None

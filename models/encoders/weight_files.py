@@ -97,7 +97,8 @@ def download(url: str, path: Path, expected: str) -> None:
         raise WeightsError(str(error)) from error
     except DownloadError as error:
         raise WeightsError(f"{error}. On a machine with network fetch {url} (SHA-256 {expected}) and place it "
-                           f"at {path}, or name a file in VIDEO.HEAD.BACKBONE_WEIGHTS") from error
+                           f"at {path}, or name a file of such weights: VIDEO.HEAD.BACKBONE_WEIGHTS FILE, or --weights "
+                           "FILE of predict.py, serve.py and export.py") from error
 
 
 def _strided(storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:

@@ -107,6 +107,9 @@ class Actions:
                   "it to the action" for one in self.clips if one.clip.seconds > TRIM * self.median_seconds]
         found += [f"{one.clip.name}: {one.clip.distinct} different frames of {self.model.reading.frames}"
                   for one in self.clips if one.clip.distinct < self.model.reading.frames]
+        same = {text: [name for name in self.names if self.texts[name] == text] for text in self.texts.values()}
+        found += [f"{' and '.join(own)}: read as the same words, {text!r}; actions.yaml can give them others"
+                  for text, own in same.items() if len(own) > 1 and self.model.reader is not None]
         return found + [f"{name}: no letter that CLIP's text tower has read much of; give it English words in "
                         "actions.yaml" for name, text in self.texts.items()
                         if self.model.reader is not None and not any(c.isascii() and c.isalpha() for c in text)]
@@ -183,9 +186,11 @@ class Actions:
         A clip that cannot be read has its `error`. Raises OwnClipsError where nothing can be asked about.
         """
         if isinstance(query, np.ndarray):
-            clip = from_array(query, fps or float("nan"), self.model.reading)
+            clip = from_array(query, fps, self.model.reading)
             return self.answer(encoded(self.model, "array", None, clip), wishes)
         if isinstance(query, (list, tuple)):
+            if not query:
+                raise OwnClipsError("expected something to ask about, found an empty list")
             return [answer for one in query for answer in _listed(self.predict(
                 one, fps=fps, wishes=wishes, timeline=timeline, jobs=jobs))]
         path = Path(query)
@@ -222,6 +227,8 @@ class Actions:
         Raises VideoDecodeError where it cannot be read, OwnClipsError where it is there already.
         """
         item = Path(item) if isinstance(item, str) else item
+        if action is not None and not action.strip():
+            raise OwnClipsError("expected the name of an action, found an empty one")
         name = f"{action or 'none'}/{item.name if isinstance(item, Path) else f'array {len(self.clips)}'}"
         more, errors, _ = learn_clips(self.model, [Wanted(item, name, action)])
         for error in errors.values():

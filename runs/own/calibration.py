@@ -198,5 +198,6 @@ def threshold_words(found: Calibration, none_folder: str) -> str:
         return f"{text} How many foreign clips get in is not known: put some into {none_folder}."
     taken, total = found.none_accepted
     low, high = wilson(taken, total)
-    return (f"{text} Of {total} clips of none, {taken} would have been taken for an action ({percent(taken / total)}, "
+    clips = "1 clip" if total == 1 else f"{total} clips"
+    return (f"{text} Of {clips} of none, {taken} would have been taken for an action ({percent(taken / total)}, "
             f"95 % interval {100 * low:.0f} to {percent(high)}).")

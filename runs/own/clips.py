@@ -83,7 +83,7 @@ def length_of(clip: Clip) -> float:
     return float(last[-1] + (last[-1] - last[-2] if len(last) > 1 else 0.0 if not clip.fps > 0 else 1 / clip.fps))
 
 
-def from_array(frames_LHWC: np.ndarray, fps: float, reading: Reading) -> ReadClip:
+def from_array(frames_LHWC: np.ndarray, fps: float | None, reading: Reading) -> ReadClip:
     """Make a clip of pictures in memory, uint8 RGB [L, H, W, 3], at so many a second.
 
     Raises OwnClipsError where they are something else.
@@ -91,8 +91,8 @@ def from_array(frames_LHWC: np.ndarray, fps: float, reading: Reading) -> ReadCli
     frames = np.asarray(frames_LHWC)
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or 0 in frames.shape:
         raise OwnClipsError(f"expected frames of uint8 [L, H, W, 3], found {frames.dtype} {list(frames.shape)}")
-    if not (math.isfinite(fps) and fps > 0):
-        raise OwnClipsError(f"expected the frames a second of an array (fps=...), found {fps:g}")
+    if fps is None or not (math.isfinite(fps) and fps > 0):
+        raise OwnClipsError(f"expected the frames a second of an array (fps=...), found {fps}")
     indices = segment_indices(len(frames), reading.frames, None, center=True)
     taken = np.ascontiguousarray(frames[indices])
     digest = hashlib.sha256(f"{frames.shape}{fps}".encode() + np.ascontiguousarray(frames).tobytes()).hexdigest()

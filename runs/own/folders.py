@@ -1,6 +1,7 @@
 """Reads a folder of own clips: a folder an action, each with its clips; `none` holds clips of none of the actions."""
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -117,7 +118,8 @@ def query_clips(path: Path) -> list[Path]:
     Raises OwnClipsError where there is none.
     """
     if not path.exists():
-        raise OwnClipsError(f"{path}: expected a video or a folder of videos, found nothing there")
+        hint = "; settings (KEY VALUE) go before the options" if re.match(r"[A-Z_]+\.[A-Z_.]+$", path.name) else ""
+        raise OwnClipsError(f"{path}: expected a video or a folder of videos, found nothing there{hint}")
     if not path.is_dir() or is_clip(path):
         return [path]
     found: list[Path] = []

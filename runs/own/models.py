@@ -110,6 +110,8 @@ def device_of(name: str) -> torch.device:
     """Return the device of --device. Raises LaunchError where it is not there."""
     if name not in ("auto", "cpu", "cuda"):
         raise OwnClipsError(f"--device: expected auto, cpu or cuda, found {name!r}")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise OwnClipsError("--device cuda: this machine has no CUDA device; expected auto or cpu")
     wanted = name == "cuda" or name == "auto" and torch.cuda.is_available()
     return choose_device(1 if wanted else 0)
 
@@ -219,7 +221,10 @@ def load_model(source: Source) -> OwnModel:
         resolved = _of_weights(source.weights, source.overrides)
     cfg, kind = _typed(resolved, source.text, path is not None)
     reads_text = kind.reads_text and source.text
-    head, encoder = build_head(cfg, source.tower)
+    _say_what_is_fetched(cfg)
+    with torch.random.fork_rng(devices=[]):  # random weights, of those who ask for them, are the same in every process
+        torch.manual_seed(cfg.RANDOM_SEED)
+        head, encoder = build_head(cfg, source.tower)
     if path is not None:
         checkpoint.load_model_state(FewShotModel(head), state["model_state"], path)
     head.eval().to(device)
@@ -228,6 +233,18 @@ def load_model(source: Source) -> OwnModel:
     return OwnModel(head, cfg, encoder.text if reads_text else None, _scoring(head, source.scoring), reading,
                     device, _facts(cfg, head, kind, reading, text), _name(cfg, head, path),
                     path, _source(source, cfg, encoder.config), _warnings(cfg, path))
+
+
+def _say_what_is_fetched(cfg: Config) -> None:
+    """Tell that published weights are fetched, before that takes its time."""
+    head = cfg.VIDEO.HEAD
+    name = image.NAMES.get(head.BACKBONE_NAME, head.BACKBONE_NAME)
+    if head.BACKBONE_WEIGHTS not in OFFICIAL.values() or name not in (*weight_files.OPENAI, *weight_files.IMAGENET):
+        return
+    known = weight_files.published(name)
+    if not known.path(head.WEIGHTS_DIR).is_file():
+        _LOGGER.warning("fetching the weights of %s, once, from %s; nothing else is fetched, and your videos are sent "
+                        "nowhere", name, known.address.split("/")[2])
 
 
 def _source(source: Source, cfg: Config, tower: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from models.heads.base import Features
+from utils.config.effects import flat
 from utils.errors import FeatureStoreError, OwnClipsError
 from utils.feature_file import FeatureFile, read_feature_file
 
@@ -91,5 +92,6 @@ def differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[str
         text = str(value)
         return text if len(text) < 60 else f"{text[:57]}..."
 
-    return [f"{name}: {short(wanted.get(name))}, not {short(found.get(name))}"
-            for name in sorted({*wanted, *found}) if wanted.get(name) != found.get(name)]
+    here, there = flat(wanted), flat(found)
+    return [f"{name}: {short(there.get(name))} in the pack, {short(here.get(name))} here"
+            for name in sorted({*here, *there}) if here.get(name) != there.get(name)]

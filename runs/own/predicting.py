@@ -9,6 +9,7 @@ from typing import Any
 
 from runs.own.actions import Actions, named_queries
 from runs.own.calibration import Wishes
+from runs.own.folders import read_actions
 from runs.own.models import OwnModel, Source
 from runs.own.outputs import as_csv, as_json, summary, table, write_outputs
 from runs.own.pages import Drawn, drawn, write_page
@@ -29,6 +30,8 @@ def source_of(parsed: argparse.Namespace) -> Source:
 def learned(parsed: argparse.Namespace) -> Actions:
     """Return the actions of the folder or the packs that the options name."""
     source = source_of(parsed)
+    if parsed.support is not None:
+        read_actions(parsed.support, parsed.none)  # a wrong folder is told before a model is fetched
     if parsed.pack:
         return model_of_packs(parsed.pack, source)[1]
     return Recognizer.of(source).learn(parsed.support, none=parsed.none, jobs=parsed.jobs, strict=parsed.strict)
@@ -54,6 +57,7 @@ def predict(parsed: argparse.Namespace) -> int:
     (sys.stderr if parsed.format != "table" else sys.stdout).write(f"{said}\n")
     if parsed.save is not None:
         actions.save(parsed.save)
+        sys.stderr.write(f"written to {parsed.save}\n")
     found: dict[Path, Drawn] = {}
     try:
         for path, answer, query in actions.answers(paths, wishes, parsed.timeline, parsed.jobs):

@@ -56,9 +56,11 @@ class Recognizer:
             none: the name of the folder, or key, with clips of none of the actions.
             jobs: processes that decode. strict: a clip that cannot be read is an error, even if its action has another.
 
-        Raises OwnClipsError: no actions, or an action without a clip that can be read; VideoDecodeError (`strict`).
+        Raises OwnClipsError: no actions, one without a clip, or a video in two of them; VideoDecodeError: an action has
+            no clip that can be read, or (`strict`) one cannot be.
         """
         if isinstance(clips, Mapping):
+            check_named(clips, none)
             wanted = [Wanted(_item(one), _called(name, one, number), None if name == none else name)
                       for name, own in clips.items() for number, one in enumerate(own)]
             texts = {name: words(name) for name in clips if name != none}
@@ -85,6 +87,9 @@ class Recognizer:
         kept: dict[str, Encoded] = {}
         for one in learned:
             first = kept.setdefault(one.clip.sha256, one)
+            if first.clip.action != one.clip.action:
+                raise OwnClipsError(f"{one.clip.name}: the same video as {first.clip.name}; a video can belong to one "
+                                    "action only, so remove one of them")
             if first is not one:
                 notes.append(f"{one.clip.name}: the same video as {first.clip.name}, so it is counted once")
         return Actions(self.model, texts, list(kept.values()), self.model.texts(list(texts.values())),
@@ -105,7 +110,17 @@ class Recognizer:
             for row, clip in enumerate(pack.clips):
                 kept.setdefault(clip.sha256, Encoded(clip, {name: value[row:row + 1]
                                                             for name, value in pack.features.items()}))
-        return Actions(self.model, texts, list(kept.values()), self.model.texts(list(texts.values())))
+        return Actions(self.model, texts, list(kept.values()), self.model.texts(list(texts.values())),
+                       none_folder="the none/ of clips that a pack is made of")
+
+
+def check_named(clips: Mapping[str, Sequence[Any]], none: str) -> None:
+    """Raise OwnClipsError unless there are actions, each with a name and a clip."""
+    if not set(clips) - {none}:
+        raise OwnClipsError("expected actions and their clips, such as {'wave': ['a.mp4']}, found none")
+    wrong = [name for name, own in clips.items() if not isinstance(name, str) or not name.strip() or not len(own)]
+    if wrong:
+        raise OwnClipsError(f"{wrong[0]!r}: expected the name of an action and at least one clip of it")
 
 
 def _item(clip: Any) -> Item:

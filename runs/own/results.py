@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from runs.own.calibration import Calibration, leave_one_out_words, threshold_words
+from utils.command import printable
 
 FORMAT = 1
 
@@ -136,7 +137,7 @@ class Check:
     def __str__(self) -> str:
         lines = [leave_one_out_words(self.right, self.total, len(self.actions)),
                  threshold_words(self.calibration, self.none_folder)]
-        return "\n".join([*lines, *(f"note: {text}" for text in self.warnings)])
+        return "\n".join([*lines, *(f"note: {printable(text, '')}" for text in self.warnings)])
 
     def to_dict(self) -> dict[str, Any]:
         """Return what stands in predictions.json."""

@@ -115,15 +115,19 @@ def follow(model: OwnModel, matcher: Matcher, frames: Iterable[tuple[float, np.n
 
     def at_cells() -> Iterator[Tensor]:
         """Give each cell the first frame that is at its middle or behind it."""
-        wanted, started = 0.0, False
+        wanted, started, last = 0.0, False, -np.inf
         for second, picture in frames:
             if not started:
                 begin[0], wanted, started = second, second + cell / 2, True
-            if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
-                raise OwnClipsError(f"expected frames of uint8 [H, W, 3], found {picture.dtype} {list(picture.shape)}")
+            made = np.asarray(picture)
+            if made.dtype != np.uint8 or made.ndim != 3 or made.shape[2] != 3:
+                raise OwnClipsError(f"expected frames of uint8 [H, W, 3], found {made.dtype} {list(made.shape)}")
+            if second < last:
+                raise OwnClipsError(f"expected frames in order, found {second:g} s behind {last:g} s")
+            last = second
             while second >= wanted:
                 wanted += cell
-                yield _one(transform, picture)
+                yield _one(transform, made)
 
     for one in windows_of(model, matcher, at_cells(), [0], live=True):
         nearest, start = int(one.distances_K.argmin()), begin[0] + one.first * cell

@@ -35,8 +35,9 @@ def unknown_head(resolved: Resolved) -> str | None:
 
     if name in HEADS:
         return None
-    return (f"{resolved.sources['VIDEO.HEAD.NAME']}: VIDEO.HEAD.NAME: {HEADS.unknown(name)}; this is another method's "
-            "head, whose code is not here")
+    text = HEADS.unknown(name)
+    other = "" if "did you mean" in text else "; this is another method's head, whose code is not here"
+    return f"{resolved.sources['VIDEO.HEAD.NAME']}: VIDEO.HEAD.NAME: {text}{other}"
 
 
 def root_problem(cfg: Config) -> str | None:

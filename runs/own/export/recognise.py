@@ -120,6 +120,8 @@ class Bundle:
 
     def __init__(self, folder=HERE, threads=0, int8=False):
         self.facts = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
+        if int8 and not (folder / "tower_int8.onnx").is_file():
+            raise ValueError("this bundle has no tower of 8-bit weights: export it with --int8")
         names = {"tower": "tower_int8.onnx" if int8 else "tower.onnx", "modulator": "modulator.onnx",
                  "align": "align.onnx"}
         for name, digest in self.facts["files"].items():
@@ -216,6 +218,13 @@ class Bundle:
                          "as one clip"] if clip["seconds"] > LONG * usual["seconds"] else [])
 
 
+def reason(path, error):
+    """Say why a video cannot be read."""
+    if not path.exists():
+        return "no such file"
+    return str(error).split("\n")[0] if isinstance(error, ValueError) else f"not a video, or damaged ({error.strerror})"
+
+
 def main():
     """Answer and print JSON; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -233,7 +242,7 @@ def main():
         try:
             answers.append(bundle.answer(path))
         except (OSError, ValueError, av.error.FFmpegError) as error:
-            answers.append({"file": path.name, "error": str(error).split("\n")[0]})
+            answers.append({"file": path.name, "error": reason(path, error)})
     facts = {name: bundle.facts[name] for name in ("format", "model", "actions", "calibration", "warnings")}
     json.dump(facts | {"queries": answers}, sys.stdout, indent=1, ensure_ascii=False, allow_nan=False)
     sys.stdout.write("\n")

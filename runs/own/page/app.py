@@ -145,6 +145,8 @@ class Page:
         """Take a clip of an action: 202 once it has been opened; the model learns it afterwards."""
         action = self.folder.action(request.path_params["id"]).id
         async with self._received(request, FRAMES_OF_A_CLIP) as (part, suffix, _):
+            if same := await run_in_threadpool(self.jobs.same_as, part):
+                raise Refused(409, f"the same video as {same}; a video can be an example once")
             clip = await run_in_threadpool(self.folder.keep, part, action, suffix)
         self.jobs.learn()
         return JSONResponse({"id": clip.id}, 202)
@@ -178,8 +180,10 @@ class Page:
         """Cut a stretch out of a video that is asked about, for the clips of none, and answer the video again."""
         query, given = self.jobs.query(request.path_params["id"]), await _words_of(request)
         start, end = (one if isinstance(one, (int, float)) else math.nan for one in map(given.get, ("start", "end")))
-        if not (0 <= start < end <= start + LONGEST_STRETCH and end <= query.look.seconds + 1):
-            raise Refused(400, f"expected a stretch of this video of at most {LONGEST_STRETCH:g} s")
+        if not 0 <= start < end <= query.look.seconds + 1:
+            raise Refused(400, "expected a stretch of this video")
+        if (beyond := end - start - LONGEST_STRETCH) > 0:  # its middle says as much
+            start, end = start + beyond / 2, end - beyond / 2
         self.folder.room()
         with self._part() as part:
             try:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from runs.own.folders import NONE, TEXTS, is_clip
+from runs.own.folders import NONE, TEXTS, is_clip, words
 from utils.errors import FewShotError, OwnClipsError
 from utils.files import give_name
 from utils.lock import NO_LOCKS, lock_file
@@ -173,6 +173,8 @@ class ClipFolder:
         """Add an action, which has no clips; returns its id. Raises Refused."""
         with self.change:
             name = self._free(checked_name(given))
+            if same := [one.name for one in self.actions()[:-1] if words(one.name) == words(name)]:
+                raise Refused(409, f"{same[0]!r} is read as the same words")
             self.empty.append(name)
             return id_of(name)
 

@@ -95,6 +95,7 @@ def test_wrong_usage(predict, capsys, options, words):
     (["--cfg", "x.yaml"], "--cfg: is for a checkpoint"),
     (["--checkpoint", "{tiny}", "--scoring", "x"], "--scoring: expected one of prototypes, fused, text, found 'x'"),
     (["--checkpoint", "{tiny}", "--device", "tpu"], "--device: expected auto, cpu or cuda, found 'tpu'"),
+    (["--checkpoint", "{tiny}", "--query", "DATA.TEST_SCALE", "80"], "settings (KEY VALUE) go before the options"),
     (["--checkpoint", "{tiny}", "--timeline", "auto", "--keep", "2"], "--keep: expected a share"),
     (["--checkpoint", "{bare}"], "holds no settings; give the YAML it was trained with: --cfg ...")])
 def test_what_is_wrong_is_told(own, tiny_checkpoint, predict, capsys, options, words):
@@ -106,11 +107,28 @@ def test_what_is_wrong_is_told(own, tiny_checkpoint, predict, capsys, options, w
     assert words in capsys.readouterr().err
 
 
+def test_a_wrong_folder_is_told_before_a_model_is_fetched(tmp_path, predict, capsys, monkeypatch):
+    monkeypatch.setattr("models.encoders.weight_files.fetch", lambda *_: pytest.fail("fetched"))
+    assert predict(["--support", tmp_path / "absent"]) == 1
+    assert "absent: expected a folder with folders of clips" in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit):
+        predict(["--support", tmp_path, "--out", tmp_path / "file"])
+    assert "--out: expected a folder, found the file" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_no_cuda_here(own, tiny_checkpoint, predict, capsys):
+    assert predict(["--support", own / "mine", "--checkpoint", tiny_checkpoint, "--device", "cuda"]) == 1
+    assert "--device cuda: this machine has no CUDA device; expected auto or cpu" in capsys.readouterr().err
+
+
 def test_missing_weights_name_the_command_and_nothing_takes_their_place(own, predict, capsys, monkeypatch):
     monkeypatch.setattr("models.encoders.weight_files.fetch", lambda address, *_: (_ for _ in ()).throw(
         __import__("utils.errors", fromlist=["DownloadError"]).DownloadError(f"{address}: no network")))
     assert predict(["VIDEO.HEAD.WEIGHTS_DIR", own / "nowhere", "--support", own / "mine"]) == 1
-    assert "ViT-B-16.pt: no network" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "ViT-B-16.pt: no network" in said and "--weights FILE of predict.py" in said
 
 
 def test_the_python_door_loads_little_beside_torch():

@@ -93,6 +93,10 @@ def test_adding_encodes_one_and_nothing_ever_changes(support):
         more.add("red", str(clip))
     with pytest.raises(OwnClipsError, match="expected the name of one of 18 clips"):
         actions.without("red/nobody.mp4")
+    with pytest.raises(OwnClipsError, match="expected the name of an action, found an empty one"):
+        actions.add(" ", str(clip))
+    with pytest.raises(OwnClipsError, match="found an empty list"):
+        actions.predict([])
     assert other.without("grey/array 16").names == actions.names
 
 
@@ -114,7 +118,7 @@ def test_a_pack_holds_everything_and_no_path(support, tmp_path):
 def test_packs_that_cannot_be_used(support, tmp_path):
     path = tmp_path / "my.pack"
     model_of_colours().learn(support).save(path)
-    with pytest.raises(OwnClipsError, match=r"my.pack: made with another model.*weights: others, not eye"):
+    with pytest.raises(OwnClipsError, match=r"my.pack: made with another model.*weights: eye in the pack, others here"):
         model_of_colours(weights="others").load(path)
     content = bytearray(path.read_bytes())
     content[-3] ^= 64
@@ -149,6 +153,20 @@ def test_what_is_odd_is_told(support, tmp_path):
     tall = write_video(tmp_path / "tall.mp4", pictures("red", 3, 1, (96, 48)))
     shape, frames = actions.predict(tall).notes
     assert "shape 48 x 96" in shape and "3 different frames of 4" in frames
+
+
+def test_a_video_in_two_actions_is_named(support):
+    shutil.copy(support / "red" / "0.mp4", support / "blue" / "again.mp4")
+    with pytest.raises(OwnClipsError, match=r"red/0.mp4: the same video as blue/again.mp4; a video can belong to one"):
+        model_of_colours().learn(support)
+
+
+@pytest.mark.parametrize("clips, words", [
+    ({}, "expected actions and their clips"), ({"none": ["a.mp4"]}, "expected actions and their clips"),
+    ({"": ["a.mp4"]}, "'': expected the name of an action"), ({"wave": []}, "'wave': expected the name of an action")])
+def test_mappings_that_are_none(clips, words):
+    with pytest.raises(OwnClipsError, match=words):
+        model_of_colours().learn(clips)
 
 
 def test_a_pipe_and_a_dead_link_are_told_at_once(support):

@@ -104,6 +104,9 @@ def test_a_camera_is_followed_as_its_frames_come(actions):
     assert shown[0.0] is None and shown[8.0] == "blue" and {*shown.values()} == {None, "blue"}
     with pytest.raises(OwnClipsError, match=r"uint8 \[H, W, 3\], found float64"):
         list(actions.follow([(0.0, np.zeros((4, 4, 3)))]))
+    picture = np.zeros((4, 4, 3), np.uint8)
+    with pytest.raises(OwnClipsError, match="expected frames in order, found 1 s behind 2 s"):
+        list(actions.follow([(2.0, picture), (1.0, picture)]))
 
 
 @pytest.mark.slow
