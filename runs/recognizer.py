@@ -12,9 +12,19 @@
 A Recognizer and its Actions never change, and may be used from several threads.
 """
 
+from collections.abc import Iterable
+from typing import Any
+
 from runs.own.actions import Actions
 from runs.own.calibration import Wishes
 from runs.own.recognizer import Recognizer
 from runs.own.results import Answer, Check
 
-__all__ = ["Actions", "Answer", "Check", "Recognizer", "Wishes"]
+__all__ = ["Actions", "Answer", "Check", "Recognizer", "Wishes", "to_frame"]
+
+
+def to_frame(answers: Iterable[Answer]) -> Any:
+    """Return answers as a pandas DataFrame, a row each, with the keys of `Answer.to_dict` as columns."""
+    import pandas as pd
+
+    return pd.DataFrame([answer.to_dict() for answer in answers])

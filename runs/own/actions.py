@@ -4,7 +4,7 @@ N clips, M queries, K actions.
 """
 
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,8 +20,8 @@ from runs.own.folders import query_clips, words
 from runs.own.learning import Encoded, Item, Wanted, encoded, learn_clips, pack_of, stacked
 from runs.own.matching import Matcher
 from runs.own.models import OwnModel
-from runs.own.results import ActionFacts, Answer, Check
-from runs.own.timeline import LEAST_SECONDS, MOST_SECONDS, timeline
+from runs.own.results import ActionFacts, Answer, Check, Strip
+from runs.own.timeline import LEAST_SECONDS, MOST_SECONDS, follow, timeline
 from runs.reporting.examples import pixels
 from utils.errors import OwnClipsError, VideoDecodeError
 from utils.metrics import probabilities
@@ -153,10 +153,23 @@ class Actions:
     def timeline_answer(self, path: Path, name: str, seconds: float, wishes: Wishes = AS_USUAL,
                         progress: Callable[[float], None] | None = None) -> Answer:
         """Return what is seen in a long video, from when to when. Raises VideoDecodeError."""
-        window = min(max(self.median_seconds, LEAST_SECONDS), MOST_SECONDS)
-        found = timeline(self.model, self.matcher, path, self.names, window=window, seconds=seconds,
+        found = timeline(self.model, self.matcher, path, self.names, window=self._window, seconds=seconds,
                          threshold=self.calibration(wishes, long=True).threshold, progress=progress)
         return Answer(name, seconds, segments=found.segments, windows=found.windows)
+
+    @property
+    def _window(self) -> float:
+        """Gives the length of a window of long videos, seconds."""
+        return min(max(self.median_seconds, LEAST_SECONDS), MOST_SECONDS)
+
+    def follow(self, frames: Iterable[tuple[float, np.ndarray]], wishes: Wishes = AS_USUAL) -> Iterator[Strip]:
+        """Yield what a running camera shows, window by window (see runs/own/timeline.py).
+
+        Args:
+            frames: (seconds, uint8 RGB [H, W, 3]) in order, as they come.
+        """
+        return follow(self.model, self.matcher, frames, self.names, window=self._window,
+                      threshold=self.calibration(wishes, long=True).threshold)
 
     def predict(self, query: Any, *, fps: float | None = None, wishes: Wishes = AS_USUAL, timeline: str = "auto",
                 jobs: int | None = None) -> Any:

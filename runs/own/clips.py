@@ -6,6 +6,7 @@ command. Frames are chosen so whatever the protocol says: an answer does not cha
 T frames, C/H/W image.
 """
 
+import errno
 import hashlib
 import logging
 import math
@@ -13,6 +14,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from stat import S_ISREG
 
 import numpy as np
 import torch
@@ -58,10 +60,15 @@ class ReadClip:
 
 
 def content_hash(path: Path) -> str:
-    """Return the SHA-256 (hex) of a file, or of the frames of a folder with their names."""
+    """Return the SHA-256 (hex) of a file, or of the frames of a folder with their names.
+
+    Raises OSError where one cannot be read, or is no file, such as a pipe, which may never end.
+    """
     digest = hashlib.sha256()
     files = sorted(entry for entry in path.iterdir() if is_frame(entry.name)) if path.is_dir() else [path]
     for file in files:
+        if not S_ISREG(file.stat().st_mode):
+            raise OSError(errno.EINVAL, "no file, or one without an end", str(file))
         if path.is_dir():
             digest.update(f"{file.name}:{file.stat().st_size}\n".encode())
         with file.open("rb") as stream:

@@ -32,7 +32,7 @@ def _clock(seconds: float) -> str:
 def note_of(answer: Answer) -> str:
     """Return what is to be told beside an answer, in words."""
     if answer.error is not None:
-        return f"cannot be read: {answer.error}"
+        return f"cannot be read: {answer.error.removeprefix('cannot be read: ')}"
     same = [f"the same video as {answer.same_as_support}"] if answer.same_as_support else []
     return "; ".join([*same, *answer.notes])
 

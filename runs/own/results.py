@@ -22,11 +22,11 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Strip:
-    """Holds the nearest action of a window of a long video, and how far it is."""
+    """Holds the nearest action of a window of a video and how far it is; None in a camera's where none is near."""
 
     start: float
     end: float
-    action: str
+    action: str | None
     distance: float
 
 

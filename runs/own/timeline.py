@@ -25,6 +25,7 @@ from models.heads.base import Features, Head
 from runs.own.matching import Matcher
 from runs.own.models import OwnModel
 from runs.own.results import Segment, Strip
+from utils.errors import OwnClipsError
 
 LEAST_SECONDS, MOST_SECONDS = 1.0, 30.0  # of a window
 AT_ONCE = 32  # frames in a pass of the tower
@@ -59,16 +60,17 @@ def _pieces(frames: Iterable[Tensor], size: int) -> Iterator[list[Tensor]]:
         yield piece
 
 
-def _clip_features(model: OwnModel, frames: Iterable[Tensor], taken: list[int]) -> Iterator[tuple[int, Features]]:
+def _clip_features(model: OwnModel, frames: Iterable[Tensor], taken: list[int], at_once: int
+                   ) -> Iterator[tuple[int, Features]]:
     """Yield (first cell, features of a clip, each [1, ...]) of each window of frames [1, C, H, W], in order.
 
     Args:
-        taken: its last number counts the frames.
+        taken: its last number counts the frames. at_once: frames that are waited for before they pass the tower.
     """
     T, head = model.reading.frames, model.head
     stride, shared = max(1, T // 4), shares_frames(head)
     held: deque[Features | Tensor] = deque(maxlen=T)
-    for piece in _pieces(frames, AT_ONCE):
+    for piece in _pieces(frames, at_once):
         clips_PTCHW = torch.stack(piece).to(model.device)
         of_piece = head.encode(clips_PTCHW) if shared else {}
         for i in range(len(piece)):
@@ -89,13 +91,44 @@ def _clip_features(model: OwnModel, frames: Iterable[Tensor], taken: list[int]) 
 
 
 @torch.inference_mode()
-def windows_of(model: OwnModel, matcher: Matcher, frames: Iterable[Tensor], taken: list[int]) -> Iterator[Window]:
-    """Yield the windows of frames, each [1, C, H, W], at cell after cell, as soon as each is complete."""
-    waiting = _clip_features(model, frames, taken)
-    while group := list(islice(waiting, WINDOWS_AT_ONCE)):
+def windows_of(model: OwnModel, matcher: Matcher, frames: Iterable[Tensor], taken: list[int], live: bool = False
+               ) -> Iterator[Window]:
+    """Yield the windows of frames, each [1, C, H, W], at cell after cell; `live`: as soon as each is complete."""
+    waiting = _clip_features(model, frames, taken, 1 if live else AT_ONCE)
+    while group := list(islice(waiting, 1 if live else WINDOWS_AT_ONCE)):
         together = {name: torch.cat([features[name].float() for _, features in group]) for name in group[0][1]}
         for (first, _), distances_K in zip(group, matcher.distances(together, together=True), strict=True):
             yield Window(first, distances_K)
+
+
+def follow(model: OwnModel, matcher: Matcher, frames: Iterable[tuple[float, np.ndarray]], names: Sequence[str], *,
+           window: float, threshold: float | None) -> Iterator[Strip]:
+    """Yield what each window of a running camera shows, as soon as it is over; windows overlap by three quarters.
+
+    Args:
+        frames: (seconds, uint8 RGB [H, W, 3]) in order. threshold: see timeline; beyond it a window shows no action.
+
+    Raises OwnClipsError on a frame of another kind.
+    """
+    T = model.reading.frames
+    cell, transform, begin = window / T, test_transform(model.reading.pixels), [0.0]
+
+    def at_cells() -> Iterator[Tensor]:
+        """Give each cell the first frame that is at its middle or behind it."""
+        wanted, started = 0.0, False
+        for second, picture in frames:
+            if not started:
+                begin[0], wanted, started = second, second + cell / 2, True
+            if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+                raise OwnClipsError(f"expected frames of uint8 [H, W, 3], found {picture.dtype} {list(picture.shape)}")
+            while second >= wanted:
+                wanted += cell
+                yield _one(transform, picture)
+
+    for one in windows_of(model, matcher, at_cells(), [0], live=True):
+        nearest, start = int(one.distances_K.argmin()), begin[0] + one.first * cell
+        near = threshold is None or one.distances_K[nearest] <= threshold
+        yield Strip(start, start + window, names[nearest] if near else None, float(one.distances_K[nearest]))
 
 
 def cell_actions(windows: Sequence[Window], cells: int, T: int, threshold: float) -> np.ndarray:

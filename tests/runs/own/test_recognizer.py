@@ -151,6 +151,15 @@ def test_what_is_odd_is_told(support, tmp_path):
     assert "shape 48 x 96" in shape and "3 different frames of 4" in frames
 
 
+def test_a_pipe_and_a_dead_link_are_told_at_once(support):
+    model_of_colours().learn(support)  # what is kept is looked up by content
+    os.mkfifo(support / "red" / "pipe.mp4")
+    (support / "red" / "dead.mp4").symlink_to(support / "nowhere.mp4")
+    text = str(model_of_colours().learn(support).check())
+    assert "red/pipe.mp4: left out: cannot be read: no file, or one without an end" in text
+    assert "red/dead.mp4: left out: cannot be read: No such file or directory" in text
+
+
 def test_an_action_without_a_readable_clip_stops(support):
     for clip in (support / "green").iterdir():
         clip.write_bytes(b"no video")

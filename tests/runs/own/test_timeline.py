@@ -1,13 +1,16 @@
 """Long videos: votes, runs, segments, and how many frames are seen."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
 
 from runs.own.calibration import Wishes
 from runs.own.timeline import Window, cell_actions, runs_of, segments_of, timeline
+from runs.recognizer import to_frame
 from tests.runs.own.colours import T, model_of_colours, pictures, write_support, write_video
+from utils.errors import OwnClipsError
 
 GREY = (118, 118, 118)
 
@@ -67,6 +70,7 @@ def test_a_long_video_gives_segments_counts_and_each_frame_passes_once(actions, 
 def test_without_a_threshold_there_are_windows_and_no_segments(long_video, tmp_path):
     few = model_of_colours().learn(write_support(tmp_path, clips=1))
     answer = few.predict(long_video)
+    assert to_frame([answer]).loc[0, "file"] == "long.mp4"
     assert answer.segments is None and {one.action for one in answer.windows} >= {"red", "blue"}
     assert answer.to_dict()["segments"] is None
 
@@ -84,6 +88,38 @@ def test_windows_are_scored_as_clips_are_whether_frames_are_shared_or_not(action
     assert [one.action for one in shared.windows] == [one.action for one in alone.windows]
     assert np.allclose([one.distance for one in shared.windows], [one.distance for one in alone.windows], atol=1e-6)
     assert shared.frames == alone.frames
+
+
+def test_a_camera_is_followed_as_its_frames_come(actions):
+    """Grey, then blue: each window is told once it is over, before the next frame comes."""
+    def camera():
+        for i in range(120):
+            seen.append(i / 10)
+            yield 5 + i / 10, pictures(GREY if i < 60 else "blue", 1, i)[0]
+
+    seen: list[float] = []
+    moments = [(one, seen[-1]) for one in actions.follow(camera(), Wishes(threshold=-0.97))]
+    assert all(told <= one.end - 5 + 0.11 for one, told in moments) and moments[0][0].start == 5
+    shown = {round(one.start - 5, 2): one.action for one, _ in moments}
+    assert shown[0.0] is None and shown[8.0] == "blue" and {*shown.values()} == {None, "blue"}
+    with pytest.raises(OwnClipsError, match=r"uint8 \[H, W, 3\], found float64"):
+        list(actions.follow([(0.0, np.zeros((4, 4, 3)))]))
+
+
+@pytest.mark.slow
+def test_an_hour_takes_the_memory_of_a_minute(actions, tmp_path):
+    """All frames would be 265 MB as decoded, 50 MB as the model takes them."""
+    peaks = []
+    for minutes in (1, 60):
+        frames = np.repeat(pictures(GREY, 1, 7, (96, 128)), 2 * 60 * minutes, axis=0)
+        path = write_video(tmp_path / f"{minutes}.mp4", frames, rate=2)
+        del frames
+        tracemalloc.start()
+        answer = actions.timeline_answer(path, path.name, 60.0 * minutes, Wishes(threshold=-0.97))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert len(answer.windows) == pytest.approx(60 * minutes / 0.5, abs=5) and answer.segments == ()
+    assert peaks[1] < 1.2 * peaks[0] + 8e6, peaks
 
 
 def test_a_video_shorter_than_a_window(actions, tmp_path):
