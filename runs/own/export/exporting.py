@@ -134,7 +134,9 @@ def export(parsed: argparse.Namespace) -> int:
     """Learn, write, prove; returns the exit status. Raises FewShotError."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     check_installed()
-    parsed.device = "cpu" if parsed.device == "auto" else parsed.device
+    if parsed.device not in ("auto", "cpu"):
+        raise ExportError(f"--device: expected cpu, on which a bundle is written and proved, found {parsed.device!r}")
+    parsed.device = "cpu"
     actions = learned(parsed)
     support = None if parsed.support is None else (parsed.support, parsed.none, parsed.jobs)
     proof, change = export_bundle(actions, parsed.out, Wishes(parsed.keep, parsed.threshold),
