@@ -39,6 +39,7 @@ def usage_problem(parsed: argparse.Namespace) -> str | None:
     """Say what is wrong about the options, in place of doing anything; None: nothing."""
     from runs.predict import usage_problem as of_sources
 
+    parsed.reference = False  # which only predict can measure
     return of_sources(parsed)
 
 

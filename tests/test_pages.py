@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from runs import clip_fsar
-from tests.conftest import REPOSITORY, called
+from tests.conftest import REPOSITORY
 from utils import command
 from utils.config import resolve_config
 
@@ -80,7 +80,7 @@ def test_settings_are_shown_as_the_page_says(monkeypatch, capsys):
     assert shown
     for line in shown:
         _, script, *arguments = shlex.split(line)
-        assert called(SCRIPTS[script])(arguments) == 0
+        assert clip_fsar.main([*SCRIPTS[script], *arguments]) == 0
         assert "WAY: 5" in capsys.readouterr().out
 
 

@@ -4,12 +4,10 @@ import argparse
 import logging
 import shutil
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from runs.own.actions import Actions
@@ -35,6 +33,7 @@ from runs.own.folders import read_actions
 from runs.own.predicting import learned
 from utils.command import printed
 from utils.errors import ExportError, VideoDecodeError
+from utils.feature_file import scratch
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,29 +48,23 @@ class Forms:
 AS_IT_IS = Forms()
 
 
-class _Clips:
-    """Reads the examples again, in the order of `actions.clips`, and keeps their pictures for 8-bit weights."""
+def read_again(actions: Actions, folder: Path, none: str, jobs: int | None, scratch_in: Path
+               ) -> tuple[list[Path], Tensor]:
+    """Return where the examples lie, in the order of `actions.clips`, and their pictures, [N, T, 3, S, S].
 
-    def __init__(self, actions: Actions, folder: Path | None, none: str, jobs: int | None):
-        self.paths: list[Path] = []
-        if folder is not None:
-            found = {f"{name}/{path.name}": path for name, own in read_actions(folder, none).actions.items()
-                     for path in own}
-            self.paths = [found[one.clip.name] for one in actions.clips]
-        self.reading, self.jobs, self.pictures = actions.model.reading, jobs, dict[Path, np.ndarray]()
+    It is done before the runner's threads are there: the processes that read videos are forked from this one.
 
-    def read(self, keep: bool) -> Iterator[tuple[Path, Tensor]]:
-        """Yield each clip and its pictures. Raises VideoDecodeError."""
-        for path, clip in read_clips(self.paths, self.reading, self.jobs, "proving"):
-            if isinstance(clip, VideoDecodeError):
-                raise clip
-            if keep:
-                self.pictures[path] = clip.pixels.numpy()
-            yield path, clip.pixels
-
-    def in_order(self) -> list[np.ndarray]:
-        """Return the pictures that were kept."""
-        return [self.pictures[path] for path in self.paths]
+    Raises VideoDecodeError: one cannot be read any more.
+    """
+    found = {f"{name}/{path.name}": path for name, own in read_actions(folder, none).actions.items() for path in own}
+    paths = [found[one.clip.name] for one in actions.clips]
+    reading = actions.model.reading
+    pictures = scratch((len(paths), reading.frames, 3, reading.pixels.crop, reading.pixels.crop), scratch_in)
+    for path, clip in read_clips(paths, reading, jobs, "reading again"):
+        if isinstance(clip, VideoDecodeError):
+            raise clip
+        pictures[paths.index(path)] = clip.pixels
+    return paths, pictures
 
 
 def export_bundle(actions: Actions, out: Path, wishes: Wishes = AS_USUAL, forms: Forms = AS_IT_IS,
@@ -87,8 +80,8 @@ def export_bundle(actions: Actions, out: Path, wishes: Wishes = AS_USUAL, forms:
     """
     made = exportable(actions)
     examples = examples_of(actions.matcher, made)
-    clips = _Clips(actions, *(support or (None, "", None)))
     with whole_folder(out) as part:
+        clips = None if support is None else read_again(actions, *support, part.parent)
         references = examples.references(torch_runtime(made))
         for one in parts_of(actions, made, len(references), forms.static):
             write_part(one, part, forms.pt2)
@@ -101,14 +94,15 @@ def export_bundle(actions: Actions, out: Path, wishes: Wishes = AS_USUAL, forms:
         runner = load_runner(part)
         bundle = runner.Bundle(part)
         proof = prove(actions, examples, made, bundle, forms.static)
-        prove_clips(proof, actions, bundle, clips.read(keep=forms.int8))
+        if clips is not None:
+            prove_clips(proof, actions, bundle, *clips)
         if not proof.holds:
             raise ExportError(f"{out}: the bundle gives other numbers than torch, so it is not kept. Largest "
                               f"differences: {proof} (at most {TOLERANCE:g} and no other answer are allowed)")
         change = None
         if forms.int8:
             change = measured(bundle, runner.Bundle(part, int8=True), actions.model.reading.pixels.crop,
-                              clips.in_order(), examples, actions.held_out.clips_n)
+                              None if clips is None else clips[1].numpy(), examples, actions.held_out.clips_n)
         (part / CHECK).write_text(check_text(proof, change, forms, facts), encoding="utf-8")
     return proof, change
 
@@ -134,7 +128,9 @@ def export(parsed: argparse.Namespace) -> int:
     """Learn, write, prove; returns the exit status. Raises FewShotError."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     check_installed()
-    parsed.device = "cpu" if parsed.device == "auto" else parsed.device
+    if parsed.device not in ("auto", "cpu"):
+        raise ExportError(f"--device: expected cpu, on which a bundle is written and proved, found {parsed.device!r}")
+    parsed.device = "cpu"
     actions = learned(parsed)
     support = None if parsed.support is None else (parsed.support, parsed.none, parsed.jobs)
     proof, change = export_bundle(actions, parsed.out, Wishes(parsed.keep, parsed.threshold),

@@ -4,7 +4,7 @@ The bundle is run by its own runner, recognise.py, from the files that a user ge
 """
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -118,13 +118,13 @@ def prove(actions: Actions, examples: Examples, made: Exportable, bundle: Any, s
     return proof
 
 
-def prove_clips(proof: Proof, actions: Actions, bundle: Any, clips: Iterator[tuple[Path, Tensor]]) -> None:
+def prove_clips(proof: Proof, actions: Actions, bundle: Any, paths: Sequence[Path], pictures_NTCHW: Tensor) -> None:
     """Compare torch and a bundle on clips themselves.
 
     Args:
-        clips: a clip, and its pictures as this project reads them. A file is read by the runner, too.
+        paths: of clips; a file is read by the runner, too. pictures_NTCHW: as this project reads them.
     """
-    for path, pixels in clips:
+    for path, pixels in zip(paths, pictures_NTCHW, strict=True):
         features = bundle.features(pixels.numpy())
         proof.see("features", tower_features(actions, pixels), features)
         expected = actions.matcher.distances(encode(actions.model, pixels))

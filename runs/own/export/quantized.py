@@ -1,6 +1,5 @@
 """Makes a tower of 8-bit weights for processors that are slow with floats, and measures what that changes."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,24 +70,24 @@ def _cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return cosines
 
 
-def measured(floats: Any, eights: Any, side: int, pictures: Sequence[np.ndarray], examples: Examples,
+def measured(floats: Any, eights: Any, side: int, pictures: np.ndarray | None, examples: Examples,
              clips_n: np.ndarray) -> Change:
     """Measure two bundles that differ by their tower.
 
     Args:
-        pictures: of each clip of the examples, [T, 3, S, S]; none: noise is taken.
+        pictures: of the examples, [N, T, 3, S, S]; None: noise is taken.
         clips_n: clips that are held out; references are made of the features of floats, as the runner has them.
     """
-    batches = list(pictures) or [noise(frames, side).numpy() for frames in NOISE_BATCHES]
+    batches = [noise(frames, side).numpy() for frames in NOISE_BATCHES] if pictures is None else list(pictures)
     wholes, parts = [floats.features(one) for one in batches], [eights.features(one) for one in batches]
     cosines = _cosines(np.concatenate(wholes), np.concatenate(parts))
     changed = None
-    if pictures:
+    if pictures is not None:
         answers = []
         for features in (wholes, parts):
             asked = np.stack(features)
             found = examples.held_out(clips_n, Runtime(floats.modulated, floats.distances), asked)
             answers.append(found.argmin(axis=1) if len(found) else np.zeros(0))
         changed = (int((answers[0] != answers[1]).sum()), len(clips_n))
-    what = "the examples" if pictures else "noise"
+    what = "noise" if pictures is None else "the examples"
     return Change(float(cosines.min()), float(cosines.mean()), f"{len(cosines)} frames of {what}", changed)

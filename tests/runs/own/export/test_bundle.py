@@ -168,6 +168,8 @@ def test_what_cannot_be_exported_is_refused(clips, vit_checkpoint, tmp_path, cap
     assert export(["--support", clips / "mine", "--checkpoint", vit_checkpoint, *out, "VIDEO.HEAD.OPTIONS.SMOOTHING",
                    "0.01"]) == 1
     assert "OTAM of 4 frames with lambda 0.01 cannot be exported" in capsys.readouterr().err
+    assert export(["--support", clips / "mine", "--device", "cuda", *out]) == 1
+    assert "--device: expected cpu, on which a bundle is written and proved, found 'cuda'" in capsys.readouterr().err
     with pytest.raises(ExportError, match=r"TRX cannot be exported: expected a head that can \(CNN_OTAM, "):
         export_bundle(model_of_colours("CNN_TRX").learn(clips / "mine"), tmp_path / "bundle")
     assert list(tmp_path.iterdir()) == []

@@ -86,8 +86,8 @@ def test_a_long_video_is_a_timeline_and_a_stretch_of_it_becomes_none(page, root,
     assert [one["name"] for one in state["none"]["clips"]] == ["clip_0001.mp4"]
     assert state["none"]["clips"][0]["seconds"] == pytest.approx(3.5, abs=0.2)
     assert state["none"]["clips"][0]["right"] is (state["none"]["clips"][0]["got"] == "unknown")
-    assert "Of 1 clips of none" in state["sentence"]["more"] and not state["queries"][0]["stale"]
-    for start, end in ((None, None), (5, 2), (0, 60.5), ("1", 2), (70, 71)):
+    assert "Of 1 clip of none" in state["sentence"]["more"] and not state["queries"][0]["stale"]
+    for start, end in ((None, None), (5, 2), (0, 63), ("1", 2), (70, 71)):
         wrong = {"start": start, "end": end}
         assert page.json("POST", f"/query/{query['id']}/none", wrong)[0] == 400
     page.json("DELETE", f"/clips/{page.action('slide')['clips'][0]['id']}")
@@ -102,7 +102,7 @@ def test_what_was_asked_about_becomes_a_clip(page, root, clips):
     assert page.json("POST", f"/query/{query['id']}/keep", {"action": page.action("none")["id"]})[0] == 202
     state = page.settled()
     assert (root / "none" / "clip_0001.mp4").read_bytes() == (clips / "query" / "other.mp4").read_bytes()
-    assert state["queries"] == [] and "Of 1 clips of none" in state["sentence"]["more"]
+    assert state["queries"] == [] and "Of 1 clip of none" in state["sentence"]["more"]
 
 
 def test_media_by_ranges(page, root):
@@ -171,3 +171,11 @@ def test_the_page_asks_no_other_host(page, clips, monkeypatch):
         status, _, body = page.raw("GET", path)
         assert status == 200 and b"//" not in body.replace(b"// ", b"").replace(b"http://www.w3.org", b""), path
     assert page.ask(clips / "query" / "spin.mp4")["answer"]["distances"]
+
+
+def test_a_video_is_an_example_once_and_names_are_read_apart(page, root):
+    status, said = page.json("PUT", f"/clips/{page.action('spin')['id']}", (root / "bounce" / "0.mp4").read_bytes())
+    assert status == 409 and said["error"] == "the same video as bounce/0.mp4; a video can be an example once"
+    assert page.json("POST", "/actions", {"name": "jump_up"})[0] == 200
+    status, said = page.json("POST", "/actions", {"name": "jump-up"})
+    assert status == 409 and said["error"] == "'jump_up' is read as the same words"
