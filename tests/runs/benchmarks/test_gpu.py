@@ -156,9 +156,9 @@ def test_a_decoder_that_is_not_installed_says_so(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "decord", None)
     there, missing = (partial(gpu_works.decoding, name, tmp_path, StepOptions(way=1, query=1), gpu_works.QUICK)
                       for name in ("pyav", "decord"))
-    assert guarded._outcome(there)[0]
-    done, reason = guarded._outcome(missing)
-    assert not done and reason.startswith("LaunchError: DATA.DECODER decord: the decord package cannot be imported")
+    assert guarded.outcome(there).reason is None
+    reason = guarded.outcome(missing).reason
+    assert reason.startswith("LaunchError: DATA.DECODER decord: the decord package cannot be imported")
 
 
 @pytest.mark.slow
