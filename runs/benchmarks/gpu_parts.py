@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from runs.benchmarks import gpu_works as works
+from runs.benchmarks.bench_heads import Sizes
 from runs.benchmarks.gpu_goals import ALIGNMENT, FASTEST, PLAIN_STEP, TRIED, WAYS, fastest_rows, step_part
 from runs.benchmarks.guarded import Guarded
 from runs.benchmarks.progress import Bar
@@ -18,7 +19,7 @@ from utils.errors import BenchmarkError
 from utils.signals import Stopped, number_of
 
 TOWERS = {"ViT-B/16": 5.0, "RN50": 4.0}  # and the weights of their parts
-EVALUATED, ITERATIONS = 10_000, 40  # episodes of the evaluation; iterations of a run of ranks
+ITERATIONS = 40  # of a run of ranks
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ def parts_of(device: str, quick: bool, data: Path) -> list[Part]:
     if quick:
         effort, towers, ways = works.QUICK, {SMALL: 5.0}, {way: WAYS[way] for way in TRIED}
         base = StepOptions(way=2, query=1, frames=2, device=device)
+    tested = Sizes(classes=5, clips=8, episodes=20) if quick else Sizes()
     clips = data.resolve() / "bench_gpu"
     trained = replace(base, backbone=next(iter(towers)), precision="bf16")
     places = {"transforms on the CPU": False, "transforms on the device (AUGMENTATION.USE_GPU)": True}
@@ -55,7 +57,7 @@ def parts_of(device: str, quick: bool, data: Path) -> list[Part]:
                for name in ("torchcodec", "decord", "pyav")},
             **{place: partial(works.loading, use_gpu, clips, trained, effort) for place, use_gpu in places.items()}}),
         Part("evaluation", 1.0, {f"features of {tower}": partial(
-            works.scoring, tower, 20 if quick else EVALUATED, device) for tower in towers}),
+            works.scoring, tower, tested, device) for tower in towers}),
         Part("ranks", 1.0, {"two GPUs": partial(works.two_ranks, data.resolve() / "bench_ranks", device, ITERATIONS)}),
     ]
 

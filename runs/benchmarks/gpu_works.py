@@ -6,7 +6,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import islice
 from pathlib import Path
@@ -212,11 +212,15 @@ def loading(use_gpu: bool, data: Path, options: StepOptions, effort: Effort) -> 
             Row("workers", "processes", [float(effort.workers)], NEITHER)]
 
 
-def scoring(backbone: str, episodes: int, device: str) -> list[Row]:
-    """Return the time of evaluating episodes of 5 ways and one shot from ready features of a tower's width."""
+def scoring(backbone: str, sizes: bench_heads.Sizes, device: str) -> list[Row]:
+    """Return the time of evaluating episodes of 5 ways and one shot from ready features of a tower's width.
+
+    Args:
+        sizes: episodes, classes and clips of the test; the size of the pictures is the tower's.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         tower = tower_name(backbone, Path(scratch))
-        sizes = bench_heads.Sizes(episodes=episodes, size=tower_config(tower)["vision_cfg"]["image_size"])
+        sizes = replace(sizes, size=tower_config(tower)["vision_cfg"]["image_size"])
         project = bench_heads.write_project(Path(scratch), sizes.classes, sizes.clips, sizes.size)
         name = resolve_config(project, []).config.VIDEO.HEAD.NAME
         return bench_heads.scoring_rows(project, name, sizes, ["VIDEO.HEAD.BACKBONE_NAME", tower],

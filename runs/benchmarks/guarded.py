@@ -4,6 +4,7 @@ import gc
 import logging
 import multiprocessing
 from collections.abc import Callable
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any
@@ -21,14 +22,24 @@ PATIENCE = 10.0  # seconds until a process that has nothing to do is ended by fo
 _LOGGER = logging.getLogger(__name__)
 
 
-def _outcome(work: Callable[[], Any]) -> tuple[bool, Any]:
-    """Return (True, what a work returns), or (False, why it failed); what nobody expected is logged as a whole."""
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Holds what a work returned, or why it failed, and whether that may have left the process in any state."""
+
+    found: Any = None
+    reason: str | None = None
+    spoilt: bool = False
+
+
+def outcome(work: Callable[[], Any]) -> Outcome:
+    """Return what came of a work; an error that nobody expected is logged as a whole."""
+    spoilt = False
     try:
         found = work()
         gc.collect()
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()  # the next work, or a process that it starts, finds the memory free
-        return True, found
+        return Outcome(found)
     except BenchmarkError as error:
         reason = str(error)
     except (FewShotError, OSError) as error:
@@ -36,8 +47,8 @@ def _outcome(work: Callable[[], Any]) -> tuple[bool, Any]:
     except Exception as error:
         if not (isinstance(error, (MemoryError, RuntimeError)) and out_of_memory(error)):
             _LOGGER.exception("what follows could not be measured")
-        reason = f"{type(error).__name__}: {error}"
-    return False, " ".join(reason.split())[:LONGEST_REASON]
+        reason, spoilt = f"{type(error).__name__}: {error}", True
+    return Outcome(None, " ".join(reason.split())[:LONGEST_REASON], spoilt)
 
 
 def _serve(pipe: Connection) -> None:
@@ -48,11 +59,11 @@ def _serve(pipe: Connection) -> None:
             work = pipe.recv()
         except EOFError:
             return
-        pipe.send(_outcome(work))
+        pipe.send(outcome(work))
 
 
 class Guarded:
-    """Does works one after the other in one process; after one that fails, in a new one."""
+    """Does works one after the other in one process, and in a new one after an error that nobody expected."""
 
     def __init__(self) -> None:
         self._process: Any = None
@@ -93,14 +104,15 @@ class Guarded:
             self.end(patience=0)
             raise BenchmarkError(f"{NO_TIME}: ended after {seconds:.0f} s")
         try:
-            done, found = self._pipe.recv()
+            came: Outcome = self._pipe.recv()
         except EOFError:
             code = self._status()
             raise BenchmarkError(f"its process ended with {code}, as the system does where memory runs out") from None
-        if not done:
+        if came.spoilt:
             self.end()
-            raise BenchmarkError(found)
-        return found
+        if came.reason is not None:
+            raise BenchmarkError(came.reason)
+        return came.found
 
     def _status(self) -> int | None:
         """Return the exit status of a process that has ended of itself."""
