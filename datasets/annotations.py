@@ -10,7 +10,7 @@ import os
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -163,16 +163,23 @@ def _has_frames(folder: Path) -> bool:
         return any(is_frame(entry.name) for entry in entries)
 
 
-def missing_videos(root: Path, records: Sequence[VideoRecord], format: str | None = None) -> list[VideoRecord]:
-    """Return the records that have no file or folder under `root`. Each directory is listed once, nothing is opened."""
-    suffixes = LIST_FORMATS[format or DEFAULT_FORMAT].suffixes
-
+def listed_once(root: Path) -> Callable[[str], set[str]]:
+    """Return what gives the names in a folder under `root`, none where it cannot be read; each folder is listed once.
+    """
     @cache
     def names(folder: str) -> set[str]:
         try:
             return set(os.listdir(root / folder))
         except OSError:
             return set()
+
+    return names
+
+
+def missing_videos(names: Callable[[str], set[str]], records: Sequence[VideoRecord], format: str | None = None
+                   ) -> list[VideoRecord]:
+    """Return the records that have no file or folder in the listings of a root (`listed_once`); nothing is opened."""
+    suffixes = LIST_FORMATS[format or DEFAULT_FORMAT].suffixes
 
     def there(path: str) -> bool:
         folder, name = os.path.split(path)
