@@ -30,6 +30,8 @@ COMMANDS = {
               "python runs/benchmarks/run.py heads --heads CNN_TRX CNN_OTAM --episodes 1000"),
     "own": ("own clips: learning again, adding one, timelines, imports; not part of the suite",
             "python runs/benchmarks/run.py own --backbone RN50"),
+    "growth": ("how cost grows with videos, episodes, ways, shots, frames, classes; not part of the suite",
+               "python runs/benchmarks/run.py growth --largest 100000 --strict"),
     "check": ("cores and memory of `prepare.py check`; not part of the suite",
               "python runs/benchmarks/run.py check --decoder pyav"),
 }

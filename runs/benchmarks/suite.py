@@ -62,6 +62,7 @@ BENCHMARKS = {
     "ranks": Benchmark("bench_ranks", ("bench_ranks", "bench_ranks"), (240, 60)),
     "heads": Benchmark("bench_heads", None, None),
     "own": Benchmark("bench_own", ("bench_own", "bench_own"), None),
+    "growth": Benchmark("bench_growth", None, None),
     "check": Benchmark("bench_check", ("bench_check", "bench_check"), None),
 }
 SUITE = {name: benchmark for name, benchmark in BENCHMARKS.items() if benchmark.weight}
