@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
 
+from utils.collecting import uncollected
 from utils.episode import VideoRecord
 from utils.errors import AnnotationError, VideoDecodeError
 from utils.foreign import TEXT_BYTES, regular
@@ -100,7 +101,8 @@ def read_split_list(path: Path, split: str, format: str | None = None) -> list[V
     Raises AnnotationError naming file and line: no such file, a line of another form or split, a video listed twice, a
     path that leaves the root, a class index that no video has.
     """
-    return parse_split_list(read_lines(Path(path)), Path(path), split, format)
+    with uncollected():
+        return parse_split_list(read_lines(Path(path)), Path(path), split, format)
 
 
 def parse_split_list(lines: Sequence[str], path: Path | str, split: str,
