@@ -10,11 +10,12 @@ import os
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
 
+from utils.collecting import uncollected
 from utils.episode import VideoRecord
 from utils.errors import AnnotationError, VideoDecodeError
 from utils.foreign import TEXT_BYTES, regular
@@ -100,7 +101,8 @@ def read_split_list(path: Path, split: str, format: str | None = None) -> list[V
     Raises AnnotationError naming file and line: no such file, a line of another form or split, a video listed twice, a
     path that leaves the root, a class index that no video has.
     """
-    return parse_split_list(read_lines(Path(path)), Path(path), split, format)
+    with uncollected():
+        return parse_split_list(read_lines(Path(path)), Path(path), split, format)
 
 
 def parse_split_list(lines: Sequence[str], path: Path | str, split: str,
@@ -163,16 +165,23 @@ def _has_frames(folder: Path) -> bool:
         return any(is_frame(entry.name) for entry in entries)
 
 
-def missing_videos(root: Path, records: Sequence[VideoRecord], format: str | None = None) -> list[VideoRecord]:
-    """Return the records that have no file or folder under `root`. Each directory is listed once, nothing is opened."""
-    suffixes = LIST_FORMATS[format or DEFAULT_FORMAT].suffixes
-
+def listed_once(root: Path) -> Callable[[str], set[str]]:
+    """Return what gives the names in a folder under `root`, none where it cannot be read; each folder is listed once.
+    """
     @cache
     def names(folder: str) -> set[str]:
         try:
             return set(os.listdir(root / folder))
         except OSError:
             return set()
+
+    return names
+
+
+def missing_videos(names: Callable[[str], set[str]], records: Sequence[VideoRecord], format: str | None = None
+                   ) -> list[VideoRecord]:
+    """Return the records that have no file or folder in the listings of a root (`listed_once`); nothing is opened."""
+    suffixes = LIST_FORMATS[format or DEFAULT_FORMAT].suffixes
 
     def there(path: str) -> bool:
         folder, name = os.path.split(path)

@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(parsed: argparse.Namespace) -> None:
     """Print the configuration, profile it, or run it. Raises FewShotError."""
     from runs.session.fresh import check_machine, unknown_head
+    from utils.collecting import uncollected
     from utils.command import printed
     from utils.config import resolve_config
     from utils.config.show import describe_notes, format_config
@@ -33,7 +34,8 @@ def run(parsed: argparse.Namespace) -> None:
         sys.stderr.write(describe_notes(resolved) + (f"note: {foreign}\n" if foreign else ""))
         return
     check_machine(resolved)
-    from runs.session.launch import launch  # torch and the data sets load only when there is something to run
+    with uncollected(loads="torch"):
+        from runs.session.launch import launch  # torch and the data sets load only when there is something to run
 
     launch(resolved, parsed.overrides, parsed.given, parsed.profile)
 

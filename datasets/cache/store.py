@@ -18,6 +18,7 @@ import numpy as np
 from datasets.cache.codec import Codec
 from datasets.cache.index import DATA, FORMAT, INDEX, Entry, FrameIndex
 from datasets.readers.clip import even_times
+from utils.collecting import uncollected
 from utils.errors import FrameCacheError, VideoDecodeError
 from utils.files import told_as
 from utils.foreign import regular, told
@@ -85,7 +86,7 @@ def open_frame_cache(directory: Path, request: CacheRequest) -> "FrameCache":
     index = FrameIndex(directory)
     try:
         meta, end = index.meta(), index.end()
-        with told(FrameCacheError, directory / INDEX, "the index of a frame cache"):
+        with told(FrameCacheError, directory / INDEX, "the index of a frame cache"), uncollected():
             problems = _settings(meta, request)
         entries = {} if problems else {entry.path: entry for entry in index.entries(request.size)}
     finally:

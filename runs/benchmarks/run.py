@@ -34,6 +34,8 @@ COMMANDS = {
             "python runs/benchmarks/run.py own --backbone RN50"),
     "export": ("an exported tower against torch, one thread each; not part of the suite",
                "python runs/benchmarks/run.py export --backbones RN50 ViT-B/16"),
+    "growth": ("how cost grows with videos, episodes, ways, shots, frames, classes; not part of the suite",
+               "python runs/benchmarks/run.py growth --largest 100000 --strict"),
     "check": ("cores and memory of `prepare.py check`; not part of the suite",
               "python runs/benchmarks/run.py check --decoder pyav"),
 }

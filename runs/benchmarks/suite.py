@@ -63,6 +63,7 @@ BENCHMARKS = {
     "heads": Benchmark("bench_heads", None, None),
     "own": Benchmark("bench_own", ("bench_own", "bench_own"), None),
     "export": Benchmark("bench_export", None, None),
+    "growth": Benchmark("bench_growth", None, None),
     "check": Benchmark("bench_check", ("bench_check", "bench_check"), None),
 }
 SUITE = {name: benchmark for name, benchmark in BENCHMARKS.items() if benchmark.weight}

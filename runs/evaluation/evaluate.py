@@ -112,8 +112,16 @@ class Evaluator:
 
     def __init__(self, cfg: Config, split: SplitData, device: torch.device, ranks: Ranks = ALONE):
         self.cfg, self.split, self.device, self.ranks = cfg, split, device, ranks
-        self.specs: list[EpisodeSpec] = [split.sampler.spec(i) for i in range(split.episodes)]
-        self.episodes_hash = episodes_hash(self.specs)
+
+    @cached_property
+    def specs(self) -> list[EpisodeSpec]:
+        """Gives the episodes, drawn when they are first asked for: a training starts before it validates."""
+        return [self.split.sampler.spec(i) for i in range(self.split.episodes)]
+
+    @cached_property
+    def episodes_hash(self) -> str:
+        """Gives the SHA-256 (hex) of the episodes."""
+        return episodes_hash(self.specs)
 
     def run(self, model: FewShotModel, title: str, store_dir: Path | None = None) -> Evaluation:
         """Score every episode; the model is put in evaluation mode and left there.

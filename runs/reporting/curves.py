@@ -5,16 +5,17 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib
 import numpy as np
-import pandas as pd
 from markupsafe import Markup, escape
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from utils.files import whole_file
+
+if TYPE_CHECKING:  # slow to import, and a training draws nothing before it validates
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 MOST_POINTS = 400  # of a line; longer records are averaged in groups, which keeps the page small
 INK, RULE, LINE, MARK = "#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04"  # stand-ins, replaced by the page's colours
@@ -27,18 +28,23 @@ STYLE: dict[Any, Any] = {
 CURVES = {"loss": ("training loss", ".4f"), "accuracy": ("accuracy", ".1%"), "lr": ("learning rate", ".2e")}
 
 
-def of_kind(records: Sequence[Mapping[str, Any]], kind: str) -> pd.DataFrame:
+def of_kind(records: Sequence[Mapping[str, Any]], kind: str) -> "pd.DataFrame":
     """Return the "train" or "validation" records of log.jsonl as a table; a figure that was not finite is NaN."""
+    import pandas as pd
+
     return pd.DataFrame([record for record in records if record.get("kind") == kind])
 
 
-def _first_last(values: pd.Series, form: str) -> str:
+def _first_last(values: "pd.Series", form: str) -> str:
     known = values.dropna().to_list()
     return f"from {known[0]:{form}} to {known[-1]:{form}}" if known else "never finite"
 
 
-def _draw(axes: Axes, name: str, train: pd.DataFrame, validations: pd.DataFrame, colours: tuple[str, str]) -> str:
+def _draw(axes: "Axes", name: str, train: "pd.DataFrame", validations: "pd.DataFrame", colours: tuple[str, str]
+          ) -> str:
     """Draw one of CURVES, the accuracy with that of validations; return it in words for those who do not see it."""
+    from matplotlib.ticker import PercentFormatter
+
     (title, form), parts = CURVES[name], []
     axes.set_title(title, fontsize=11, loc="left", fontweight="bold")
     axes.set_xlabel("iteration (one training episode of each process)")
@@ -52,14 +58,14 @@ def _draw(axes: Axes, name: str, train: pd.DataFrame, validations: pd.DataFrame,
             axes.errorbar(validations["iteration"], validations["accuracy"], yerr=validations["interval95"],
                           color=colours[1], linestyle="--", marker="o", markersize=4, capsize=3, label=label)
             parts.append(f"{label} {_first_last(validations['accuracy'], form)}")
-        axes.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0, decimals=0))
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         axes.margins(y=0.12)
         for text in axes.legend(loc="best", fontsize=9).get_texts():
             text.set_parse_math(False)  # a list's name is no formula
     return f"{title} over the iterations: {'; '.join(parts)}"
 
 
-def _inline(figure: Figure, name: str, description: str) -> Markup:
+def _inline(figure: "Figure", name: str, description: str) -> Markup:
     """Return a figure as inline SVG, as wide as the page leaves it room."""
     file = io.BytesIO()
     figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
@@ -82,12 +88,15 @@ def draw_curves(records: Sequence[Mapping[str, Any]]) -> tuple[list[Markup], int
         records: the content of log.jsonl. Without training records there is the accuracy of validations alone, without
             those nothing.
     """
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
     train, validations = of_kind(records, "train"), of_kind(records, "validation")
     group = max(1, -(-len(train) // MOST_POINTS))
     if len(train):
         train = train[["iteration", *CURVES]].astype(float).groupby(np.arange(len(train)) // group).mean()
     drawings = []
-    with matplotlib.rc_context({**STYLE, "svg.hashsalt": "report"}):
+    with rc_context({**STYLE, "svg.hashsalt": "report"}):
         for name in CURVES if len(train) else ["accuracy"] if len(validations) else []:
             figure = Figure(figsize=(4.7, 3.1), layout="constrained")
             description = _draw(figure.add_subplot(), name, train, validations, (LINE, MARK))
@@ -97,6 +106,8 @@ def draw_curves(records: Sequence[Mapping[str, Any]]) -> tuple[list[Markup], int
 
 def plot_curves(records: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw loss, accuracy and learning rate over the iterations as one PNG."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(13, 3.6), layout="constrained")
     for axes, name in zip(figure.subplots(1, len(CURVES)), CURVES, strict=True):
         _draw(axes, name, of_kind(records, "train"), of_kind(records, "validation"), ("tab:blue", "tab:orange"))

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from runs.session.preflight import check_names
-from runs.session.profiling import profile
 from runs.session.seeds import run_seeds
 from runs.session.session import going_on, run
 from utils.config.loader import Resolved
@@ -28,6 +27,8 @@ def launch(resolved: Resolved, overrides: Sequence[str], arguments: Sequence[str
     """
     cfg = resolved.config
     if profiled_steps is not None:
+        from runs.session.profiling import profile  # its plots take as long to import as a list takes to read
+
         profile(resolved, profiled_steps)
         return
     if under_launcher():

@@ -3,12 +3,12 @@
 import logging
 import posixpath
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
-from datasets.annotations import LIST_FORMATS, missing_videos
+from datasets.annotations import LIST_FORMATS, listed_once, missing_videos
 from datasets.builder import SplitData, build_split
 from datasets.decoding import AUTO, DECODERS
 from datasets.few_shot import DATASETS
@@ -80,11 +80,12 @@ def read_splits(cfg: Config) -> dict[str, SplitData]:
         raise ConfigError([problem])
     names = dict.fromkeys(["train", cfg.TRAIN.EVAL_SPLIT, "test"] if cfg.TRAIN.ENABLE else ["test"])
     splits = {name: build_split(cfg, name) for name in names}
+    names_in = listed_once(Path(cfg.DATA.DATA_ROOT_DIR))  # splits often share their folders
     for split in splits.values():
         if problem := foreign_names(split.name, split.list_hash, split.class_names):
             raise ConfigError([f"{split.list_path}: {problem}; set DATA.ANNO_DIR or DATA.CLASSES (or the CLASS_NAME "
                                "keys) to match"])
-        _check_videos(cfg, split)
+        _check_videos(cfg, split, names_in)
         listed = len({record.class_index for record in split.records})
         if listed < len(split.class_names):
             _LOGGER.info("note: %s has %d classes for %d class names: the first %d names are taken", split.list_path,
@@ -92,7 +93,7 @@ def read_splits(cfg: Config) -> dict[str, SplitData]:
     return splits
 
 
-def _check_videos(cfg: Config, split: SplitData) -> None:
+def _check_videos(cfg: Config, split: SplitData, names_in: Callable[[str], set[str]]) -> None:
     """Raise VideoDecodeError if videos of a list are bad, or warn (DATA.ON_BAD_VIDEO: replace).
 
     Without a frame cache these are the missing files. A cache needs no files, and knows what could not be decoded.
@@ -103,7 +104,7 @@ def _check_videos(cfg: Config, split: SplitData) -> None:
         what = f"could not be decoded for {cache.directory}"
     else:
         root = Path(cfg.DATA.DATA_ROOT_DIR)
-        bad = missing_videos(root, split.records, cfg.TRAIN.DATASET_FEW)
+        bad = missing_videos(names_in, split.records, cfg.TRAIN.DATASET_FEW)
         first = ", ".join(record.path for record in bad[:SHOWN]) + (", ..." if len(bad) > SHOWN else "")
         what = f"are not there: {first}. {lying(root, bad, cfg.TRAIN.DATASET_FEW, split.records)}" if bad else ""
     if not bad:

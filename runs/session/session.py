@@ -16,8 +16,6 @@ from models.builder import FewShotModel, build_model
 from models.layers.batch_norm import over_ranks
 from runs.evaluation.evaluate import Evaluator
 from runs.evaluation.identity import list_name
-from runs.evaluation.score_checkpoint import identity_of_test, results_dir, score_checkpoint
-from runs.evaluation.summary import in_words
 from runs.reporting.run_record import write_run as write_run_record
 from runs.session.preflight import check_names, check_store, read_splits, shared_videos
 from runs.training.complexity import complexity_line, parameter_counts
@@ -26,6 +24,7 @@ from runs.training.setup import loop_options, optimizer_of, schedule_of
 from runs.training.state import TrainingParts, find_best, keep_best, training_differences, training_finished
 from runs.training.step import Learner
 from utils import checkpoint
+from utils.collecting import uncollected
 from utils.config.loader import Resolved
 from utils.config.schema import Config
 from utils.config.show import describe_notes
@@ -160,7 +159,8 @@ def run(resolved: Resolved, ranks: Ranks = ALONE) -> dict:
     Raises OutputDirError when another run is at work in OUTPUT_DIR; Stopped, which says where the run goes on.
     """
     with output_lock(Path(resolved.config.OUTPUT_DIR)) if ranks.main else nullcontext():
-        session = open_session(resolved, ranks)
+        with uncollected(loads="torch._dynamo"):  # a decoder's import, or an optimizer's
+            session = open_session(resolved, ranks)
         try:
             return train_and_test(session)
         except KeyboardInterrupt as stop:
@@ -184,6 +184,8 @@ def train_and_select(session: Session, model: FewShotModel) -> int:
 
 def directory_of_test(session: Session, model: FewShotModel, path: Path) -> Path:
     """Return the directory of a test without training before it, and write its run.json there."""
+    from runs.evaluation.score_checkpoint import identity_of_test, results_dir
+
     sampler = session.test.split.sampler
     directory = results_dir(session.output_dir, identity_of_test(session.cfg, session.test, path),
                             f"{sampler.way}way_{sampler.shot}shot_{path.stem}")
@@ -199,7 +201,8 @@ def train_and_test(session: Session) -> dict:
     """Do what `run` does, once OUTPUT_DIR is locked."""
     cfg, directory, path, ranks = session.cfg, session.output_dir, session.store.best, session.ranks
     seed_everything(cfg.RANDOM_SEED)
-    model = build_model(cfg).to(session.device)
+    with uncollected(loads="open_clip"):
+        model = build_model(cfg).to(session.device)
     if cfg.BN.SYNC and ranks.world > 1 and not cfg.BN.FREEZE:
         over_ranks(model, ranks.group)
     trained_to = ranks.broadcast(finished(session) if ranks.main else None)
@@ -220,6 +223,9 @@ def train_and_test(session: Session) -> dict:
     calibration = None
     if model.head.calibrates:
         calibration = Evaluator(cfg, session.splits.get("val") or build_split(cfg, "val"), session.device, ranks)
+    from runs.evaluation.score_checkpoint import score_checkpoint  # its tables and pages are not of training
+    from runs.evaluation.summary import in_words
+
     results = score_checkpoint(cfg, model, path, session.test, directory, entries, calibration)
     if ranks.main:
         sys.stdout.write("\n" + in_words(results) + f"\nWritten to {directory}/results.json; look at "

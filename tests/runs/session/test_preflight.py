@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from datasets.annotations import missing_videos
+from datasets.annotations import listed_once, missing_videos
 from models.heads import HEADS
 from runs.session import session
 from runs.session.preflight import check_names, read_splits, shared_videos
@@ -98,7 +98,7 @@ def test_each_folder_is_listed_once_however_many_videos_are_looked_for(tmp_path,
     records = [VideoRecord(str(number), 0, number + 1) for number in range(6000)]
     listed, listdir = [], os.listdir
     monkeypatch.setattr(os, "listdir", lambda path: listed.append(path) or listdir(path))
-    missing = missing_videos(tmp_path, records)
+    missing = missing_videos(listed_once(tmp_path), records)
     assert listed == [tmp_path]
     assert len(missing) == 6000 - 1000 and records[9] not in missing
 
