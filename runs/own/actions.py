@@ -122,10 +122,9 @@ class Actions:
         margin = None if found.threshold is None else found.threshold - float(distances_K[nearest])
         shares = self._by_name(probabilities(-distances_K / (found.temperature or 1.0), "distance"))
         unknown = margin is not None and margin < 0
-        same = next((one.clip.name for one in self.clips if one.clip.sha256 == clip.sha256), None)
         return Answer(clip.name, clip.seconds, None if unknown else self.names[nearest], unknown,
                       self._by_name(distances_K), margin, None if found.temperature is None else shares, shares,
-                      query.times, same_as_support=same, notes=tuple(self._odd(query)))
+                      query.times, same_as_support=same_clip(self.clips, clip.sha256), notes=tuple(self._odd(query)))
 
     def _by_name(self, values_K: np.ndarray) -> dict[str, float]:
         return dict(zip(self.names, map(float, values_K), strict=True))
@@ -233,9 +232,8 @@ class Actions:
         more, errors, _ = learn_clips(self.model, [Wanted(item, name, action)])
         for error in errors.values():
             raise error
-        same = [one.clip.name for one in (*self.clips, *self.of_none) if one.clip.sha256 == more[0].clip.sha256]
-        if same:
-            raise OwnClipsError(f"{name}: the same video as {same[0]}")
+        if same := same_clip([*self.clips, *self.of_none], more[0].clip.sha256):
+            raise OwnClipsError(f"{name}: the same video as {same}")
         texts = self.texts if action is None or action in self.texts else {**self.texts, action: words(action)}
         return self._with(texts, [*self.clips, *self.of_none, *more])
 
@@ -255,6 +253,11 @@ class Actions:
         """Write the actions into one file, a pack: no pictures, no paths. Raises FeatureStoreError, DiskError."""
         text = None if self.text_KD is None else self.text_KD.cpu()
         pack_of(self.model, [*self.clips, *self.of_none], self.texts, text, self.model.source).save(Path(path))
+
+
+def same_clip(clips: Sequence[Encoded], sha256: str) -> str | None:
+    """Return the name of the clip with this content; None: there is none."""
+    return next((one.clip.name for one in clips if one.clip.sha256 == sha256), None)
 
 
 def named_queries(queries: Sequence[Path]) -> dict[Path, str]:

@@ -19,6 +19,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from runs.own.actions import same_clip
+from runs.own.clips import content_hash
 from runs.own.outputs import as_csv, as_json
 from runs.own.page.files import ASKED, PART, ClipFolder, Refused
 from runs.own.page.jobs import FRAMES_OF_A_CLIP, Jobs, Query
@@ -145,7 +147,8 @@ class Page:
         """Take a clip of an action: 202 once it has been opened; the model learns it afterwards."""
         action = self.folder.action(request.path_params["id"]).id
         async with self._received(request, FRAMES_OF_A_CLIP) as (part, suffix, _):
-            if same := await run_in_threadpool(self.jobs.same_as, part):
+            known, digest = self.jobs.actions, await run_in_threadpool(content_hash, part)
+            if known and (same := same_clip([*known.clips, *known.of_none], digest)):
                 raise Refused(409, f"the same video as {same}; a video can be an example once")
             clip = await run_in_threadpool(self.folder.keep, part, action, suffix)
         self.jobs.learn()

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from runs.own.actions import Actions
-from runs.own.clips import content_hash, read_clips
+from runs.own.clips import read_clips
 from runs.own.learning import Encoded, encoded
 from runs.own.page.files import ClipFolder, Refused
 from runs.own.page.looks import SECONDS, Look, Stretch, Wanted, cut_out, look_at
@@ -157,12 +157,6 @@ class Jobs:
             if query.id == wanted:
                 return query
         raise Refused(404, "this video is not asked about any more")
-
-    def same_as(self, path: Path) -> str | None:
-        """Return the name of the example with the same content as a file; None: there is none."""
-        actions, digest = self.actions, content_hash(path)
-        known = () if actions is None else (*actions.clips, *actions.of_none)
-        return next((one.clip.name for one in known if one.clip.sha256 == digest), None)
 
     def look_of(self, path: Path) -> Look | None:
         """Return what was seen of a clip; None: nothing yet, or it cannot be opened."""
