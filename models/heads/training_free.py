@@ -22,7 +22,7 @@ from torch import Tensor
 
 from models.encoders.base import Encoder
 from models.heads.base import FeatureBatch, Features, Head, Role, Scoring, Setting, needed
-from models.layers.alignment import mean_hausdorff, otam_distance
+from models.layers.alignment import ALIGNMENTS, mean_hausdorff
 from models.layers.exported import Aligned, Exportable, Pairwise, UnitMean
 from models.layers.probe import logistic_probe
 from models.layers.set_similarity import chamfer, largest_similarity, mean_similarity, triple_similarities
@@ -88,7 +88,7 @@ class Frozen(Head):
         found |= {"chamfer": chamfer(similarities, given), "mean_frames": mean_similarity(similarities, given),
                   "best_frames": largest_similarity(similarities, given),
                   "bimhm": -batch.over_clips(mean_hausdorff(costs)),
-                  "otam": -batch.over_clips(otam_distance(costs, smoothing=SMOOTHING)),
+                  "otam": -batch.over_clips(ALIGNMENTS["otam"](costs, smoothing=SMOOTHING)),
                   "frame_by_frame": batch.over_clips((1 - costs).diagonal(dim1=-2, dim2=-1).mean(dim=-1))}
         if frames.shape[2] >= 3:
             found["chamfer_plus"] = chamfer(triple_similarities(frames, supports).unflatten(2, batch.sizes), given)
