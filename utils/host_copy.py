@@ -1,4 +1,4 @@
-"""Bring numbers from the device that computes to the host, without a wait until they are read."""
+"""Move tensors between the host and the device that computes, so that neither waits before it must."""
 
 import torch
 from torch import Tensor
@@ -16,3 +16,8 @@ class HostCopy:
         if self._ready is not None:
             self._ready.synchronize()
         return self._copy
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Queue the copy of a host's tensor to a device: nobody waits for it, and what is queued there later sees it."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

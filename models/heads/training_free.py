@@ -93,10 +93,10 @@ class Frozen(Head):
         if frames.shape[2] >= 3:
             found["chamfer_plus"] = chamfer(triple_similarities(frames, supports).unflatten(2, batch.sizes), given)
         if any(scoring.name == "linear_probe" for scoring in self.scorings):
-            found["linear_probe"] = self.probe(batch, self.options.PROBE_DECAY or float(self.decay))
+            found["linear_probe"] = self.probe(batch, self.options.PROBE_DECAY or self.decay.double())
         if self.reads_text and batch.text_BKD is not None:
             found |= {"zero_shot": self.zero_shot(batch),
-                      "tip_adapter": self.tip(batch, float(self.alpha), float(self.beta))}
+                      "tip_adapter": self.tip(batch, self.alpha, self.beta)}
         return found
 
     @staticmethod
@@ -107,7 +107,7 @@ class Frozen(Head):
         one_hot = one_hot.to(batch.query["clip"]).expand(len(batch.query["clip"]), -1, -1)
         return one_hot if batch.given_BKS is None else one_hot * batch.given_BKS.flatten(1).unsqueeze(-1)
 
-    def probe(self, batch: FeatureBatch, decay: float) -> Tensor:
+    def probe(self, batch: FeatureBatch, decay: Tensor | float) -> Tensor:
         """Return the logits of a linear probe of each episode. [B, M, K]"""
         return logistic_probe(batch.support["clip"].flatten(1, 2), self.labels(batch), batch.query["clip"], decay)
 
@@ -116,7 +116,7 @@ class Frozen(Head):
         """Return 100 v.E. [B, M, K]"""
         return TEXT_SCALE * batch.query["clip"] @ unit(needed(batch.text_BKD)).transpose(-1, -2)
 
-    def tip(self, batch: FeatureBatch, alpha: float, beta: float) -> Tensor:
+    def tip(self, batch: FeatureBatch, alpha: Tensor | float, beta: Tensor | float) -> Tensor:
         """Return zero-shot logits plus alpha times the affinities with the supports of each class. [B, M, K]"""
         affinity = torch.exp(-beta * (1 - batch.query["clip"] @ batch.support["clip"].flatten(1, 2).transpose(-1, -2)))
         return self.zero_shot(batch) + alpha * affinity @ self.labels(batch)

@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from models.builder import FewShotModel
 from models.layers.efficiency import compiling, statistics_stay
+from models.layers.similarity import full_precision
 from utils.distributed import ALONE, Ranks
 from utils.episode import Episode, EpisodeOutput
 from utils.errors import LostRankError, NonFiniteLossError
@@ -68,9 +69,12 @@ class Outcome:
 
 def step_losses(outputs: Iterator[EpisodeOutput], model: FewShotModel, episode: Episode,
                 precision: str) -> tuple[dict[str, Tensor], Tensor]:
-    """Return ({name: loss}, correct queries [M]) of an episode in training mode, whose output comes next."""
+    """Return ({name: loss}, correct queries [M]) of an episode in training mode, whose output comes next; losses are
+    computed in float32."""
     with autocast(precision, episode.support_NTCHW.device):
         output = next(outputs)
+    output = replace(output, logits_MK=full_precision(output.logits_MK),
+                     aux={name: full_precision(value) for name, value in output.aux.items()})
     return model.head.losses(output, episode), correct_queries(output.logits_MK.detach(), episode.query_labels_M)
 
 
