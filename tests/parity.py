@@ -145,7 +145,7 @@ def function_rows(data) -> Iterator[Row]:
         case = key.removesuffix("/dists")
         smoothing = float(case.rsplit("lambda", 1)[1])
         costs = torch.from_numpy(data[key]).requires_grad_()
-        found = soft_alignment(costs, smoothing)
+        found = soft_alignment(costs, smoothing, float(costs.detach().max()))
         (found * torch.from_numpy(data[f"{case}/w"])).sum().backward()
         yield case, "distance", difference(found.detach(), data[f"{case}/cum"]), 1e-5
         yield case, "gradient", difference(costs.grad, data[f"{case}/grad"]), 1e-4 if smoothing <= 0.1 else 1e-5

@@ -178,8 +178,8 @@ def rows_by_label(labels_N: Tensor, shots_K: Sequence[int]) -> tuple[Tensor, Ten
         return order_N.view(len(shots_K), most), None
     shots_K1 = torch.tensor(shots_K).unsqueeze(1)
     shot_1S, first_K1 = torch.arange(most).unsqueeze(0), shots_K1.cumsum(0) - shots_K1
-    rows_KS = (first_K1 + shot_1S.minimum(shots_K1 - 1)).to(device)
-    return order_N[rows_KS], (shot_1S < shots_K1).to(device)
+    rows_KS = (first_K1 + shot_1S.minimum(shots_K1 - 1)).to(device, non_blocking=True)
+    return order_N[rows_KS], (shot_1S < shots_K1).to(device, non_blocking=True)
 
 
 @dataclass(frozen=True, slots=True)

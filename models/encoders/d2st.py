@@ -58,11 +58,12 @@ class DeformableAttention(nn.Module):
         """Return where to read, in -1..1 and beyond, (column, row, frame) last. [P G, A/G, T, h, w] -> [.., n, 3]"""
         offsets = self.conv_offset(queries).tanh()
         size = offsets.shape[2:]
-        limit = offsets.new_tensor([min(1.0, 2.0 / cells) for cells in size]).view(3, 1, 1, 1)
+        limited = torch.stack([own * min(1.0, 2.0 / cells)
+                               for own, cells in zip(offsets.unbind(dim=1), size, strict=True)], dim=1)
         centres = [(torch.arange(cells, device=offsets.device, dtype=offsets.dtype) + 0.5) / cells * 2 - 1
                    for cells in size]
         reference = torch.stack(torch.meshgrid(*centres, indexing="ij"))
-        return (reference + offsets * limit).movedim(1, -1).flip(-1)
+        return (reference + limited).movedim(1, -1).flip(-1)
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         """Attend, in frames of so many rows and columns of patches."""

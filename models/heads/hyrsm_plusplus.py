@@ -77,16 +77,16 @@ class PlusPlus(Hyrsm):
         """Return the cost of each sequence of frames, from their inner products. [..., T, T] -> [...]"""
         options, distance = self.options, 1 - cosines(products, products, products)
         relation, near = (each.to(distance) for each in temporal_relation(
-            distance.shape[-1], options.WINDOW_SIZE, options.TEMPORAL_BALANCE))
+            distance.shape[-1], options.WINDOW_SIZE, options.TEMPORAL_BALANCE, distance.device))
         far = (options.BALANCE_COEFFICIENT or 1.0) * (1 - near) * (relation - distance).relu()
         return (near * relation * distance + far).mean(dim=(-2, -1))
 
     def regularised(self, related: Products, there_BU: Tensor | None) -> dict[str, Tensor]:
         """Return the cost of supports as each query sees them, plus that of queries."""
-        support_BMU = self.coherence(related.support)
-        if there_BU is not None:
-            support_BMU = support_BMU[there_BU.unsqueeze(1).expand_as(support_BMU)]
-        return {"temporal": support_BMU.mean() + self.coherence(related.query).mean()}
+        support_BMU, query = self.coherence(related.support), self.coherence(related.query).mean()
+        if there_BU is None:
+            return {"temporal": support_BMU.mean() + query}
+        return {"temporal": torch.where(there_BU, support_BMU.mean(dim=1), 0).sum() / there_BU.sum() + query}
 
     def losses(self, output: EpisodeOutput, episode: Episode) -> dict[str, Tensor]:
         """Add temporal coherence to HyRSM's losses."""

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from models.encoders.base import Encoder
 from models.heads.base import FeatureBatch, Features, Head, Role, Scoring, Setting, needed
-from models.layers.alignment import mean_hausdorff, otam_distance
+from models.layers.alignment import ALIGNMENTS, mean_hausdorff
 from models.layers.exported import Aligned, Exportable, Pairwise, UnitMean
 from models.layers.probe import logistic_probe
 from models.layers.set_similarity import chamfer, largest_similarity, mean_similarity, triple_similarities
@@ -88,15 +88,15 @@ class Frozen(Head):
         found |= {"chamfer": chamfer(similarities, given), "mean_frames": mean_similarity(similarities, given),
                   "best_frames": largest_similarity(similarities, given),
                   "bimhm": -batch.over_clips(mean_hausdorff(costs)),
-                  "otam": -batch.over_clips(otam_distance(costs, smoothing=SMOOTHING)),
+                  "otam": -batch.over_clips(ALIGNMENTS["otam"](costs, smoothing=SMOOTHING)),
                   "frame_by_frame": batch.over_clips((1 - costs).diagonal(dim1=-2, dim2=-1).mean(dim=-1))}
         if frames.shape[2] >= 3:
             found["chamfer_plus"] = chamfer(triple_similarities(frames, supports).unflatten(2, batch.sizes), given)
         if any(scoring.name == "linear_probe" for scoring in self.scorings):
-            found["linear_probe"] = self.probe(batch, self.options.PROBE_DECAY or float(self.decay))
+            found["linear_probe"] = self.probe(batch, self.options.PROBE_DECAY or self.decay.double())
         if self.reads_text and batch.text_BKD is not None:
             found |= {"zero_shot": self.zero_shot(batch),
-                      "tip_adapter": self.tip(batch, float(self.alpha), float(self.beta))}
+                      "tip_adapter": self.tip(batch, self.alpha, self.beta)}
         return found
 
     @staticmethod
@@ -107,7 +107,7 @@ class Frozen(Head):
         one_hot = one_hot.to(batch.query["clip"]).expand(len(batch.query["clip"]), -1, -1)
         return one_hot if batch.given_BKS is None else one_hot * batch.given_BKS.flatten(1).unsqueeze(-1)
 
-    def probe(self, batch: FeatureBatch, decay: float) -> Tensor:
+    def probe(self, batch: FeatureBatch, decay: Tensor | float) -> Tensor:
         """Return the logits of a linear probe of each episode. [B, M, K]"""
         return logistic_probe(batch.support["clip"].flatten(1, 2), self.labels(batch), batch.query["clip"], decay)
 
@@ -116,7 +116,7 @@ class Frozen(Head):
         """Return 100 v.E. [B, M, K]"""
         return TEXT_SCALE * batch.query["clip"] @ unit(needed(batch.text_BKD)).transpose(-1, -2)
 
-    def tip(self, batch: FeatureBatch, alpha: float, beta: float) -> Tensor:
+    def tip(self, batch: FeatureBatch, alpha: Tensor | float, beta: Tensor | float) -> Tensor:
         """Return zero-shot logits plus alpha times the affinities with the supports of each class. [B, M, K]"""
         affinity = torch.exp(-beta * (1 - batch.query["clip"] @ batch.support["clip"].flatten(1, 2).transpose(-1, -2)))
         return self.zero_shot(batch) + alpha * affinity @ self.labels(batch)

@@ -47,19 +47,18 @@ class TrxOptions:
 class TemporalCrossTransformer(nn.Module):
     """Compares the tuples of one size. `norm_v` and `tuples` are never used: published checkpoints hold them."""
 
+    members_NX: Tensor  # A, 1 where a place is in a tuple
+
     def __init__(self, dim: int, frames: int, size: int, width: int):
         super().__init__()
         self.size = size
         self.pe = TimeEncoding(dim, frames)
         self.k_linear, self.v_linear = nn.Linear(dim * size, width), nn.Linear(dim * size, width)
         self.norm_k, self.norm_v = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.tuples = nn.ParameterList(nn.Parameter(torch.tensor(one), requires_grad=False)
-                                       for one in combinations(range(frames), size))
-
-    def members(self, frames: int) -> Tensor:
-        """Return A: 1 where a place is in a tuple, tuples in lexicographic order. [N, X]"""
-        order_NR = torch.tensor(list(combinations(range(frames), self.size))) * self.size + torch.arange(self.size)
-        return F.one_hot(order_NR, frames * self.size).sum(dim=1).to(self.k_linear.bias)
+        order_NR = torch.tensor(list(combinations(range(frames), size)))  # lexicographic
+        self.tuples = nn.ParameterList(nn.Parameter(one, requires_grad=False) for one in order_NR)
+        members_NX = F.one_hot(order_NR * size + torch.arange(size), frames * size).sum(dim=1)
+        self.register_buffer("members_NX", members_NX.float(), persistent=False)
 
     def clip_features(self, frames_PTD: Tensor) -> tuple[Tensor, Tensor]:
         """Return keys and values of places [P, 2, X, E]; of tuples what divides keys, what the norm's bias adds to
@@ -70,7 +69,7 @@ class TemporalCrossTransformer(nn.Module):
         with torch.autocast(device_type=places.device.type, enabled=False):
             keys, values = (part + linear.bias / self.size for part, linear in
                             zip(places.unbind(dim=1), (self.k_linear, self.v_linear), strict=True))
-            members_NX, centred = self.members(frames_PTD.shape[1]), keys - keys.mean(dim=-1, keepdim=True)
+            members_NX, centred = self.members_NX, keys - keys.mean(dim=-1, keepdim=True)
             scale = ((members_NX @ centred).square().mean(dim=-1) + self.norm_k.eps).rsqrt()
             keys = centred * self.norm_k.weight
             shift = scale * (keys @ self.norm_k.bias @ members_NX.T)
@@ -82,7 +81,7 @@ class TemporalCrossTransformer(nn.Module):
         """Return distances [B, M, K] of queries and of classes, [B, M, ...] and [B, K, S, ...] of clip_features."""
         (places_BMaXE, tuples_BMaN), (places_BKSaXE, tuples_BKSaN) = query, support
         ways, shots, _, places, width = places_BKSaXE.shape[1:]
-        members_NX = self.members(places // self.size)
+        members_NX = self.members_NX
         (query_keys, query_values), (keys, values) = (
             (one[..., 0, :, :], one[..., 1, :, :]) for one in (places_BMaXE, places_BKSaXE))
         dots_keys, dots_values = (

@@ -112,26 +112,26 @@ class RankBatchNorm(_StandIn):
         frames = input.float()  # autocast: statistics of low precision would not add up
         others = [0, *range(2, frames.ndim)]
         along_C = (-1, *[1] * (frames.ndim - 2))
-        count = frames.new_tensor([frames.numel() / frames.shape[1]])
+        count = frames.new_full((1,), frames.numel() / frames.shape[1])
         sums_C1 = cast(Tensor, _SumOverRanks.apply(torch.cat([frames.sum(dim=others), count]), self.group))
         mean_C, total = sums_C1[:-1] / sums_C1[-1], sums_C1[-1].detach()
         centred = frames - mean_C.view(along_C)
         variance_C = cast(Tensor, _SumOverRanks.apply(centred.square().sum(dim=others), self.group)) / total
-        self._follow(mean_C.detach(), variance_C.detach(), float(total))
+        self._follow(mean_C.detach(), variance_C.detach(), total)
         normed = centred * torch.rsqrt(variance_C + self.eps).view(along_C)
         if self.affine:
             normed = normed * self.weight.view(along_C) + self.bias.view(along_C)
         return normed.to(input.dtype)
 
     @torch.no_grad()
-    def _follow(self, mean_C: Tensor, variance_C: Tensor, total: float) -> None:
+    def _follow(self, mean_C: Tensor, variance_C: Tensor, total: Tensor) -> None:
         """Move the running statistics, if they are kept; their variance is the unbiased one, as in torch."""
         if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
             return
         self.num_batches_tracked.add_(1)
-        share = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
+        share = self.momentum if self.momentum is not None else 1 / self.num_batches_tracked.float()
         self.running_mean.lerp_(mean_C, share)
-        self.running_var.lerp_(variance_C * total / max(total - 1, 1), share)
+        self.running_var.lerp_(variance_C * total / (total - 1).clamp(min=1), share)
 
 
 def over_ranks(model: nn.Module, group: object = None) -> None:

@@ -12,12 +12,13 @@ EPSILON = 1e-5
 
 
 def distance_covariance(x_XDP: Tensor, alpha: float) -> Tensor:
-    """Return the upper triangle of the centred matrix A, row after row, [..., D (D + 1) / 2].
+    """Return the upper triangle of the centred matrix A, row after row, [..., D (D + 1) / 2], without autocast.
 
     Args:
         x_XDP: D channels with P observations each, [..., D, P]. alpha: the power of the squared distance.
     """
-    gram = x_XDP @ x_XDP.transpose(-1, -2) / (2 * x_XDP.shape[-1])
+    with torch.autocast(x_XDP.device.type, enabled=False):
+        gram = x_XDP @ x_XDP.transpose(-1, -2) / (2 * x_XDP.shape[-1])
     own = gram.diagonal(dim1=-2, dim2=-1)
     powered = ((own.unsqueeze(-1) + own.unsqueeze(-2) - 2 * gram).clamp(min=0) + EPSILON) ** alpha
     centred = (powered - powered.mean(dim=-1, keepdim=True) - powered.mean(dim=-2, keepdim=True)

@@ -43,9 +43,10 @@ def compiling() -> Iterator[None]:
 
 
 @contextmanager
-def _statistics_stay(norms: list[_BatchNorm]) -> Iterator[None]:
-    """Put the running statistics of batch norms back after the block, in which they normalise as ever."""
-    buffers = [buffer for norm in norms for buffer in norm.buffers()]
+def statistics_stay(module: nn.Module) -> Iterator[None]:
+    """Put the running statistics of batch norms back after this block, in which they normalise as ever."""
+    buffers = [buffer for norm in module.modules() if isinstance(norm, _BatchNorm) and norm.training
+               for buffer in norm.buffers()]
     before = [buffer.clone() for buffer in buffers]
     try:
         yield
@@ -56,8 +57,7 @@ def _statistics_stay(norms: list[_BatchNorm]) -> Iterator[None]:
 
 def _contexts(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
     """Give what surrounds a block's first pass and its second one, whose batches must not be counted again."""
-    norms = [module for module in block.modules() if isinstance(module, _BatchNorm) and module.training]
-    return nullcontext(), _statistics_stay(norms)
+    return nullcontext(), statistics_stay(block)
 
 
 class CheckpointedStage(nn.Sequential):

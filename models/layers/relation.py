@@ -186,9 +186,11 @@ class InterRelation(nn.Module):
         return self.layer_norm(sequences(support_BSD, query_BMD) + self.dropout(self.fc(mixed)))
 
 
-def temporal_relation(frames: int, window: int, balance: float) -> tuple[Tensor, Tensor]:
+def temporal_relation(frames: int, window: int, balance: float, device: torch.device | None = None
+                      ) -> tuple[Tensor, Tensor]:
     """Return R and L of a clip, float32 as published. [T, T] each"""
-    apart_TT = (torch.arange(frames).unsqueeze(0) - torch.arange(frames).unsqueeze(1)).abs().float()
+    place_T = torch.arange(frames, device=device)
+    apart_TT = (place_T.unsqueeze(0) - place_T.unsqueeze(1)).abs().float()
     near_TT = apart_TT <= window
     relation_TT = torch.where(near_TT, 1 / (apart_TT ** 2 + 1), 1 - torch.exp(-(apart_TT - window) ** 2 / balance))
     return relation_TT, near_TT.float()

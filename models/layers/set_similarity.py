@@ -49,7 +49,7 @@ def largest_similarity(similarities: Tensor, given: Tensor | None = None) -> Ten
 def triple_similarities(query_BMTD: Tensor, support_BNUD: Tensor) -> Tensor:
     """Return similarities of all ordered triples of frames, their features end to end (Chamfer++). [B, M, N, t, u]"""
     dots = torch.einsum("bmtd,bnud->bmntu", query_BMTD, support_BNUD)
-    rows, columns = (torch.tensor(list(combinations(range(clips.shape[2]), 3)), device=dots.device)
+    rows, columns = (torch.tensor(list(combinations(range(clips.shape[2]), 3))).to(dots.device, non_blocking=True)
                      for clips in (query_BMTD, support_BNUD))
     joined = sum((dots[..., rows[:, i], :][..., columns[:, i]] for i in range(3)), torch.zeros_like(dots[..., :1, :1]))
     query, support = (clips.square().sum(dim=-1)[..., places].sum(dim=-1).sqrt()

@@ -4,7 +4,7 @@ E episodes, M queries, N supports, K ways, S shots.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from utils.config.schema import Config
 from utils.distributed import ALONE, Ranks
 from utils.episode import BadVideo, EpisodeSpec, episodes_hash
 from utils.errors import NonFiniteLossError
+from utils.host_copy import HostCopy, to_device
 from utils.metrics import mean_interval, probabilities
 
 EPISODES_A_PASS = 32
@@ -104,6 +105,16 @@ def _stacked(parts: Sequence[dict[str, np.ndarray]], join: Callable[[list[np.nda
     return {name: join([part[name] for part in parts]) for name in parts[0]}
 
 
+def _to_host(scores: Mapping[str, Tensor]) -> dict[str, HostCopy]:
+    """Start to copy a pass's scores; a GPU goes on with the next pass meanwhile."""
+    return {name: HostCopy(values.float()) for name, values in scores.items()}
+
+
+def _arrays(parts: Sequence[dict[str, HostCopy]]) -> list[dict[str, np.ndarray]]:
+    """Return the scores of all passes, which are done by then."""
+    return [{name: copy.read().numpy() for name, copy in part.items()} for part in parts]
+
+
 class Evaluator:
     """Scores any number of models on the fixed episodes of a validation or test split.
 
@@ -176,14 +187,15 @@ class Evaluator:
 
     @torch.inference_mode()
     def _one_by_one(self, model: FewShotModel, title: str) -> Evaluation:
-        scored: list[tuple[dict[str, np.ndarray], tuple[BadVideo, ...]]] = []
+        scores: list[dict[str, HostCopy]] = []
+        bad: list[tuple[BadVideo, ...]] = []
         ranks = self.ranks
         loader = build_loader(self.cfg, self.split, rank=ranks.rank, world=ranks.world)
         for episode in tqdm(on_device(loader, self.device), total=len(ranks.part(self.specs)), desc=title,
                             unit="episode", disable=ranks.bar_off, leave=False):
-            scores = model(episode, model.text(self.split.name)).scores
-            scored.append(({name: logits.float().cpu().numpy() for name, logits in scores.items()}, episode.bad_videos))
-        scored = ranks.joined(ranks.gather(scored))
+            scores.append(_to_host(model(episode, model.text(self.split.name)).scores))
+            bad.append(episode.bad_videos)
+        scored = ranks.joined(ranks.gather(list(zip(_arrays(scores), bad, strict=True))))
         return self._evaluation(model, _stacked([scores for scores, _ in scored], np.stack),
                                 [video for _, bad in scored for video in bad], None)
 
@@ -229,10 +241,10 @@ class StoredEpisodes:
     def batch(self, part: slice) -> FeatureBatch:
         """Return the episodes of a pass, on the device."""
         roles = ((self.support, self.support_EKS), (self.query, self.query_EM))
-        support, query = ({name: value[index[part]].to(self.device) for name, value in features.items()}
+        support, query = ({name: to_device(value[index[part]], self.device) for name, value in features.items()}
                           for features, index in roles)
-        classes_BK = self.classes_EK[part].to(self.device)
-        return FeatureBatch(support, query, None if self.text_GD is None else self.text_GD[classes_BK])
+        text = None if self.text_GD is None else self.text_GD[to_device(self.classes_EK[part], self.device)]
+        return FeatureBatch(support, query, text)
 
 
 @torch.inference_mode()
@@ -241,12 +253,12 @@ def score_stored(model: FewShotModel, episodes: StoredEpisodes, title: str, rank
     """Score all episodes, many at a time; each rank scores some of them. Returns scoring name to float32 [E, M, K]."""
     model.eval()
     own = ranks.part(episodes.passes())
-    parts: list[dict[str, np.ndarray]] = []
+    parts: list[dict[str, HostCopy]] = []
     with tqdm(total=sum(part.stop - part.start for part in own), desc=f"{title}: scoring", unit="episode",
               disable=ranks.bar_off, leave=False) as bar:
         for part in own:
             scores = model.head.match(episodes.batch(part))
             model.head.check_scorings(scores)
-            parts.append({name: values.float().cpu().numpy() for name, values in scores.items()})
+            parts.append(_to_host(scores))
             bar.update(part.stop - part.start)
-    return _stacked(ranks.joined(ranks.gather(parts)), np.concatenate)
+    return _stacked(ranks.joined(ranks.gather(_arrays(parts))), np.concatenate)

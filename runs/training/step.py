@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
 
@@ -11,10 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from models.builder import FewShotModel
-from models.layers.efficiency import compiling, has_batch_statistics
+from models.layers.efficiency import compiling, statistics_stay
+from models.layers.similarity import full_precision
 from utils.distributed import ALONE, Ranks
 from utils.episode import Episode, EpisodeOutput
 from utils.errors import LostRankError, NonFiniteLossError
+from utils.host_copy import HostCopy
 from utils.metrics import correct_queries
 from utils.phases import phase
 from utils.precision import autocast, gradient_scaler, products_of
@@ -67,9 +69,12 @@ class Outcome:
 
 def step_losses(outputs: Iterator[EpisodeOutput], model: FewShotModel, episode: Episode,
                 precision: str) -> tuple[dict[str, Tensor], Tensor]:
-    """Return ({name: loss}, correct queries [M]) of an episode in training mode, whose output comes next."""
+    """Return ({name: loss}, correct queries [M]) of an episode in training mode, whose output comes next; losses are
+    computed in float32."""
     with autocast(precision, episode.support_NTCHW.device):
         output = next(outputs)
+    output = replace(output, logits_MK=full_precision(output.logits_MK),
+                     aux={name: full_precision(value) for name, value in output.aux.items()})
     return model.head.losses(output, episode), correct_queries(output.logits_MK.detach(), episode.query_labels_M)
 
 
@@ -112,46 +117,62 @@ class Learner:
     def learn(self, episodes: Sequence[Episode], position: PassPosition) -> Outcome:
         """Run the backward pass of a group of episodes; gradients equal those of running each episode alone.
 
+        A GPU never waits for the host here: losses are read once the backward pass is queued. What was added up before
+        it is kept apart until then, and the pass is dropped where a loss is not finite.
+
         Raises NonFiniteLossError; LostRankError: the loss of another rank is not finite; CompileError.
         """
         with compiling(), products_of(self.options.precision):
             numbers = [position.episode + i * self.ranks.world + self.ranks.rank for i in range(len(episodes))]
-            losses, correct = self._forward(episodes, numbers)
-            totals = [reduce(add, one.values()) for one in losses]
-            own = torch.stack([torch.stack([total.detach(), c.float().mean(), *(x.detach() for x in one.values())])
-                               for total, c, one in zip(totals, correct, losses, strict=True)])
+            before = self._take_gradients()
+            names, own = self._pass(episodes, numbers)
             figures = self._of_all(own, len(episodes))  # [iteration][rank] -> [total, accuracy, each loss]
             bad = [{rank for rank, row in enumerate(rows) if not math.isfinite(row[0])} for rows in figures]
-            self._report_nonfinite(episodes, position, list(losses[0]), figures, bad)
+            self._report_nonfinite(episodes, position, names, figures, bad)
             kept = [i for i, of in enumerate(bad)
                     if not (of if self.options.batch_over_ranks else of & {self.ranks.rank})]
-            if 0 < len(kept) < len(episodes) and not has_batch_statistics(self.model):
-                # Episodes share the pass: a NaN would reach the others' gradients, so they pass again without it.
-                again, _ = self._forward([episodes[i] for i in kept], [numbers[i] for i in kept])
-                counted = [reduce(add, one.values()) for one in again]
-            else:
-                counted = [totals[i] for i in kept]
-            if counted:
-                with phase("backward"):
-                    self.scaler.scale(reduce(add, counted)).backward()
+            if len(kept) < len(episodes):
+                self._take_gradients()
+                if kept:  # a NaN has reached the others' gradients, so they pass again without it
+                    with statistics_stay(self.model):
+                        self._pass([episodes[i] for i in kept], [numbers[i] for i in kept])
+            self._add_gradients(before)
         rows = [row for of_ranks in figures for row in of_ranks]
         means = [sum(column) / len(rows) for column in zip(*rows, strict=True)]
         return Outcome([row[0] for row in rows if math.isfinite(row[0])], [row[1] for row in rows],
-                       dict(zip(losses[0], means[2:], strict=True)), sum(map(len, bad)))
+                       dict(zip(names, means[2:], strict=True)), sum(map(len, bad)))
 
-    def _forward(self, episodes: Sequence[Episode], numbers: Sequence[int]
-                 ) -> tuple[list[dict[str, Tensor]], list[Tensor]]:
-        """Return (losses of each episode, correct queries of each)."""
-        outputs, done = self.model.head.outputs(episodes, self.model.text("train")), []
+    def _pass(self, episodes: Sequence[Episode], numbers: Sequence[int]) -> tuple[list[str], HostCopy]:
+        """Queue a forward and a backward pass; return the names of the losses, and of each episode its figures: total,
+        accuracy, each loss."""
+        outputs, totals, figures = self.model.head.outputs(episodes, self.model.text("train")), [], []
         for episode, number in zip(episodes, numbers, strict=True):
             torch.manual_seed(derive_seed(self.options.seed, "dropout", number))  # the same on any rank
-            done.append(step_losses(outputs, self.model, episode, self.options.precision))
-        return [losses for losses, _ in done], [correct for _, correct in done]
+            losses, correct = step_losses(outputs, self.model, episode, self.options.precision)
+            totals.append(reduce(add, losses.values()))
+            figures.append(torch.stack([one.detach() for one in (totals[-1], correct.float().mean(),
+                                                                 *losses.values())]))
+        copy = HostCopy(torch.stack(figures))
+        with phase("backward"):
+            self.scaler.scale(reduce(add, totals)).backward()
+        return list(losses), copy
 
-    def _of_all(self, figures: Tensor, count: int) -> list[list[list[float]]]:
+    def _take_gradients(self) -> list[Tensor | None]:
+        """Return what has added up in each parameter, which has no gradient afterwards."""
+        taken = [parameter.grad for parameter in self.model.parameters()]
+        self.model.zero_grad(set_to_none=True)
+        return taken
+
+    def _add_gradients(self, taken: Sequence[Tensor | None]) -> None:
+        """Add up what was taken and what has come since, in the memory of the former."""
+        for parameter, gradient in zip(self.model.parameters(), taken, strict=True):
+            if gradient is not None:
+                parameter.grad = gradient if parameter.grad is None else gradient.add_(parameter.grad)
+
+    def _of_all(self, own: HostCopy, count: int) -> list[list[list[float]]]:
         """Return every rank's figures, [iteration][rank], by one copy from the device and one exchange."""
-        of_ranks = self.ranks.table(figures.flatten().tolist())
-        width = figures.shape[1]
+        of_ranks = self.ranks.table(own.read().flatten().tolist())
+        width = len(of_ranks[0]) // count
         return [[flat[i * width:(i + 1) * width] for flat in of_ranks] for i in range(count)]
 
     def _report_nonfinite(self, episodes: Sequence[Episode], position: PassPosition, names: list[str],

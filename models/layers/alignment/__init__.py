@@ -1,5 +1,6 @@
 """Alignments give distances of two frame sequences: `ALIGNMENTS["otam"](costs, smoothing=0.5, single_direction=False)`.
 
+Costs are 1 - cosine, so none exceeds LARGEST_COST: an alignment may rely on it, and must not read it from the costs.
 `otam` is plain PyTorch; `otam_triton` the same distance by Triton kernels on a GPU, where Triton can be imported. They
 become the default once a GPU has shown them to be faster. `otam_reference` goes cell by cell: slow, and easy to read.
 `bimhm` matches frames without regard to their order.
@@ -12,11 +13,11 @@ import torch
 from torch import Tensor
 
 from models.layers.alignment.bimhm import mean_hausdorff
-from models.layers.alignment.otam import otam_distance, otam_reference
+from models.layers.alignment.otam import LARGEST_COST, otam_distance, otam_reference
 from models.registries import ALIGNMENTS
 
-ALIGNMENTS.register("otam")(partial(otam_distance, backend="plain"))
-ALIGNMENTS.register("otam_triton")(otam_distance)
+ALIGNMENTS.register("otam")(partial(otam_distance, backend="plain", largest=LARGEST_COST))
+ALIGNMENTS.register("otam_triton")(partial(otam_distance, largest=LARGEST_COST))
 ALIGNMENTS.register("bimhm")(mean_hausdorff)
 
 
@@ -27,7 +28,7 @@ def both_directions(costs: Tensor, *, smoothing: float = 0.5, single_direction: 
     return forward if single_direction else forward + otam_reference(costs.transpose(-1, -2), smoothing)
 
 
-__all__ = ["ALIGNMENTS", "mean_hausdorff", "otam_distance", "visiting_probabilities"]
+__all__ = ["ALIGNMENTS", "LARGEST_COST", "mean_hausdorff", "otam_distance", "visiting_probabilities"]
 
 
 def visiting_probabilities(costs_KTT: Tensor, distance: Callable[..., Tensor]) -> Tensor:

@@ -15,10 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.layers.alignment.otam import LINEAR_RANGE
+from models.layers.alignment.otam import LARGEST_COST, LINEAR_RANGE
 from utils.errors import ExportError
-
-LARGEST_COST = 2.1  # of 1 - cos, with room for rounding
 
 
 class ExportableOtam(nn.Module):

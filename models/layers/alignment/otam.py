@@ -11,8 +11,9 @@ In A = -C/lambda every row is linear (in exp space) in the row above, so one row
 with a = -d/lambda and P its running sum, A[l, m] = P[m] + logcumsumexp([0, b[j] - P[j-1]])[m], where b[j] joins the
 entries of the row above that reach column j. The gradient of the distance with respect to d[l, m] is the probability
 that a path visits the cell, which the mirrored recursion (B, from the end backwards) gives: exp(A + B - A_end).
-Both passes run in float64. Where the costs are small enough for exp space to hold every path (see LINEAR_RANGE), rows
+Both passes run in float64. Where the largest cost that may come lets exp space hold every path (see LINEAR_RANGE), rows
 are plain cumulative sums there; otherwise they are log-cumulative-sums, so nothing underflows, whatever T and lambda.
+Sizes decide it, not the costs themselves, which a GPU would have to be waited for.
 
 Shapes: costs [..., L, M]; inside, S sequences flattened: [S, L, M].
 """
@@ -30,6 +31,7 @@ from torch import Tensor
 from utils.errors import AlignmentBackendError
 
 LINEAR_RANGE = 600.0  # largest exponent of a path's weight; float64 holds exp(-708)
+LARGEST_COST = 2.1  # of 1 - cos, with room for rounding
 # torch.exp hands arrays of this size to MKL's threads, which cost milliseconds a call on a busy machine; exp2 does not.
 LOG2E = 1 / math.log(2)
 
@@ -120,11 +122,10 @@ class _Otam(torch.autograd.Function):
     """The distance of flattened sequences; its gradient is how probably a path visits each cell."""
 
     @staticmethod
-    def forward(ctx: Any, costs_SLM: Tensor, smoothing: float) -> Tensor:
+    def forward(ctx: Any, costs_SLM: Tensor, smoothing: float, largest: float) -> Tensor:
         a_SLM = F.pad(costs_SLM.double() / -smoothing, (0, 1))
         prefix_SLM = a_SLM.cumsum(dim=2)
-        longest = (a_SLM.shape[1] + a_SLM.shape[2]) * (a_SLM.abs().amax() if len(a_SLM) else 0)
-        ctx.linear = bool(longest < LINEAR_RANGE)
+        ctx.linear = (a_SLM.shape[1] + a_SLM.shape[2]) * largest / smoothing < LINEAR_RANGE
         table = _linear_forward(prefix_SLM) if ctx.linear else _log_forward(a_SLM, prefix_SLM)
         ctx.save_for_backward(a_SLM, prefix_SLM, table)
         end = table[:, -1, -1].log2() / LOG2E if ctx.linear else table[:, -1, -1]
@@ -132,13 +133,13 @@ class _Otam(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad_S: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad_S: Tensor) -> tuple[Tensor, None, None]:
         a_SLM, prefix_SLM, table = ctx.saved_tensors
         if ctx.linear:
             visits = table[:, :, 1:-1] * _linear_backward(a_SLM, prefix_SLM)[..., :-1] / table[:, -1:, -1:]
         else:
             visits = (table[:, :, 1:-1] + _log_backward(a_SLM, prefix_SLM)[..., :-1] - table[:, -1:, -1:]).exp()
-        return visits.to(grad_S.dtype) * grad_S[:, None, None], None
+        return visits.to(grad_S.dtype) * grad_S[:, None, None], None, None
 
 
 def _check(costs: Tensor, smoothing: float) -> None:
@@ -148,11 +149,14 @@ def _check(costs: Tensor, smoothing: float) -> None:
         raise ValueError(f"expected a smoothing above 0, found {smoothing}")
 
 
-def soft_alignment(costs: Tensor, smoothing: float = 0.5) -> Tensor:
-    """Return distances [...] of costs [..., L, M] in this direction only. Raises ValueError: no frames, lambda <= 0."""
+def soft_alignment(costs: Tensor, smoothing: float = 0.5, largest: float = math.inf) -> Tensor:
+    """Return distances [...] of costs [..., L, M] in this direction only; `largest` is that of otam_distance.
+
+    Raises ValueError: no frames, lambda <= 0.
+    """
     _check(costs, smoothing)
     flat = costs.reshape(-1, *costs.shape[-2:])
-    return _Otam.apply(flat, smoothing).reshape(costs.shape[:-2])
+    return _Otam.apply(flat, smoothing, largest).reshape(costs.shape[:-2])
 
 
 @cache
@@ -179,7 +183,7 @@ def _fused(costs: Tensor, backend: str) -> ModuleType | None:
 
 
 def otam_distance(costs: Tensor, *, smoothing: float = 0.5, single_direction: bool = False,
-                  backend: str = "auto") -> Tensor:
+                  backend: str = "auto", largest: float = math.inf) -> Tensor:
     """Compute the OTAM distance: that of the alignment plus that of its mirror (costs transposed).
 
     Args:
@@ -188,6 +192,8 @@ def otam_distance(costs: Tensor, *, smoothing: float = 0.5, single_direction: bo
         single_direction: the alignment of queries to supports only.
         backend: "plain": this file; "triton": the kernels of otam_triton.py; "auto": the kernels where they can be
             imported and the costs are on a GPU, of float32 or narrower.
+        largest: the largest cost, in absolute value, that may come: a small one makes plain code faster. Where larger
+            ones come, distances are infinite or NaN.
 
     Returns:
         [...] distances of the type of `costs`.
@@ -198,8 +204,8 @@ def otam_distance(costs: Tensor, *, smoothing: float = 0.5, single_direction: bo
         _check(costs, smoothing)
         return kernels.fused_otam(costs, smoothing=smoothing, single_direction=single_direction)
     if single_direction:
-        return soft_alignment(costs, smoothing)
+        return soft_alignment(costs, smoothing, largest)
     mirrored = costs.transpose(-1, -2)
     if costs.shape[-1] == costs.shape[-2]:
-        return soft_alignment(torch.stack([costs, mirrored]), smoothing).sum(dim=0)
-    return soft_alignment(costs, smoothing) + soft_alignment(mirrored, smoothing)
+        return soft_alignment(torch.stack([costs, mirrored]), smoothing, largest).sum(dim=0)
+    return soft_alignment(costs, smoothing, largest) + soft_alignment(mirrored, smoothing, largest)

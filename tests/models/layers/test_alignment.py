@@ -3,24 +3,29 @@
 import pytest
 import torch
 
-from models.layers.alignment import ALIGNMENTS, otam, otam_distance
+from models.layers.alignment import ALIGNMENTS, otam_distance
 from models.layers.alignment.otam import otam_reference, soft_alignment
 
 
 @pytest.mark.parametrize("frames", [(1, 1), (2, 3), (8, 8), (16, 16), (32, 32), (64, 64)])
 @pytest.mark.parametrize("smoothing", [0.1, 0.5])
-@pytest.mark.parametrize("space", ["linear", "log"])
-def test_equals_the_loop(frames, smoothing, space, monkeypatch):
-    if space == "log":
-        monkeypatch.setattr(otam, "LINEAR_RANGE", -1.0)
+@pytest.mark.parametrize("largest", [2.0, float("inf")])
+def test_equals_the_loop(frames, smoothing, largest):
+    """Small costs of short clips are added up in exp space, all others in log space."""
     costs = torch.rand(2, *frames, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 2
     reference = costs.clone().requires_grad_()
     otam_reference(reference, smoothing).sum().backward()
     ours = costs.float().requires_grad_()
-    found = soft_alignment(ours, smoothing)
+    found = soft_alignment(ours, smoothing, largest)
     found.sum().backward()
     torch.testing.assert_close(found.detach().double(), otam_reference(costs, smoothing), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(ours.grad.double(), reference.grad, rtol=0, atol=1e-4 if smoothing == 0.1 else 1e-5)
+
+
+def test_costs_beyond_the_promised_ones_are_never_mistaken_for_distances():
+    costs = torch.full((2, 8, 8), 60.0)
+    assert not otam_distance(costs, smoothing=0.1, largest=2.1).isfinite().any()
+    assert otam_distance(costs, smoothing=0.1).isfinite().all()
 
 
 def test_large_costs_stay_finite():
