@@ -66,7 +66,7 @@ def chosen(parts: Sequence[Part], names: Sequence[str]) -> list[Part]:
     """Return the parts whose name begins with one of `names`. Raises BenchmarkError: one that fits no part."""
     for name in names:
         if not any(part.name.startswith(name) for part in parts):
-            raise BenchmarkError(f"--only: expected some of {', '.join(part.name for part in parts)}, found {name!r}")
+            raise BenchmarkError(f"--only: expected some of {'; '.join(part.name for part in parts)}, found {name!r}")
     return [part for part in parts if part.name.startswith(tuple(names))]
 
 

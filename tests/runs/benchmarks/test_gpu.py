@@ -103,7 +103,7 @@ def test_parts_are_chosen_by_name(tmp_path):
     parts = parts_of("cuda", False, tmp_path)
     assert [part.name for part in chosen(parts, ["step", "ranks"])] == ["step, ViT-B/16", "step, RN50", "ranks"]
     assert chosen(parts, [""]) == parts and set(parts[2].works) == set(WAYS)
-    with pytest.raises(BenchmarkError, match="--only: expected some of tests, rates, .*, found 'stop'"):
+    with pytest.raises(BenchmarkError, match="--only: expected some of tests; rates; step, ViT-B/16; .*, found 'stop'"):
         chosen(parts, ["step", "stop"])
 
 
