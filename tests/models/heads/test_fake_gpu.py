@@ -1,5 +1,6 @@
 """Forward passes on a GPU that is not there: devices, types and waits (tests/models/fake_gpu.py)."""
 
+from dataclasses import fields
 from types import SimpleNamespace
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 
 from models.heads import HEADS
 from models.layers.alignment import ALIGNMENTS, otam
+from runs.evaluation.evaluate import StoredEpisodes
 from tests.conftest import TINY_TOWER
 from tests.models.episodes import random_episode
 from tests.models.fake_gpu import CUDA, fake_gpu, moved, to_gpu
@@ -76,6 +78,25 @@ def test_towers_of_clip(vision, precision):
     learn(model_of({**TINY_TOWER, "vision_cfg": vision}), [random_episode(0), random_episode(1)], precision)
 
 
+def test_what_goes_to_a_gpu_is_not_waited_for(monkeypatch):
+    """Training episodes, from workers that may have pinned them, and the features of a pass of an evaluation."""
+    pinned: list[torch.Tensor] = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: pinned.append(tensor) or tensor)
+    rows = torch.arange(3).repeat(4, 1)
+    episode = episode_of((2, 2, 2), (1, 1, 1))
+    with fake_gpu():
+        here = episode._with(lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype))
+        episode = here.pin_memory().to(CUDA)
+        tensors = [value for one in fields(episode) if isinstance(value := getattr(episode, one.name), torch.Tensor)]
+        assert len(tensors) == len(pinned) == 7 and {one.device for one in tensors} == {CUDA}
+        clips, places = {"frames": torch.empty(6, 4, 32)}, torch.empty(rows.shape, dtype=torch.int64)
+        stored = StoredEpisodes(clips, clips, places.unsqueeze(2), places, places, [], torch.empty(5, 8, device="cuda"),
+                                CUDA)
+        batch = stored.batch(slice(0, 2))
+    assert len(pinned) == 7 + 3 and {batch.support["frames"].device, batch.query["frames"].device} == {CUDA}
+    assert (batch.text_BKD.shape, batch.text_BKD.device) == ((2, 3, 8), CUDA)
+
+
 def half(head, batch):
     with torch.autocast("cuda", enabled=False):
         return batch.query["clip"].half() * 2
@@ -90,7 +111,7 @@ def half(head, batch):
     (lambda head, batch: batch.query["clip"][torch.tensor([0, 1])], "tensors on cpu and cuda"),
     (lambda head, batch: batch.query["clip"][batch.query["clip"] > 0], "nonzero"),
     (half, "computes in torch.float16 where autocast is off"),
-    (lambda head, batch: batch.query["clip"].double() @ batch.query["clip"].mT, "factors of several types")])
+    (lambda head, batch: batch.query["clip"][0].double() @ batch.query["clip"][0].mT, "factors of several types")])
 def test_mistakes_are_found(mistake, told, monkeypatch):
     kind = HEADS["MEAN_POOL"]
     original = kind.match

@@ -19,6 +19,7 @@ from tests.models.tiny_model import model_of
 from utils import checkpoint
 from utils.config import resolve_config
 from utils.distributed import Ranks
+from utils.episode import Episode
 from utils.errors import ConfigError
 from utils.optim import OptimizerSettings, build_optimizer
 from utils.precision import set_tf32
@@ -26,9 +27,9 @@ from utils.precision import set_tf32
 CPU = torch.device("cpu")
 
 
-def learner_of(precision: str = "fp32", fused: bool = False, lr: float = 1e-3, **options) -> Learner:
+def learner_of(precision: str = "fp32", fused: bool = False, lr: float = 1e-3, tower=TINY_TOWER, **options) -> Learner:
     """A learner of a tiny model."""
-    model = model_of(TINY_TOWER)
+    model = model_of(tower)
     optimizer = build_optimizer(model, OptimizerSettings("adam", lr, 1e-3, 0.0, fused=fused))
     numbers = LoopOptions(iterations=8, validate_every=8, iterations_a_step=2, log_every=1, precision=precision,
                           **options)
@@ -158,15 +159,56 @@ def test_passes_end_at_steps_validations_and_the_end():
 def test_a_pass_of_several_episodes_skips_the_bad_ones_alone(caplog):
     """ON_NONFINITE skip: the gradients are those of the others."""
     episodes = [random_episode(i) for i in range(3)]
-    bad = dataclasses.replace(episodes[1], query_MTCHW=episodes[1].query_MTCHW * float("nan"))
     both, others = learner_of(skip_nonfinite=True, together=4), learner_of()
     with caplog.at_level(logging.WARNING):
-        outcome = both.learn([episodes[0], bad, episodes[2]], PassPosition(0, 4, 1e-3, skipped=2))
+        outcome = both.learn([episodes[0], spoilt(episodes[1]), episodes[2]], PassPosition(0, 4, 1e-3, skipped=2))
     for i in (0, 2):
         others.learn([episodes[i]], PassPosition(i, i, 1e-3))
     assert outcome.skipped == 1 and len(outcome.loss) == 2 and len(outcome.accuracy) == 3
     assert "iteration 5: the loss is not finite" in caplog.text and "Skipped (3 so far)" in caplog.text
     found = gradients(both)
+    for name, gradient in gradients(others).items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-3, atol=2e-5)
+
+
+def spoilt(episode: Episode) -> Episode:
+    return dataclasses.replace(episode, query_MTCHW=episode.query_MTCHW * float("nan"))
+
+
+def test_what_had_added_up_before_a_bad_pass_is_there_bit_by_bit_after_it():
+    """Without anything before, no parameter has a gradient: the optimizer then leaves it alone, momentum and all."""
+    first, second = random_episode(0), random_episode(1)
+    learner, plain = learner_of(skip_nonfinite=True), learner_of()
+    learner.learn([spoilt(first)], PassPosition(0, 0, 1e-3))
+    assert not gradients(learner)
+    for one, episodes in ((learner, [first, spoilt(second), second]), (plain, [first, second])):
+        for number, episode in enumerate(episodes):
+            one.learn([episode], PassPosition(number, number, 1e-3))
+    found, expected = gradients(learner), gradients(plain)
+    assert found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in found)
+
+
+def test_gradients_of_passes_add_up_as_autograd_adds_them_up():
+    learner, model = learner_of(), learner_of().model
+    for number, episode in enumerate(map(random_episode, range(3))):
+        learner.learn([episode], PassPosition(number, number, 1e-3))
+        losses = model.head.losses(model(episode, model.text("train")), episode)
+        sum(losses.values()).backward()
+    expected = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    found = gradients(learner)
+    assert found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in found)
+
+
+def test_a_pass_with_batch_statistics_goes_again_without_counting_twice():
+    """The running statistics have seen every episode once, the gradients are those of the good ones."""
+    norms, episodes = {"layers": [1, 1, 1, 1], "width": 8, "head_width": 64}, [random_episode(i) for i in range(3)]
+    both, others = (learner_of(tower={**TINY_TOWER, "vision_cfg": {"image_size": 32, **norms}}, skip_nonfinite=True,
+                               together=4) for _ in range(2))
+    outcome = both.learn([episodes[0], spoilt(episodes[1]), episodes[2]], PassPosition(0, 0, 1e-3))
+    for i in (0, 2):
+        others.learn([episodes[i]], PassPosition(i, i, 1e-3))
+    found = gradients(both)
+    assert outcome.skipped == 1 and both.model.head.backbone.bn1.num_batches_tracked == 6
     for name, gradient in gradients(others).items():
         torch.testing.assert_close(found[name], gradient, rtol=1e-3, atol=2e-5)
 
