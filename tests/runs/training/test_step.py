@@ -201,7 +201,8 @@ def test_gradients_of_passes_add_up_as_autograd_adds_them_up():
 
 def test_a_pass_with_batch_statistics_goes_again_without_counting_twice():
     """The running statistics have seen every episode once, the gradients are those of the good ones."""
-    norms, episodes = {"layers": [1, 1, 1, 1], "width": 8, "head_width": 64}, [random_episode(i) for i in range(3)]
+    norms = {"layers": [1, 1, 1, 1], "width": 8, "head_width": 64}
+    episodes = [random_episode(i, way=2, queries=1, frames=2) for i in range(3)]
     both, others = (learner_of(tower={**TINY_TOWER, "vision_cfg": {"image_size": 32, **norms}}, skip_nonfinite=True,
                                together=4) for _ in range(2))
     outcome = both.learn([episodes[0], spoilt(episodes[1]), episodes[2]], PassPosition(0, 0, 1e-3))
