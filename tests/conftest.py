@@ -9,7 +9,11 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-import torch
+
+# Threads that wait spin by default, and take the cores from other processes of the tests: some take four times as long.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import torch  # noqa: E402  (what it reads once is set above)
 
 from datasets.demo.render import class_names, render_demo
 from runs.clip_fsar import main
