@@ -15,6 +15,7 @@ from runs.training.loop import Progress
 from runs.training.step import Learner, LoopOptions, PassPosition
 from tests.conftest import TINY_TOWER
 from tests.models.episodes import random_episode
+from tests.models.heads.small import whole
 from tests.models.tiny_model import model_of
 from utils import checkpoint
 from utils.config import resolve_config
@@ -27,9 +28,9 @@ from utils.precision import set_tf32
 CPU = torch.device("cpu")
 
 
-def learner_of(precision: str = "fp32", fused: bool = False, lr: float = 1e-3, tower=TINY_TOWER, **options) -> Learner:
+def learner_of(precision: str = "fp32", fused: bool = False, lr: float = 1e-3, model=None, **options) -> Learner:
     """A learner of a tiny model."""
-    model = model_of(tower)
+    model = model or model_of(TINY_TOWER)
     optimizer = build_optimizer(model, OptimizerSettings("adam", lr, 1e-3, 0.0, fused=fused))
     numbers = LoopOptions(iterations=8, validate_every=8, iterations_a_step=2, log_every=1, precision=precision,
                           **options)
@@ -201,15 +202,15 @@ def test_gradients_of_passes_add_up_as_autograd_adds_them_up():
 
 def test_a_pass_with_batch_statistics_goes_again_without_counting_twice():
     """The running statistics have seen every episode once, the gradients are those of the good ones."""
-    norms = {"layers": [1, 1, 1, 1], "width": 8, "head_width": 64}
-    episodes = [random_episode(i, way=2, queries=1, frames=2) for i in range(3)]
-    both, others = (learner_of(tower={**TINY_TOWER, "vision_cfg": {"image_size": 32, **norms}}, skip_nonfinite=True,
-                               together=4) for _ in range(2))
+    episodes, models = [random_episode(i) for i in range(3)], [whole("MEAN_POOL").train() for _ in range(2)]
+    for model in models:
+        model.head.backbone.insert(1, torch.nn.BatchNorm2d(32))
+    both, others = (learner_of(model=model, skip_nonfinite=True, together=4) for model in models)
     outcome = both.learn([episodes[0], spoilt(episodes[1]), episodes[2]], PassPosition(0, 0, 1e-3))
     for i in (0, 2):
         others.learn([episodes[i]], PassPosition(i, i, 1e-3))
     found = gradients(both)
-    assert outcome.skipped == 1 and both.model.head.backbone.bn1.num_batches_tracked == 6
+    assert outcome.skipped == 1 and both.model.head.backbone[1].num_batches_tracked == 6
     for name, gradient in gradients(others).items():
         torch.testing.assert_close(found[name], gradient, rtol=1e-3, atol=2e-5)
 
