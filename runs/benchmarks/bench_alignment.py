@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from models.layers.alignment import ALIGNMENTS, LARGEST_COST, both_directions, otam_distance
+from models.layers.alignment import LARGEST_COST, both_directions, otam_distance
 from runs.benchmarks.rows import LOWER, Done, Row, silent
 from runs.benchmarks.timing import Work, least_in_turns
 
@@ -20,7 +20,8 @@ CUDA_FRAMES = (8, 16, 32, 64)
 def works_cpu(shape: tuple[int, ...]) -> tuple[Work, Work]:
     """Return the loop and ours on costs of `shape` [M, K, T, T]: forward and backward, both directions."""
     costs = torch.rand(shape, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    return (lambda: both_directions(costs).sum().backward()), (lambda: ALIGNMENTS["otam"](costs).sum().backward())
+    return (lambda: both_directions(costs).sum().backward()), (
+        lambda: otam_distance(costs, backend="plain", largest=LARGEST_COST).sum().backward())
 
 
 def works_cuda(shape: tuple[int, ...]) -> tuple[Work, Work]:

@@ -86,10 +86,10 @@ def an_evaluation(episodes: int, classes: int = CLASSES, videos: int = 2400) -> 
     of_class = np.argsort([one.class_index for one in records], kind="stable").reshape(classes, -1)[:, :2]
     chosen = (draw.integers(0, classes, (episodes, 1)) + np.arange(WAY)) % classes
     labels = np.tile(np.arange(WAY), (episodes, 1))
-    scores = {"prototypes": draw.standard_normal((episodes, WAY, WAY), np.float32)}
+    scores = {"nearness": draw.standard_normal((episodes, WAY, WAY), np.float32)}
     split = SimpleNamespace(class_names=tuple(f"class {k}" for k in range(classes)), records=records)
-    kinds = {"prototypes": Scoring("prototypes", "prototypes", "distance")}
-    return Evaluation(scores, kinds, "prototypes", labels, chosen, of_class[chosen, 0], of_class[chosen, 1]), split
+    kinds = {"nearness": Scoring("nearness", "nearness", "distance")}
+    return Evaluation(scores, kinds, "nearness", labels, chosen, of_class[chosen, 0], of_class[chosen, 1]), split
 
 
 def fresh(evaluation: Evaluation) -> Evaluation:
@@ -116,7 +116,7 @@ def confusing(folder: Path, evaluation: Evaluation, split: Any) -> Work:
 
 def predicting(folder: Path, evaluation: Evaluation, split: Any) -> tuple[Work, Work]:
     """Prepare the writing of predictions.parquet, and its reading."""
-    path, origin = folder / "predictions.parquet", {"scoring": "prototypes"}
+    path, origin = folder / "predictions.parquet", {"scoring": "nearness"}
 
     def write() -> None:
         write_predictions(path, fresh(evaluation), split, origin)

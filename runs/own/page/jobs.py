@@ -4,6 +4,7 @@ This one thread decodes, computes and starts the processes that open files, so t
 of a computation. What a browser waits for (a look at an upload) goes before everything else, also inside a long video.
 """
 
+import multiprocessing
 import threading
 import time
 from collections import deque
@@ -90,11 +91,13 @@ class Jobs:
         self._thread.start()
 
     def close(self, seconds: float = 5.0) -> None:
-        """End the thread after what it is at, or after so many seconds go on without it."""
+        """End the thread after what it is at, or after so many seconds go on without it, and what it has started."""
         with self._wake:
             self.closing = True
             self._wake.notify_all()
         self._thread.join(seconds)
+        for process in multiprocessing.active_children():  # one that hangs would be waited for at the end
+            process.kill()
 
     def at_work(self) -> Busy | None:
         """Return what is being done; None: everything that was asked for is done."""

@@ -14,7 +14,7 @@ from tests.models.episodes import random_episode
 from tests.models.fake_gpu import CUDA, fake_gpu, moved, to_gpu
 from tests.models.heads.small import episode_of, whole
 from tests.models.tiny_model import model_of
-from tests.runs.training.test_waits import START, learner_of
+from tests.runs.training.learners import START, learner_of
 
 PRECISIONS = ["fp32", "bf16", "fp16"]
 

@@ -9,18 +9,11 @@ from torch import nn
 from models.heads import HEADS
 from models.layers.batch_norm import over_ranks
 from runs.evaluation import evaluate
-from runs.training.step import Learner, LoopOptions, PassPosition
+from runs.training.step import Learner
 from tests.models.heads.small import episode_of, whole
 from tests.models.watch import Watch
+from tests.runs.training.learners import START, learner_of
 from utils.episode import Episode
-
-START = PassPosition(0, 0, 1e-3)
-
-
-def learner_of(model: nn.Module, device: str = "cpu", **options) -> Learner:
-    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], fused=device == "cuda")
-    numbers = LoopOptions(iterations=8, validate_every=8, iterations_a_step=2, log_every=1, **options)
-    return Learner(model.train(), optimizer, numbers, lambda episode: "", torch.device(device))
 
 
 def episodes() -> list[Episode]:

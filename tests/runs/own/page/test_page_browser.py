@@ -159,6 +159,7 @@ def test_drop_rename_remove_undo_reload(seen, page, root):
     seen.until("return document.querySelector('#undo').innerText.startsWith('Undo: rename')")
     assert (root / NASTY / clip).is_file()
     page.settled()
+    seen.until("return !document.querySelector('main').innerText.includes('not checked')")  # it shows the last state
     before = seen.text("main"), seen.text("#sentence")
     seen.open(DESKTOP)
     seen.until("return document.querySelector('main').innerText === arguments[0]", before[0])
