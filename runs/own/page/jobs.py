@@ -219,9 +219,9 @@ class Jobs:
 
     def _look(self, path: Path, frames: int) -> Look:
         found = self._looked([path], frames)[0]
-        if isinstance(found, Look):
-            return found
-        raise VideoDecodeError(path, found.reason)
+        if not isinstance(found, Look):
+            raise VideoDecodeError(path, found.reason)
+        return found
 
     def _looked(self, paths: Sequence[Path], frames: int) -> list[Look | VideoDecodeError | Failure]:
         wanted = [Wanted(path, self.model.model.reading.decoder, frames) for path in paths]
@@ -235,8 +235,7 @@ class Jobs:
 
     def _look_at_clips(self, paths: Sequence[Path], count: int) -> None:
         self._tell(Busy(f"looking at {count} clip{'s' if count > 1 else ''}"))
-        keys = [self.key_of(path) for path in paths]
-        for key, found in zip(keys, self._looked(paths, FRAMES_OF_A_CLIP), strict=True):
+        for key, found in zip(list(map(self.key_of, paths)), self._looked(paths, FRAMES_OF_A_CLIP), strict=True):
             self._looks[key] = found if isinstance(found, Look) else None
         self.changed()
 
@@ -277,8 +276,8 @@ class Jobs:
         try:
             query.answer = self._answered(query, self.actions)
         except (VideoDecodeError, OSError) as error:
-            query.answer = Answer(query.name, error=error.reason if isinstance(error, VideoDecodeError)
-                                  else described(error))
+            reason = error.reason if isinstance(error, VideoDecodeError) else described(error)
+            query.answer = Answer(query.name, error=reason)
         except _Dropped:
             return
         self.changed()
