@@ -156,9 +156,8 @@ class Jobs:
 
     def query(self, wanted: str) -> Query:
         """Return the query of an id. Raises Refused."""
-        for query in list(self.queries):
-            if query.id == wanted:
-                return query
+        if found := [query for query in self.queries if query.id == wanted]:
+            return found[0]
         raise Refused(404, "this video is not asked about any more")
 
     def look_of(self, path: Path) -> Look | None:
