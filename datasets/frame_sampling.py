@@ -85,7 +85,7 @@ def interval_indices(num_frames: int, fps: float, T: int, rate: float, target_fp
     length = T * rate * fps / target_fps
     if keep_tail:
         length = min(length, num_frames)
-        room, reach = num_frames - length, length - 1
+        room, reach = num_frames - length, max(length - 1, 0.0)
     else:
         if length > num_frames:
             length = num_frames // T * T

@@ -18,11 +18,17 @@ from tests.runs.own.page.served import overrides, visible
 pytestmark = pytest.mark.slow
 
 
+def _heed_interrupts():
+    """Where the tests run in the background, a shell has told them to ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextmanager
 def started(*arguments):
     """A process that serves, and its port and secret."""
     process = subprocess.Popen([sys.executable, "runs/serve.py", *map(str, arguments), "--no-browser"], cwd=REPOSITORY,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+                               preexec_fn=_heed_interrupts)
     try:
         for line in process.stdout:
             if found := re.fullmatch(r"open http://127\.0\.0\.1:(\d+)/\?token=(\S{32})\n", line):
