@@ -24,9 +24,8 @@ from runs.own.clips import read_clips
 from runs.own.learning import Encoded
 from runs.own.outputs import note_of
 from runs.own.results import Answer, Check
-from runs.reporting.examples import WayExample
-from runs.reporting.pictures import thumbnail
-from runs.reporting.report import heat_map, page_style, page_template
+from runs.reporting.examples import Example, WayExample
+from runs.reporting.report import page_style, page_template, view
 from utils.errors import VideoDecodeError
 from utils.files import whole_file
 
@@ -70,17 +69,18 @@ def first_clips(actions: Actions, folder: Path | None) -> dict[str, np.ndarray]:
         [path for path in paths if path.exists()], actions.model.reading) if not isinstance(clip, VideoDecodeError)}
 
 
-def _maps(one: Drawn, names: Sequence[str], examples: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Return how the frames of a query meet those of the nearest and the next action."""
-    if one.alignment is None or one.frames is None:
-        return {"maps": [], "scale": None}
-    costs, paths = one.alignment.costs_KTT.cpu().numpy(), one.alignment.path_KTT.cpu().numpy()
-    scale, found = (float(costs.min()), float(costs.max())), []
-    for name in one.answer.ranked[:2]:
-        clips = examples[name][None] if name in examples else np.zeros((0, *one.frames.shape), np.uint8)
-        way = WayExample(name, clips, 0.0, 0.0, costs[names.index(name)], paths[names.index(name)])
-        found.append((name, heat_map(way, one.frames, scale)))
-    return {"maps": found, "scale": scale}
+def _seen(one: Drawn, examples: Mapping[str, np.ndarray]) -> dict[str, Any] | None:
+    """Return what the report's template shows of a query whose class nobody knows; None: a clip that was not seen."""
+    if one.frames is None:
+        return None
+    answer, none = one.answer, np.zeros((0, *one.frames.shape), np.uint8)
+    met: Sequence[tuple[Any, Any]] = [(None, None)] * len(answer.distances)
+    if one.alignment is not None:
+        met = list(zip(one.alignment.costs_KTT.cpu().numpy(), one.alignment.path_KTT.cpu().numpy(), strict=True))
+    clips = {name: pictures[None] for name, pictures in examples.items()}
+    ways = tuple(WayExample(name, clips.get(name, none), distance, answer.shares[name], *own)
+                 for (name, distance), own in zip(answer.distances.items(), met, strict=True))
+    return view(Example(None, answer.file, one.frames, None, ways, "distance"))
 
 
 def _lanes(answer: Answer, names: Sequence[str]) -> dict[str, Any]:
@@ -114,8 +114,7 @@ def write_page(path: Path, actions: Actions, check: Check, found: Sequence[Drawn
     place = path.parent.absolute()
     answers = [{"answer": one.answer, "note": "" if one.answer.error else note_of(one.answer),
                 "video": "" if one.path.is_dir() else quote(os.path.relpath(one.path.absolute(), place)),
-                "frames": [] if one.frames is None else [thumbnail(frame) for frame in one.frames],
-                **_maps(one, actions.names, examples), **_lanes(one.answer, actions.names)} for one in found]
+                "seen": _seen(one, examples), **_lanes(one.answer, actions.names)} for one in found]
     page = page_template("answers.html").render(
         title=f"{len(found)} video{'s' if len(found) != 1 else ''} and {len(actions.names)} actions",
         model=actions.model.name, check=check, answers=answers,
