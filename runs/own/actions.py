@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +28,6 @@ from utils.metrics import probabilities
 
 KEEP, KEEP_LONG = 0.9, 0.8
 LONG, TRIM, ASPECT = 3.0, 4.0, 1.5  # times the median length: a timeline; too long for an example. Times the aspect
-Kept = TypeVar("Kept")
 
 
 class Actions:
@@ -46,6 +45,7 @@ class Actions:
         self.model, self.texts, self.none_folder, self.encoded = model, dict(texts), none_folder, encoded
         self.notes, self.text_KD = tuple(notes), text_KD
         self.names = list(self.texts)
+        self._calibrations: dict[tuple[Wishes, bool], Calibration] = {}
         self.clips = [one for one in learned if one.clip.action is not None]
         self.of_none = [one for one in learned if one.clip.action is None]
         if missing := [name for name in self.names if name not in {one.clip.action for one in self.clips}]:
@@ -80,11 +80,14 @@ class Actions:
 
         Raises OwnClipsError where one action has too few clips to say yes or no.
         """
+        if (wishes, long) in self._calibrations:  # each answer asks for it
+            return self._calibrations[wishes, long]
         found = calibrate(self.held_out, self._nearest_of_none, wishes, KEEP_LONG if long else KEEP,
                           self.model.reference(self.matcher.shots_K))
         if len(self.names) == 1 and found.threshold is None:
             raise OwnClipsError(f"{self.names[0]}: one action needs at least {clips_needed(found.keep)} clips to say "
                                 f"yes or no, found {len(self.clips)}; or give a second action")
+        self._calibrations[wishes, long] = found
         return found
 
     def check(self, wishes: Wishes = AS_USUAL) -> Check:
