@@ -27,6 +27,7 @@ from datasets.frame_sampling import segment_indices
 from datasets.transforms import PixelSettings, test_transform
 from runs.preparing.pool import Failure, guarded
 from utils.cores import cores
+from utils.download import sha256
 from utils.errors import OwnClipsError, VideoDecodeError
 
 SECONDS_A_CLIP = 120.0  # a file that takes longer is given up
@@ -64,17 +65,12 @@ def content_hash(path: Path) -> str:
 
     Raises OSError where one cannot be read, or is no file, such as a pipe, which may never end.
     """
-    digest = hashlib.sha256()
-    files = sorted(entry for entry in path.iterdir() if is_frame(entry.name)) if path.is_dir() else [path]
-    for file in files:
-        if not S_ISREG(file.stat().st_mode):
-            raise OSError(errno.EINVAL, "no file, or one without an end", str(file))
-        if path.is_dir():
-            digest.update(f"{file.name}:{file.stat().st_size}\n".encode())
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
+    if path.is_dir():
+        frames = sorted(entry for entry in path.iterdir() if is_frame(entry.name))
+        return hashlib.sha256("".join(f"{frame.name}:{content_hash(frame)}\n" for frame in frames).encode()).hexdigest()
+    if not S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "no file, or one without an end", str(path))
+    return sha256(path)
 
 
 def length_of(clip: Clip) -> float:

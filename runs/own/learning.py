@@ -87,30 +87,24 @@ def learn_clips(model: OwnModel, wanted: Sequence[Wanted], cache: Path | None = 
     kept = _kept(cache)
     paths = [one.item for one in wanted if isinstance(one.item, Path)]
     known = hashes(paths) if kept else {}
-    unread = [path for path in paths if known.get(path) not in kept]
-    found: dict[str | Path, ReadClip | VideoDecodeError] = {}
-    done: dict[Path, Encoded] = {}
-    names = {one.item: one for one in wanted if isinstance(one.item, Path)}
+    unread = list(dict.fromkeys(path for path in paths if known.get(path) not in kept))
+    done: dict[Path, Encoded | VideoDecodeError] = {path: kept[sha] for path, sha in known.items() if sha in kept}
     for path, clip in read_clips(unread, model.reading, jobs, title):
-        if isinstance(clip, VideoDecodeError):
-            found[path] = clip
-        else:
-            done[path] = replace(encoded(model, names[path].name, names[path].action, clip), pixels=None)
+        done[path] = clip if isinstance(clip, VideoDecodeError) else replace(
+            encoded(model, path.name, None, clip), pixels=None)
     learned, errors = [], {}
     for one in wanted:
         if not isinstance(one.item, Path):
             learned.append(encoded(model, one.name, one.action, from_array(*one.item, model.reading)))
-        elif isinstance(error := found.get(one.item), VideoDecodeError):
-            errors[one.name] = error
-        elif one.item in done:
-            learned.append(done[one.item])
+        elif isinstance(found := done[one.item], VideoDecodeError):
+            errors[one.name] = found
         else:
-            before = kept[known[one.item]]
-            learned.append(replace(before, clip=replace(before.clip, name=one.name, action=one.action)))
-    if cache is not None and learned and (done or len(kept) != len({one.clip.sha256 for one in learned})):
+            learned.append(replace(found, clip=replace(found.clip, name=one.name, action=one.action)))
+    now = sum(not isinstance(done[path], VideoDecodeError) for path in unread)
+    if cache is not None and learned and (now or len(kept) != len({one.clip.sha256 for one in learned})):
         with suppress(OSError, DiskError, FeatureStoreError):  # a folder that cannot be written is encoded each time
             pack_of(model, learned, {}, None, {}).save(cache)
-    return learned, errors, len(done) + sum(not isinstance(one.item, Path) for one in wanted)
+    return learned, errors, now + len(wanted) - len(paths)
 
 
 def pack_of(model: OwnModel, learned: Sequence[Encoded], texts: Mapping[str, str], text_KD: Tensor | None,

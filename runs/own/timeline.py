@@ -69,25 +69,25 @@ def _clip_features(model: OwnModel, frames: Iterable[Tensor], taken: list[int], 
     """
     T, head = model.reading.frames, model.head
     stride, shared = max(1, T // 4), shares_frames(head)
-    held: deque[Features | Tensor] = deque(maxlen=T)
+    held: deque[Features] = deque(maxlen=T)  # what the tower gave of each frame, or the frame itself
+
+    def clip() -> Features:
+        joined = {name: torch.cat([one[name] for one in held], dim=1) for name in held[0]}
+        return joined if shared else head.encode(joined["pixels"])
+
     for piece in _pieces(frames, at_once):
         clips_PTCHW = torch.stack(piece).to(model.device)
-        of_piece = head.encode(clips_PTCHW) if shared else {}
+        of_piece = head.encode(clips_PTCHW) if shared else {"pixels": clips_PTCHW}
         for i in range(len(piece)):
-            held.append({name: value[i:i + 1] for name, value in of_piece.items()} if shared else clips_PTCHW[i:i + 1])
+            held.append({name: value[i:i + 1] for name, value in of_piece.items()})
             first = taken[-1] - T + 1
             taken[-1] += 1
             if first < 0 or first % stride:
                 continue
-            encoded = {name: torch.cat([one[name] for one in held], dim=1) for name in of_piece  # type: ignore[index]
-                       } if shared else head.encode(torch.cat(list(held), dim=1))  # type: ignore[arg-type]
-            yield first, head.clip_features(encoded)
+            yield first, head.clip_features(clip())
     if 0 < taken[-1] < T:  # shorter than a window: its last frame stands still
-        last = held[-1]
-        filled = [*held, *[last] * (T - len(held))]
-        encoded = {name: torch.cat([one[name] for one in filled], dim=1) for name in last  # type: ignore[index]
-                   } if shared else head.encode(torch.cat(filled, dim=1))  # type: ignore[arg-type]
-        yield 0, head.clip_features(encoded)
+        held.extend([held[-1]] * (T - len(held)))
+        yield 0, head.clip_features(clip())
 
 
 @torch.inference_mode()
