@@ -73,8 +73,13 @@ def _kept(path: Path | None) -> dict[str, Encoded]:
     except (OwnClipsError, OSError) as error:
         _LOGGER.warning("%s: its clips are encoded anew", error)
         return {}
-    return {clip.sha256: Encoded(clip, {name: value[row:row + 1] for name, value in pack.features.items()})
-            for row, clip in enumerate(pack.clips)}
+    return {one.clip.sha256: one for one in clips_of(pack)}
+
+
+def clips_of(pack: Pack) -> list[Encoded]:
+    """Return the clips of a pack."""
+    return [Encoded(clip, {name: value[row:row + 1] for name, value in pack.features.items()})
+            for row, clip in enumerate(pack.clips)]
 
 
 def learn_clips(model: OwnModel, wanted: Sequence[Wanted], cache: Path | None = None, jobs: int | None = None,

@@ -7,7 +7,7 @@ from typing import Any
 
 from runs.own.actions import Actions
 from runs.own.folders import NONE, read_actions, words
-from runs.own.learning import Encoded, Item, Wanted, cache_file, learn_clips
+from runs.own.learning import Encoded, Item, Wanted, cache_file, clips_of, learn_clips
 from runs.own.models import OwnModel, Source, load_model
 from runs.own.packs import Pack, differences, read_pack
 from utils.errors import OwnClipsError
@@ -107,9 +107,8 @@ class Recognizer:
             if different := differences(self.model.facts, pack.facts):
                 raise OwnClipsError(f"{path}: made with another model than {self.name}: {'; '.join(different[:SHOWN])}")
             texts |= pack.texts
-            for row, clip in enumerate(pack.clips):
-                kept.setdefault(clip.sha256, Encoded(clip, {name: value[row:row + 1]
-                                                            for name, value in pack.features.items()}))
+            for one in clips_of(pack):
+                kept.setdefault(one.clip.sha256, one)
         return Actions(self.model, texts, list(kept.values()), self.model.texts(list(texts.values())),
                        none_folder="the none/ of clips that a pack is made of")
 
