@@ -45,7 +45,8 @@ def shares(model, videos, known, foreign, root, seed=0) -> dict[str, float]:
     actions = model.learn(root)
     asked = [(name, CLIPS / "weizmann10" / "frames" / video) for name, own in shuffled.items() for video in own[SHOTS:]]
     answers = actions.predict([path for _, path in asked])
-    others = actions.predict([CLIPS / "weizmann10" / "frames" / video for name in foreign for video in videos[name]])
+    strangers = [CLIPS / "weizmann10" / "frames" / video for name in foreign for video in videos[name]]
+    others = actions.predict(strangers) if strangers else []
     found = {"accuracy": np.mean([one.ranked[0] == name for one, (name, _) in zip(answers, asked, strict=True)]),
              "kept": np.mean([not one.unknown for one in answers]), "queries": len(answers),
              "leave_one_out": actions.check().right / actions.check().total}
