@@ -19,6 +19,7 @@ from models.encoders.base import Encoder, Output, Text
 from models.heads.base import Head, Setting
 from models.layers.batch_norm import freeze_batch_norm
 from models.layers.efficiency import checkpoint_blocks, has_batch_statistics
+from models.layers.products import products_lag, shorten_pool, use_onednn
 from models.registries import ENCODERS, HEADS
 from utils.config.class_names import names_by_split
 from utils.config.layers import read_layer
@@ -180,7 +181,10 @@ def build_model(cfg: Config) -> FewShotModel:
 
 
 def _make_efficient(head: Head, cfg: Config) -> None:
-    """Apply TRAIN.CHANNELS_LAST, GRAD_CHECKPOINT and COMPILE. Raises ConfigError where they do not fit the tower."""
+    """Apply TRAIN.CHANNELS_LAST, ONEDNN, GRAD_CHECKPOINT and COMPILE.
+
+    Raises ConfigError where they do not fit the tower.
+    """
     train, tower = cfg.TRAIN, head.backbone
     if train.EPISODES_PER_STEP > 1 and has_batch_statistics(tower):
         _LOGGER.warning("TRAIN.EPISODES_PER_STEP %d: %s has batch statistics, so every clip set passes it alone, and "
@@ -189,6 +193,11 @@ def _make_efficient(head: Head, cfg: Config) -> None:
         for weight in tower.parameters():  # convolutions pass the format on, whatever the pictures have
             if weight.ndim == 4:
                 weight.data = weight.data.to(memory_format=torch.channels_last)
+    if train.ONEDNN:
+        shorten_pool(head)
+        use_onednn(head)
+    elif cfg.NUM_GPUS == 0 and train.ENABLE and products_lag():
+        _LOGGER.info("TRAIN.ONEDNN true computes linear layers faster on this processor")
     if train.GRAD_CHECKPOINT:
         checkpoint_blocks(tower)
     if train.COMPILE:

@@ -18,6 +18,7 @@ from datasets.builder import SplitData, build_loader
 from datasets.device_loader import on_device
 from models.builder import FewShotModel
 from models.heads.base import FeatureBatch, Features, Scoring
+from models.inference import for_evaluation
 from runs.evaluation.features import FeatureStore, build_store, features_in_role
 from utils.config.schema import Config
 from utils.distributed import ALONE, Ranks
@@ -191,9 +192,11 @@ class Evaluator:
         bad: list[tuple[BadVideo, ...]] = []
         ranks = self.ranks
         loader = build_loader(self.cfg, self.split, rank=ranks.rank, world=ranks.world)
+        data, text_GD = self.cfg.DATA, model.text(self.split.name)
+        head = for_evaluation(model.head, self.device, (data.NUM_INPUT_FRAMES, data.TEST_CROP_SIZE))
         for episode in tqdm(on_device(loader, self.device), total=len(ranks.part(self.specs)), desc=title,
                             unit="episode", disable=ranks.bar_off, leave=False):
-            scores.append(_to_host(model(episode, model.text(self.split.name)).scores))
+            scores.append(_to_host(head(episode, text_GD).scores))
             bad.append(episode.bad_videos)
         scored = ranks.joined(ranks.gather(list(zip(_arrays(scores), bad, strict=True))))
         return self._evaluation(model, _stacked([scores for scores, _ in scored], np.stack),
@@ -251,14 +254,14 @@ class StoredEpisodes:
 def score_stored(model: FewShotModel, episodes: StoredEpisodes, title: str, ranks: Ranks = ALONE
                  ) -> dict[str, np.ndarray]:
     """Score all episodes, many at a time; each rank scores some of them. Returns scoring name to float32 [E, M, K]."""
-    model.eval()
+    head = for_evaluation(model.eval().head, episodes.device)
     own = ranks.part(episodes.passes())
     parts: list[dict[str, HostCopy]] = []
     with tqdm(total=sum(part.stop - part.start for part in own), desc=f"{title}: scoring", unit="episode",
               disable=ranks.bar_off, leave=False) as bar:
         for part in own:
-            scores = model.head.match(episodes.batch(part))
-            model.head.check_scorings(scores)
+            scores = head.match(episodes.batch(part))
+            head.check_scorings(scores)
             parts.append(_to_host(scores))
             bar.update(part.stop - part.start)
     return _stacked(ranks.joined(ranks.gather(_arrays(parts))), np.concatenate)

@@ -26,13 +26,14 @@ from datasets.device_loader import on_device
 from datasets.few_shot import FewShotDataset
 from models.builder import FewShotModel
 from models.heads.base import Features, Head, Role
+from models.inference import for_evaluation
 from utils.config.schema import Config
 from utils.distributed import ALONE, Ranks
 from utils.episode import EpisodeSpec
 from utils.errors import FeatureStoreError, VideoDecodeError
 from utils.feature_file import FeatureFile, read_feature_file, scratch
 
-FORMAT = 5  # raise it when the same settings give other features
+FORMAT = 6  # raise it when the same settings give other features
 CHUNK = 64  # rows put in a role at once
 # Pixels a forward pass: a CPU is slower with more, which fall out of its caches (RN50 at 224 on 2 cores: 0.35 s a clip
 # one by one, 0.62 s by eights; a small tower at 112: 15 ms by fours, 19 ms one by one, 29 ms by sixteens).
@@ -204,7 +205,8 @@ def _shapes(features: Features) -> Shapes:
 def _encode(model: FewShotModel, plan: EncodingPlan, allocate: Callable[[Shapes], Features]
             ) -> tuple[Features, dict[int, VideoDecodeError]]:
     """Return (features by name, errors by video) on every rank. `allocate` makes the arrays once shapes are known."""
-    model.eval()
+    data = plan.cfg.DATA
+    head = for_evaluation(model.eval().head, plan.device, (data.NUM_INPUT_FRAMES, data.TEST_CROP_SIZE))
     features: Features = {}
     errors: dict[int, VideoDecodeError] = {}
     own = plan.ranks.part(plan.passes())
@@ -218,7 +220,7 @@ def _encode(model: FewShotModel, plan: EncodingPlan, allocate: Callable[[Shapes]
             group = [clips for clips in group if clips.error is None]
             if not group:
                 continue
-            of_group = _features(model.head, torch.cat([clips.pixels for clips in group]))
+            of_group = _features(head, torch.cat([clips.pixels for clips in group]))
             features = features or allocate({name: (len(plan.rows), *value.shape[1:])
                                              for name, value in of_group.items()})
             rows = [plan.rows[clips.video, draw] for clips in group for draw in clips.draws]
@@ -253,14 +255,14 @@ def features_in_role(model: FewShotModel, store: FeatureStore, split: SplitData,
                      device: torch.device, directory: Path) -> Features:
     """Return what the head's `in_role` gives for every row of a store, on the CPU; perhaps memory-mapped from
     `directory`. What the head hands back unchanged is the store's own tensor, not a copy."""
-    text_GD, total = model.text(split.name), len(store.rows)
+    text_GD, total, head = model.text(split.name), len(store.rows), for_evaluation(model.head, device)
     classes = torch.tensor([split.records[video].class_index for video, _ in store.rows], device=device)
     made: Features = {}
     for first in range(0, total, CHUNK):
         part = slice(first, first + CHUNK)
         given = {name: value[part].to(device) for name, value in store.features.items()}
         text_PD = text_GD[classes[part]] if role == "support" and text_GD is not None else None
-        for name, value in model.head.in_role(given, text_PD, role).items():
+        for name, value in head.in_role(given, text_PD, role).items():
             if value is given.get(name):
                 made[name] = store.features[name]
                 continue

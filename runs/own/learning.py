@@ -39,7 +39,7 @@ def encode(model: OwnModel, pixels_TCHW: Tensor) -> Features:
 
     A clip passes alone, so its features are the same to the last bit whatever else is encoded.
     """
-    encoded = model.head.clip_features(model.head.encode(pixels_TCHW.unsqueeze(0).to(model.device)))
+    encoded = model.encoder.clip_features(model.encoder.encode(pixels_TCHW.unsqueeze(0).to(model.device)))
     return {name: value.float().cpu() for name, value in encoded.items()}
 
 

@@ -19,6 +19,7 @@ from models.builder import OFFICIAL, FewShotModel, build_head, class_texts, with
 from models.encoders import clip, image, weight_files
 from models.encoders.base import Text
 from models.heads.base import Head
+from models.inference import for_evaluation
 from models.registries import HEADS
 from runs.evaluation.features import weights_hash
 from runs.own.clips import Reading
@@ -65,13 +66,15 @@ class OwnModel:
     """Holds a model that own clips are compared with.
 
     Args:
-        head: in evaluation mode, on `device`. reader: reads names for it; None: it reads no text.
+        head: in evaluation mode, on `device`. encoder: what encodes clips in its place.
+        reader: reads names for it; None: it reads no text.
         scoring: how answers are scored. reading: how clips become its input. device: where it is.
         facts: what features, texts and scores depend on, for packs. name: what it is, in words.
         checkpoint: its file. source: how it was asked for. warnings: what to know before relying on it.
     """
 
     head: Head
+    encoder: Head
     cfg: Config
     reader: Text | None
     scoring: str
@@ -171,7 +174,8 @@ def _typed(resolved: Resolved, text: bool, has_weights: bool) -> tuple[Config, t
     head = with_encoder(cfg.VIDEO.HEAD)
     if has_weights and not (kind.reads_text and text):
         head = replace(head, BACKBONE_WEIGHTS="random")
-    return replace(cfg, VIDEO=replace(cfg.VIDEO, HEAD=head)), kind
+    # TRAIN.ONEDNN changes the modules, which may be exported; what encodes here is faster without it.
+    return replace(cfg, VIDEO=replace(cfg.VIDEO, HEAD=head), TRAIN=replace(cfg.TRAIN, ONEDNN=False)), kind
 
 
 def _scoring(head: Head, wanted: str | None) -> str:
@@ -230,7 +234,8 @@ def load_model(source: Source) -> OwnModel:
     head.eval().to(device)
     reading = Reading(cfg.DATA.NUM_INPUT_FRAMES, pixel_settings(cfg, "test"), choose_decoder(cfg.DATA.DECODER))
     text = encoder.weights if reads_text else None
-    return OwnModel(head, cfg, encoder.text if reads_text else None, _scoring(head, source.scoring), reading,
+    faster = for_evaluation(head, device, (reading.frames, reading.pixels.crop))
+    return OwnModel(head, faster, cfg, encoder.text if reads_text else None, _scoring(head, source.scoring), reading,
                     device, _facts(cfg, head, kind, reading, text), _name(cfg, head, path),
                     path, _source(source, cfg, encoder.config), _warnings(cfg, path))
 

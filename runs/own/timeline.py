@@ -67,7 +67,7 @@ def _clip_features(model: OwnModel, frames: Iterable[Tensor], taken: list[int], 
     Args:
         taken: its last number counts the frames. at_once: frames that are waited for before they pass the tower.
     """
-    T, head = model.reading.frames, model.head
+    T, head = model.reading.frames, model.encoder
     stride, shared = max(1, T // 4), shares_frames(head)
     held: deque[Features] = deque(maxlen=T)  # what the tower gave of each frame, or the frame itself
 

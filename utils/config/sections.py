@@ -49,6 +49,10 @@ class TrainConfig:
     COMPILE: bool = key("torch.compile tower and modulator for training", affects=SPEED)
     CHANNELS_LAST: bool = key("convolutions with the channels innermost in memory; the same but for rounding",
                               affects=SPEED)
+    ONEDNN: bool = key("on a CPU, linear layers by oneDNN in place of MKL, which is slow on AMD's; the same but for "
+                       "rounding", affects=SPEED)
+    KEEP_MEMORY: bool = key("on a CPU, what a step frees stays with the process for the next one: less time, more "
+                            "memory", affects=SPEED)
     GRAD_CHECKPOINT: bool = key("compute the tower's activations again in the backward pass: less memory, more time",
                                 affects=SPEED)
     EPISODES_PER_STEP: int = key("iterations that share a forward and backward pass; divides BATCH_SIZE_PER_TASK",

@@ -39,7 +39,7 @@ def model_of_colours(name: str = "FROZEN", **facts) -> Recognizer:
     cfg = resolve_config(POOL / "run" / "own_image.yaml").config
     made = Recognizer.__new__(Recognizer)
     made.model = OwnModel(
-        head, cfg, None, head.headline, Reading(T, PixelSettings(24, 24, [0, 0, 0], [1, 1, 1]), "pyav"),
+        head, head, cfg, None, head.headline, Reading(T, PixelSettings(24, 24, [0, 0, 0], [1, 1, 1]), "pyav"),
         torch.device("cpu"), {"weights": "eye", **facts}, "an eye for colours", None,
         {"checkpoint": None, "weights": "eye", "file": False, "text": True, "overrides": [], "tower": None}, ())
     return made
