@@ -7,8 +7,9 @@ cell by cell, float32 with torch's default number formats, default memory format
 
 FLOP: 2 a multiply-add (fvcore counts 1), forward times 3 for forward and backward; work done twice (--grad-checkpoint)
 counts once. The peak is the fastest dense matmul of the same turn, on the same device at the same precision. OTAM's
-share: its forward and backward alone, on costs of the step's shape, over the step. Memory: each way in a process of its
-own; on a GPU torch's allocations, on the CPU resident memory, sampled, libraries included.
+share: its forward and backward alone, on costs of the step's shape, over the step. Each way has a process of its own,
+so that neither finds the other's memory ready; memory is measured in two more: on a GPU torch's allocations, on the CPU
+resident memory, sampled, libraries included.
 """
 
 import math
@@ -29,13 +30,12 @@ from runs.benchmarks.steps import (
     PLAIN,
     Step,
     StepOptions,
-    as_it_is,
     configuration,
+    kept_step,
     overrides,
-    random_episodes,
+    own_process,
     step_flops,
     step_memory,
-    written_plainly,
 )
 from runs.benchmarks.timing import seconds, threads
 from utils.config.schema import Config
@@ -88,18 +88,33 @@ class Timer:
         return seconds(self.work, self.device, self.calls)
 
 
-def turns_of(options: StepOptions, *, repeats: int, least: float, peak_sizes: tuple[int, ...],
+_TIMERS: list[Timer] = []  # of this process, where it is one that measures
+
+
+def _begin(options: StepOptions, plain: bool, least: float, cpu_threads: int, scratch: Path) -> None:
+    """Prepare this process, which is one way's own, and take its first steps."""
+    torch.set_num_threads(cpu_threads)
+    cfg = configuration(options, PLAIN if plain else overrides(options), scratch)
+    _TIMERS.append(Timer(kept_step(cfg, options, plain), choose_device(cfg.NUM_GPUS), least))
+
+
+def _seconds() -> float:
+    """Return the mean seconds of a step of this process."""
+    return _TIMERS[-1].seconds()
+
+
+def turns_of(options: StepOptions, *, repeats: int, least: float, peak_sizes: tuple[int, ...], cpu_threads: int,
              done: Done = silent) -> tuple[list[Turn], float]:
     """Measure `repeats` turns of `least` seconds of each way; return them, and the FLOP of a step."""
-    with tempfile.TemporaryDirectory() as scratch:
+    with (tempfile.TemporaryDirectory() as scratch, own_process(options) as of_plain, own_process(options) as of_ours,
+          threads(cpu_threads)):
         cfg, plain_cfg = (configuration(options, pairs, Path(scratch)) for pairs in (overrides(options), PLAIN))
-        device, episodes = choose_device(cfg.NUM_GPUS), random_episodes(options, cfg)
-        timers = [Timer(written_plainly(plain_cfg, episodes), device, least),
-                  Timer(as_it_is(cfg, episodes), device, least),
-                  Timer(alignment_of(cfg, options), device, least / 10)]
-        turns = []
+        device = choose_device(cfg.NUM_GPUS)
+        for call, plain in ((of_plain, True), (of_ours, False)):
+            call(_begin, options, plain, least, cpu_threads, Path(scratch))
+        aligned, turns = Timer(alignment_of(cfg, options), device, least / 10), []
         for turn in range(repeats):
-            plain, ours, alignment = (timer.seconds() for timer in timers)
+            plain, ours, alignment = of_plain(_seconds), of_ours(_seconds), aligned.seconds()
             turns.append(Turn(plain, ours, alignment, matmul_rate(options.precision, device, peak_sizes, least / 5)))
             done((turn + 1) / repeats)
         return turns, step_flops(plain_cfg, options)
@@ -164,9 +179,8 @@ def measure(done: Done = silent, *, repeats: int, least: float, peak_sizes: list
         before = 0.3 if memory else 0.0
         bytes_of = [step_memory(chosen, plain=plain) for plain in (False, True) if memory]  # this process has none yet
         done(before)
-        with threads(cpu_threads):
-            turns, flops = turns_of(chosen, repeats=repeats, least=least, peak_sizes=tuple(peak_sizes),
-                                    done=lambda share: done(before + (1 - before) * share))
+        turns, flops = turns_of(chosen, repeats=repeats, least=least, peak_sizes=tuple(peak_sizes),
+                                cpu_threads=cpu_threads, done=lambda share: done(before + (1 - before) * share))
     except torch.OutOfMemoryError as error:
         raise BenchmarkError(f"a training step of {chosen.clips} clips, as it is or written plainly, does not fit the "
                              f"GPU's memory; {LESS} ({error})") from error

@@ -23,6 +23,8 @@ COMMANDS = {
                   "python runs/benchmarks/run.py alignment --repeats 20"),
     "step": ("a training step against the same step written plainly",
              "python runs/benchmarks/run.py step --backbone ViT-B/16 --query 5 --precision bf16 --compile"),
+    "encode": ("encoding clips on a CPU, as an evaluation does it against the head as it is",
+               "python runs/benchmarks/run.py encode --backbones RN50 --cpu-threads 2 --rivals"),
     "evaluation": ("stored features against episode by episode",
                    "python runs/benchmarks/run.py evaluation --classes 24 --clips 100 --episodes 10000"),
     "ranks": ("episodes a second by number of ranks", "python runs/benchmarks/run.py ranks --turns 2"),

@@ -7,11 +7,13 @@ import concurrent.futures
 import json
 import multiprocessing
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,6 +27,7 @@ from runs.benchmarks.towers import SMALL_VIT
 from runs.training.complexity import clip_flops
 from runs.training.setup import loop_options, optimizer_of
 from runs.training.step import Learner, PassPosition
+from utils.allocator import keep_freed_memory
 from utils.config import resolve_config
 from utils.config.schema import Config
 from utils.episode import Episode
@@ -47,7 +50,8 @@ class StepOptions:
         backbone: RN50, ViT-B/16, any open_clip name, a .json model config, or small.
         way, shot, query: of an episode; query a class. frames: T of a clip.
         size: side of the picture in pixels; 0: the tower's.
-        precision, channels_last, compile, grad_checkpoint: of the step as it is, never of the plain one.
+        precision, channels_last, onednn, keep_memory, compile, grad_checkpoint: of the step as it is, never of the
+            plain one.
         episodes: episodes of one step, in one pass of the step as it is.
         alignment: VIDEO.HEAD.ALIGNMENT of the step as it is; empty: a run's default.
         device: cpu or cuda.
@@ -61,6 +65,8 @@ class StepOptions:
     size: int = 0
     precision: str = "fp32"
     channels_last: bool = True
+    onednn: bool = False
+    keep_memory: bool = True
     compile: bool = False
     grad_checkpoint: bool = False
     episodes: int = 1
@@ -76,7 +82,7 @@ class StepOptions:
 def overrides(options: StepOptions) -> list[str]:
     """Return the KEY VALUE pairs of the step as it is."""
     pairs = {"TRAIN.PRECISION": options.precision, "TRAIN.EPISODES_PER_STEP": options.episodes}
-    for name in ("channels_last", "compile", "grad_checkpoint"):
+    for name in ("channels_last", "onednn", "keep_memory", "compile", "grad_checkpoint"):
         pairs[f"TRAIN.{name.upper()}"] = str(getattr(options, name)).lower()
     if options.alignment:
         pairs["VIDEO.HEAD.ALIGNMENT"] = options.alignment
@@ -180,28 +186,45 @@ def step_flops(cfg: Config, options: StepOptions) -> float:
     return 2.0 * 3 * adds * options.episodes
 
 
+def kept_step(cfg: Config, options: StepOptions, plain: bool) -> Step:
+    """Return a step of a process of its own, whose memory is kept as a run's is; never that of the plain one."""
+    if not plain and cfg.TRAIN.KEEP_MEMORY and cfg.NUM_GPUS == 0:
+        keep_freed_memory()
+    return (written_plainly if plain else as_it_is)(cfg, random_episodes(options, cfg))
+
+
 def _memory(options: StepOptions, pairs: Sequence[str], plain: bool, scratch: Path) -> float:
     """Return the bytes of two steps at their highest, after one that fills the optimizer's state."""
     cfg = configuration(options, pairs, scratch)
-    step = (written_plainly if plain else as_it_is)(cfg, random_episodes(options, cfg))
+    step = kept_step(cfg, options, plain)
     step()
     return peak_memory(lambda: (step(), step()), choose_device(cfg.NUM_GPUS))
 
 
-def step_memory(options: StepOptions, plain: bool) -> float:
-    """Return a training step's bytes at their highest, measured in a process that does nothing else.
+@contextmanager
+def own_process(options: StepOptions) -> Iterator[Callable[..., Any]]:
+    """Give a function that calls others, with arguments, in one process that does nothing else.
 
-    Raises BenchmarkError where that process is ended, as systems do that run out of memory.
+    It raises BenchmarkError where that process is ended, as systems do that run out of memory.
     """
-    pairs = PLAIN if plain else overrides(options)
     context = multiprocessing.get_context("spawn")
-    with (tempfile.TemporaryDirectory() as scratch,
-          concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool):
-        try:
-            with ending_workers():
-                with deaf_to_interrupts():
-                    found = pool.submit(_memory, options, pairs, plain, Path(scratch))
-                return found.result()
-        except BrokenProcessPool as error:
-            raise BenchmarkError(f"a training step of {options.clips} clips was ended by the system, which has likely "
-                                 f"too little memory for it; {LESS}") from error
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
+
+        def call(work: Callable[..., Any], *given: Any) -> Any:
+            try:
+                with ending_workers():
+                    with deaf_to_interrupts():
+                        found = pool.submit(work, *given)
+                    return found.result()
+            except BrokenProcessPool as error:
+                raise BenchmarkError(f"a training step of {options.clips} clips was ended by the system, which has "
+                                     f"likely too little memory for it; {LESS}") from error
+
+        yield call
+
+
+def step_memory(options: StepOptions, plain: bool) -> float:
+    """Return a training step's bytes at their highest. Raises BenchmarkError: see own_process."""
+    pairs = PLAIN if plain else overrides(options)
+    with tempfile.TemporaryDirectory() as scratch, own_process(options) as call:
+        return float(call(_memory, options, pairs, plain, Path(scratch)))

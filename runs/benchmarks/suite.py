@@ -58,6 +58,7 @@ BENCHMARKS = {
     "loader": Benchmark("bench_loader", ("bench_loader", "bench_loader"), (95, 30)),
     "alignment": Benchmark("bench_alignment", None, (1, 1)),
     "step": Benchmark("bench_step", None, (75, 50)),
+    "encode": Benchmark("bench_encode", None, (60, 5)),
     "evaluation": Benchmark("bench_evaluation", ("bench_evaluation", "bench_evaluation_quick"), (300, 25)),
     "ranks": Benchmark("bench_ranks", ("bench_ranks", "bench_ranks"), (240, 60)),
     "heads": Benchmark("bench_heads", None, None),

@@ -61,11 +61,14 @@ def test_settings_of_a_step():
     pairs = steps.overrides(StepOptions())
     assert dict(zip(pairs[::2], pairs[1::2], strict=True)) == {
         "TRAIN.PRECISION": "fp32", "TRAIN.EPISODES_PER_STEP": "1", "TRAIN.CHANNELS_LAST": "true",
-        "TRAIN.COMPILE": "false", "TRAIN.GRAD_CHECKPOINT": "false"}
-    every = StepOptions(precision="bf16", channels_last=False, compile=True, grad_checkpoint=True, episodes=4)
+        "TRAIN.ONEDNN": "false", "TRAIN.KEEP_MEMORY": "true", "TRAIN.COMPILE": "false",
+        "TRAIN.GRAD_CHECKPOINT": "false"}
+    every = StepOptions(precision="bf16", channels_last=False, onednn=True, keep_memory=False, compile=True,
+                        grad_checkpoint=True, episodes=4)
     pairs = steps.overrides(every)
     assert dict(zip(pairs[::2], pairs[1::2], strict=True)) == {
-        "TRAIN.PRECISION": "bf16", "TRAIN.CHANNELS_LAST": "false", "TRAIN.COMPILE": "true",
+        "TRAIN.PRECISION": "bf16", "TRAIN.CHANNELS_LAST": "false", "TRAIN.ONEDNN": "true",
+        "TRAIN.KEEP_MEMORY": "false", "TRAIN.COMPILE": "true",
         "TRAIN.GRAD_CHECKPOINT": "true", "TRAIN.EPISODES_PER_STEP": "4"}
     assert every.clips == 40
 
