@@ -7,9 +7,9 @@ cell by cell, float32 with torch's default number formats, default memory format
 
 FLOP: 2 a multiply-add (fvcore counts 1), forward times 3 for forward and backward; work done twice (--grad-checkpoint)
 counts once. The peak is the fastest dense matmul of the same turn, on the same device at the same precision. OTAM's
-share: its forward and backward alone, on costs of the step's shape, over the step. Each way has a process of its own,
-so that neither finds the other's memory ready; memory is measured in two more: on a GPU torch's allocations, on the CPU
-resident memory, sampled, libraries included.
+share: its forward and backward alone, on costs of the step's shape, over the step. Each way of a turn has a process
+of its own, so that neither finds the other's memory ready; memory is measured in two more: on a GPU torch's
+allocations, on the CPU resident memory, sampled, libraries included.
 """
 
 import math
@@ -30,10 +30,10 @@ from runs.benchmarks.steps import (
     PLAIN,
     Step,
     StepOptions,
+    alone,
     configuration,
     kept_step,
     overrides,
-    own_process,
     step_flops,
     step_memory,
 )
@@ -88,34 +88,29 @@ class Timer:
         return seconds(self.work, self.device, self.calls)
 
 
-_TIMERS: list[Timer] = []  # of this process, where it is one that measures
-
-
-def _begin(options: StepOptions, plain: bool, least: float, cpu_threads: int, scratch: Path) -> None:
-    """Prepare this process, which is one way's own, and take its first steps."""
+def _seconds(options: StepOptions, plain: bool, least: float, cpu_threads: int, scratch: Path) -> float:
+    """Return the mean seconds of a step, over `least` seconds, in this process, which is that turn's own."""
     torch.set_num_threads(cpu_threads)
     cfg = configuration(options, PLAIN if plain else overrides(options), scratch)
-    _TIMERS.append(Timer(kept_step(cfg, options, plain), choose_device(cfg.NUM_GPUS), least))
-
-
-def _seconds() -> float:
-    """Return the mean seconds of a step of this process."""
-    return _TIMERS[-1].seconds()
+    device, step = choose_device(cfg.NUM_GPUS), kept_step(cfg, options, plain)
+    for _ in range(1 if device.type == "cpu" else WARM_UP - 1):
+        step()
+    once = seconds(step, device)
+    return once if once >= least else seconds(step, device, math.ceil(least / once))
 
 
 def turns_of(options: StepOptions, *, repeats: int, least: float, peak_sizes: tuple[int, ...], cpu_threads: int,
              done: Done = silent) -> tuple[list[Turn], float]:
     """Measure `repeats` turns of `least` seconds of each way; return them, and the FLOP of a step."""
-    with (tempfile.TemporaryDirectory() as scratch, own_process(options) as of_plain, own_process(options) as of_ours,
-          threads(cpu_threads)):
+    with tempfile.TemporaryDirectory() as scratch, threads(cpu_threads):
         cfg, plain_cfg = (configuration(options, pairs, Path(scratch)) for pairs in (overrides(options), PLAIN))
-        device = choose_device(cfg.NUM_GPUS)
-        for call, plain in ((of_plain, True), (of_ours, False)):
-            call(_begin, options, plain, least, cpu_threads, Path(scratch))
-        aligned, turns = Timer(alignment_of(cfg, options), device, least / 10), []
+        device, turns = choose_device(cfg.NUM_GPUS), []
+        aligned = Timer(alignment_of(cfg, options), device, least / 10)
         for turn in range(repeats):
-            plain, ours, alignment = of_plain(_seconds), of_ours(_seconds), aligned.seconds()
-            turns.append(Turn(plain, ours, alignment, matmul_rate(options.precision, device, peak_sizes, least / 5)))
+            plain, ours = (alone(options, _seconds, options, plain, least, cpu_threads, Path(scratch))
+                           for plain in (True, False))  # one after the other: both at once need twice the memory
+            turns.append(Turn(plain, ours, aligned.seconds(),
+                              matmul_rate(options.precision, device, peak_sizes, least / 5)))
             done((turn + 1) / repeats)
         return turns, step_flops(plain_cfg, options)
 

@@ -7,9 +7,8 @@ import concurrent.futures
 import json
 import multiprocessing
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -201,30 +200,25 @@ def _memory(options: StepOptions, pairs: Sequence[str], plain: bool, scratch: Pa
     return peak_memory(lambda: (step(), step()), choose_device(cfg.NUM_GPUS))
 
 
-@contextmanager
-def own_process(options: StepOptions) -> Iterator[Callable[..., Any]]:
-    """Give a function that calls others, with arguments, in one process that does nothing else.
+def alone(options: StepOptions, work: Callable[..., float], *given: Any) -> float:
+    """Return what a function gives for some arguments in a process that does nothing else.
 
-    It raises BenchmarkError where that process is ended, as systems do that run out of memory.
+    Raises BenchmarkError where that process is ended, as systems do that run out of memory.
     """
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
-
-        def call(work: Callable[..., Any], *given: Any) -> Any:
-            try:
-                with ending_workers():
-                    with deaf_to_interrupts():
-                        found = pool.submit(work, *given)
-                    return found.result()
-            except BrokenProcessPool as error:
-                raise BenchmarkError(f"a training step of {options.clips} clips was ended by the system, which has "
-                                     f"likely too little memory for it; {LESS}") from error
-
-        yield call
+        try:
+            with ending_workers():
+                with deaf_to_interrupts():
+                    found = pool.submit(work, *given)
+                return found.result()
+        except BrokenProcessPool as error:
+            raise BenchmarkError(f"a training step of {options.clips} clips was ended by the system, which has likely "
+                                 f"too little memory for it; {LESS}") from error
 
 
 def step_memory(options: StepOptions, plain: bool) -> float:
-    """Return a training step's bytes at their highest. Raises BenchmarkError: see own_process."""
+    """Return a training step's bytes at their highest. Raises BenchmarkError: see alone."""
     pairs = PLAIN if plain else overrides(options)
-    with tempfile.TemporaryDirectory() as scratch, own_process(options) as call:
-        return float(call(_memory, options, pairs, plain, Path(scratch)))
+    with tempfile.TemporaryDirectory() as scratch:
+        return alone(options, _memory, options, pairs, plain, Path(scratch))
