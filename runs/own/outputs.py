@@ -74,9 +74,10 @@ def table(answers: Sequence[Answer]) -> str:
     return "\n".join(lines)
 
 
-def as_json(check: Check, model: Mapping[str, Any], answers: Iterable[Answer]) -> dict[str, Any]:
+def as_json(check: Check, model: Mapping[str, Any], answers: Iterable[Answer]) -> str:
     """Return everything as one object (format FORMAT)."""
-    return {"format": FORMAT, "model": dict(model), **check.to_dict(), "queries": [one.to_dict() for one in answers]}
+    content = {"format": FORMAT, "model": dict(model), **check.to_dict(), "queries": [one.to_dict() for one in answers]}
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def as_csv(answers: Iterable[Answer], actions: Sequence[str]) -> str:
@@ -104,10 +105,9 @@ def as_csv(answers: Iterable[Answer], actions: Sequence[str]) -> str:
     return text.getvalue()
 
 
-def write_outputs(directory: Path, content: Mapping[str, Any], table_of: str) -> None:
+def write_outputs(directory: Path, of_json: str, of_csv: str) -> None:
     """Write predictions.json and predictions.csv. Raises DiskError, OSError."""
     directory.mkdir(parents=True, exist_ok=True)
-    for name, text in (("predictions.json", json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"),
-                       ("predictions.csv", table_of)):
+    for name, text in (("predictions.json", of_json), ("predictions.csv", of_csv)):
         with whole_file(directory / name) as part:
             part.write_text(text, encoding="utf-8")
