@@ -5,8 +5,6 @@ The page holds its pictures; a video is played from where it lies, by a relative
 T frames, K actions, H/W/C image.
 """
 
-import base64
-import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +13,6 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
-from markupsafe import Markup
 
 from models.heads.base import Alignment
 from runs.own.actions import Actions
@@ -25,7 +22,7 @@ from runs.own.learning import Encoded
 from runs.own.outputs import note_of
 from runs.own.results import Answer, Check
 from runs.reporting.examples import Example, WayExample
-from runs.reporting.report import page_style, page_template, view
+from runs.reporting.report import page_script, page_style, page_template, view
 from utils.errors import VideoDecodeError
 from utils.files import whole_file
 
@@ -119,8 +116,8 @@ def write_page(path: Path, actions: Actions, check: Check, found: Sequence[Drawn
         title=f"{len(found)} video{'s' if len(found) != 1 else ''} and {len(actions.names)} actions",
         model=actions.model.name, check=check, answers=answers,
         leave_one_out=leave_one_out_words(check.right, check.total, len(check.actions)),
-        threshold=threshold_words(check.calibration, check.none_folder), style=page_style(), script=Markup(SCRIPT),
-        script_hash=base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode())
+        threshold=threshold_words(check.calibration, check.none_folder), style=page_style(),
+        **page_script(SCRIPT))
     with whole_file(path) as part:
         part.write_text(page, encoding="utf-8")
 
