@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from runs.own.calibration import counted
 from runs.own.results import FORMAT, Answer, Check
 from utils.command import csv_cell, printable
 from utils.files import whole_file
@@ -18,10 +19,8 @@ SHOWN_SEGMENTS = 30
 
 def summary(check: Check, model: str, source: str) -> str:
     """Return the lines above the table: what was learned from, and what it is worth."""
-    clips = sum(action.clips for action in check.actions)
-    count = len(check.actions)
-    return (f"{count} action{'s' if count != 1 else ''}, {clips} clip{'s' if clips != 1 else ''} from {source}; model "
-            f"{model}\n{check}")
+    clips = counted(sum(action.clips for action in check.actions), "clip")
+    return f"{counted(len(check.actions), 'action')}, {clips} from {source}; model {model}\n{check}"
 
 
 def _clock(seconds: float) -> str:
@@ -37,14 +36,17 @@ def note_of(answer: Answer) -> str:
     return "; ".join([*same, *answer.notes])
 
 
+def counts_of(answer: Answer) -> list[str]:
+    """Return how often each action is seen in a long video, in words."""
+    return [f"{name}: {counted(times, 'time')}, {seconds:.1f} s" for name, (times, seconds) in answer.counts.items()]
+
+
 def row_of(answer: Answer) -> list[str]:
     """Return the cells of an answer, as under HEADINGS."""
     if answer.error is not None:
         return [answer.file, "-", "", "", "", note_of(answer)]
     if answer.windows is not None:
-        counts = ", ".join(f"{name}: {times} time{'s' if times != 1 else ''}, {seconds:.1f} s"
-                           for name, (times, seconds) in answer.counts.items())
-        return [answer.file, "timeline", "", "", counts or "no segment", note_of(answer)]
+        return [answer.file, "timeline", "", "", ", ".join(counts_of(answer)) or "no segment", note_of(answer)]
     ranked, known = answer.ranked, answer.probabilities
     nearest = ranked[0] if answer.unknown else ranked[1] if len(ranked) > 1 else ""
     share = f" {known[nearest]:.2f}" if known is not None and nearest and not answer.unknown else ""
