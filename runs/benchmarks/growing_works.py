@@ -64,9 +64,9 @@ def drawing(videos: int, episodes: int) -> Work:
     return lambda: episodes_hash(map(sampler.spec, range(episodes)))
 
 
-def cache_opening(videos: int) -> Work:
+def cache_opening(folder: Path, videos: int) -> Work:
     """Prepare the opening of a frame cache, which lists its index and compares every video with its file."""
-    folder = Path(tempfile.mkdtemp())
+    folder = Path(tempfile.mkdtemp(dir=folder))
     index = FrameIndex(folder, write=True)
     index.set_meta(format=1, decoder="pyav", codec={"mode": "lossless"},
                    lists={"test": {"sha256": "0", "size": list(SIZE), "complete": True}})
