@@ -3,6 +3,7 @@
 import math
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -94,8 +95,7 @@ def an_evaluation(episodes: int, classes: int = CLASSES, videos: int = 2400) -> 
 
 def fresh(evaluation: Evaluation) -> Evaluation:
     """Return the same evaluation without what it keeps of earlier questions."""
-    return Evaluation(evaluation.scores, evaluation.scorings, evaluation.scoring, evaluation.labels_EM,
-                      evaluation.classes_EK, evaluation.query_EM, evaluation.support_EN)
+    return replace(evaluation)
 
 
 def summing(evaluation: Evaluation, split: Any) -> Work:
