@@ -100,10 +100,9 @@ def _shown(value: Any) -> Any:
     return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def page_template(name: str, folder: Path = ROOM) -> Template:
-    """Return a template of a folder, which may import macros.html; it escapes texts, and fails where a name is missing.
-    """
-    environment = Environment(loader=FileSystemLoader([folder, ROOM]), autoescape=True, undefined=StrictUndefined,
+def page_template(name: str) -> Template:
+    """Return a template of this folder; it escapes texts, and fails where a name is missing."""
+    environment = Environment(loader=FileSystemLoader(ROOM), autoescape=True, undefined=StrictUndefined,
                               trim_blocks=True, lstrip_blocks=True, finalize=_shown)
     environment.filters["percent"] = words.percent
     return environment.get_template(name)
