@@ -9,10 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from datasets.decoding import FOLDER_FPS, Clip, open_video, reachable
-from datasets.readers.clip import even_times
-from datasets.readers.look import UNSEEN, damage_told, opened, rate_of
+from datasets.readers.look import UNSEEN, damage_told, opened
 from datasets.readers.pyav import upright
-from datasets.readers.times import stamped
+from datasets.readers.times import stamped, step_of
 from utils.errors import VideoDecodeError
 
 
@@ -34,7 +33,7 @@ def _of_file(path: Path) -> Iterator[_Shown]:
         look = UNSEEN.seen(first[0][1])
         if look.turn or look.mirrored:  # a stream may ask it of its keyframes alone
             look = look.seen(first[-1][1])
-        size, even = (first[0][1].width, first[0][1].height), float(even_times([1], rate_of(stream))[0])
+        size, even = (first[0][1].width, first[0][1].height), step_of(stream)
         for second, frame in chain(first, frames):
             yield _Shown(second, even if last is None else second - last, partial(upright, frame, *size, look))
             last = second

@@ -32,14 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "(default: 0.9)")
     parser.add_argument("--threshold", type=float, metavar="X", help="largest distance that is answered")
     add_model_arguments(parser)
-    parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="settings that win over the model's own")
 
 
 def usage_problem(parsed: argparse.Namespace) -> str | None:
     """Say what is wrong about the options, in place of doing anything; None: nothing."""
     from runs.predict import usage_problem as of_sources
 
-    parsed.reference = False  # which only predict can measure
     return of_sources(parsed)
 
 

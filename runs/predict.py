@@ -14,7 +14,7 @@ EXAMPLES = ("examples: python runs/predict.py --support my_actions --query new.m
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what says which model is used."""
+    """Add what says which model is used, and what changes its settings."""
     model = parser.add_argument_group("the model")
     model.add_argument("--checkpoint", type=Path, metavar="FILE", help="a trained one; its settings come from it")
     model.add_argument("--cfg", type=Path, metavar="YAML", help="settings of a checkpoint that holds none, such as a "
@@ -24,6 +24,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--text", choices=("on", "off"), default="on", help="whether the names of actions are read")
     model.add_argument("--scoring", metavar="NAME", help="how clips are compared, such as prototypes, fused, text")
     model.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="settings that win over the model's own")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,14 +53,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reference", action="store_true", help="instead: measure on a checkpoint's validation list "
                         "how near clips lie to their own action, and keep it beside the checkpoint: it stands in where "
                         "someone has too few clips")
-    parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="settings that win over the model's own")
 
 
 def usage_problem(parsed: argparse.Namespace) -> str | None:
     """Say what is wrong about the options, in place of doing anything; None: nothing."""
-    if not vars(parsed).get("reference") and (parsed.support is None) == (parsed.pack is None):
+    if not getattr(parsed, "reference", False) and (parsed.support is None) == (parsed.pack is None):
         return "expected --support DIR or --pack FILE" + (", found both" if parsed.support else "")
-    if getattr(parsed, "out", None) is not None and parsed.out.exists() and not parsed.out.is_dir():
+    if parsed.out is not None and parsed.out.exists() and not parsed.out.is_dir():
         return f"--out: expected a folder, found the file {parsed.out}"
     if parsed.jobs is not None and parsed.jobs < 1:
         return f"--jobs: expected at least 1, found {parsed.jobs}"

@@ -23,7 +23,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-upload", type=float, default=200, metavar="MB", help="of one video (default: 200)")
     parser.add_argument("--max-folder", type=float, default=5, metavar="GB", help="of the folder (default: 5)")
     add_model_arguments(parser)
-    parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="settings that win over the model's own")
 
 
 def usage_problem(parsed: argparse.Namespace) -> str | None:

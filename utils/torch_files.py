@@ -57,25 +57,21 @@ def _crc(file: BinaryIO, size: int) -> int:
     return found
 
 
-def _end(path: Path) -> bytes:
-    """Return the last bytes of a zip file, as many as its end takes with our comment."""
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - 22 - _COMMENT))
-        return file.read()
-
-
 def check_sums(path: Path) -> None:
     """Raise Damaged where a zip file's bytes are not those that were written.
 
     Ours has a sum of all its bytes. In one of torch alone each member has its own, which torch does not look at.
     """
-    end = _end(path)
-    if end.startswith(_END):
-        with path.open("rb") as file:
-            own = zlib.crc32(b"\0\0", _crc(file, path.stat().st_size - _COMMENT - 2))
-        if end[-_COMMENT - 2:] != struct.pack("<H", _COMMENT) + b"crc32=%08x" % own:
-            raise Damaged("its checksum is not that of its bytes")
-        return
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        file.seek(max(0, size - 22 - _COMMENT))
+        end = file.read()
+        if end.startswith(_END):
+            file.seek(0)
+            own = zlib.crc32(b"\0\0", _crc(file, size - _COMMENT - 2))
+            if end[-_COMMENT - 2:] != struct.pack("<H", _COMMENT) + b"crc32=%08x" % own:
+                raise Damaged("its checksum is not that of its bytes")
+            return
     with zipfile.ZipFile(path) as archive:
         if not end[-22:].startswith(_END) or archive.testzip():
             raise Damaged("a part does not have the checksum it was written with")

@@ -177,7 +177,7 @@ def render_demo(root: Path | str, *, seed: int = 0, clips_per_class: int | Mappi
     _render_missing(root, missing, seed, workers or os.cpu_count() or 1)
     for split in SPLITS:
         write_text(lists[split], "".join(f"{split}{index}//{_clip_path(_name(spec), number)}\n" for index, spec
-                                          in enumerate(specs[split]) for number in range(clips[split])))
+                                         in enumerate(specs[split]) for number in range(clips[split])))
     write_text(root / STAMP, key)
     return lists
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from datasets.readers.clip import DECODERS, first_line
-from datasets.readers.look import Look, decoded, look_at, opened
+from datasets.readers.clip import DECODERS
+from datasets.readers.look import Look, damage_told, decoded, look_at, opened
 from datasets.readers.times import times_of
 from utils.errors import VideoDecodeError
 
@@ -50,9 +50,7 @@ class PyavClip:
     """
 
     def __init__(self, path: Path):
-        import av
-
-        self.path, self._look, self._error = path, look_at(path), av.error.FFmpegError
+        self.path, self._look = path, look_at(path)
         self.num_frames, self.fps = self._look.frames, self._look.fps
         self._open = ExitStack()
         self._frames: Iterator[Any] | None = None
@@ -91,11 +89,12 @@ class PyavClip:
         """See Clip."""
         order = [int(i) for i in indices]
         try:
-            found = self._decode(set(order))
-            return np.stack([found[i] for i in order])
-        except (self._error, ValueError) as error:
+            with damage_told(self.path):
+                found = self._decode(set(order))
+                return np.stack([found[i] for i in order])
+        except VideoDecodeError:
             self._frames = None
-            raise VideoDecodeError(self.path, f"damaged: decoding failed (pyav: {first_line(error)})") from error
+            raise
 
     def times(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """See Clip."""

@@ -23,9 +23,14 @@ def _zero(container: Any) -> float:
     return (container.start_time or 0) / MICROSECONDS if container.format.name in STREAMS else 0.0
 
 
+def step_of(stream: Any) -> float:
+    """Return the seconds from a frame to the next by the file's rate."""
+    return float(even_times([1], rate_of(stream))[0])
+
+
 def stamped(container: Any, stream: Any) -> Iterator[tuple[float, Any]]:
     """Yield each frame behind the second at which it is shown, in order. Raises av.error.FFmpegError."""
-    zero, step, last = _zero(container), float(even_times([1], rate_of(stream))[0]), None
+    zero, step, last = _zero(container), step_of(stream), None
     for frame in decoded(container, stream):
         ticks = frame.dts if frame.pts is None else frame.pts
         if ticks is not None:

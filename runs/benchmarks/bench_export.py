@@ -3,10 +3,8 @@
 Weights are random: they are as fast as any. 8-bit weights are measured where a tower takes them (a ViT).
 """
 
-import subprocess
-import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ from torch import nn
 
 from models.encoders.clip import build_visual, tower_config
 from runs.benchmarks.rows import LOWER, Done, Row, silent
-from runs.benchmarks.timing import Work, least_in_turns, threads
+from runs.benchmarks.timing import Work, least_in_turns, new_python, threads
 from runs.benchmarks.towers import SMALL_VIT
 from runs.own.export.modules import Part, check_installed, write_part
 from runs.own.export.quantized import INT8, TOWER, takes_int8, write_int8
@@ -46,10 +44,6 @@ def _session(path: Path, frames_FCHW: np.ndarray) -> Work:
     return lambda: session.run(None, {"frames": frames_FCHW})
 
 
-def _imports(statement: str) -> Callable[[], object]:
-    return lambda: subprocess.run([sys.executable, "-c", statement], check=True, capture_output=True)
-
-
 def _of_tower(name: str, frames: int, rounds: int, repeats: int) -> list[Row]:
     """Return the ratios of one tower."""
     tower, side = _tower(name)
@@ -75,6 +69,6 @@ def measure(done: Done = silent, *, backbones: list[str], frames: int, rounds: i
     for place, name in enumerate(backbones, start=1):
         rows += _of_tower(name, frames, rounds, repeats)
         done(place / (len(backbones) + 1))
-    times = list(least_in_turns((_imports(TORCH), _imports(RUNNER)), rounds, repeats))
+    times = list(least_in_turns((new_python("-c", TORCH), new_python("-c", RUNNER)), rounds, repeats))
     return [*rows, Row("import of the runner's packages against torch's", "%",
                        [100 * runner / whole for whole, runner in times], LOWER)]

@@ -28,7 +28,7 @@ def _of_list(folder: Path, largest: int) -> Iterator[Line]:
     videos = works.spaced(min(1_000, largest // 10), min(1_000_000, largest), 7)
     yield Line("reading and checking the list", "videos", videos, 1, works.reading(folder), True)
     yield Line("drawing 500 episodes", "videos", videos, 0, partial(works.drawing, episodes=500))
-    yield Line("opening the frame cache", "videos", videos, 1, works.cache_opening, True)
+    yield Line("opening the frame cache", "videos", videos, 1, partial(works.cache_opening, folder), True)
 
 
 def _of_episodes(folder: Path, model: FewShotModel, largest: int) -> Iterator[Line]:

@@ -6,11 +6,7 @@ keyframe every 250 frames.
 
 import math
 import shutil
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -21,15 +17,15 @@ import numpy as np
 from datasets.decoding import open_video
 from datasets.demo.own import render_own
 from datasets.streaming import stream_frames
+from runs.benchmarks import timing
 from runs.benchmarks.rows import LOWER, NEITHER, Done, Row, silent
 from runs.own.calibration import Wishes
 from runs.own.recognizer import Recognizer
-from utils.config.layers import REPOSITORY
 from utils.phases import Recorder, recording
 
 RATE, SIZE, KEYFRAMES = 25, (360, 640), 250
 WINDOW, FRAMES = 4.0, 8  # seconds and frames of a window, when windows are read one by one, a second apart
-IMPORTS = {"torch": "import torch", "recognizer": "import runs.recognizer", "help": "runs/predict.py --help"}
+STARTS = (("-c", "import torch"), ("-c", "import runs.recognizer"), ("runs/predict.py", "--help"))  # of python
 
 
 def settings(quick: bool) -> dict[str, Any]:
@@ -57,12 +53,6 @@ def _long_video(path: Path, seconds: int) -> Path:
     return path
 
 
-def _timed(work: Callable[[], Any]) -> tuple[float, Any]:
-    start = time.perf_counter()
-    found = work()
-    return time.perf_counter() - start, found
-
-
 def _streamed(path: Path) -> int:
     return sum(1 for _ in stream_frames(path, (i / 4 for i in range(10**6))))
 
@@ -75,13 +65,6 @@ def _window_by_window(path: Path) -> int:
         count += len(clip.frames([int(first + step * (i + 0.5)) for i in range(FRAMES)]))
     clip.close()
     return count
-
-
-def _import_seconds(name: str) -> float:
-    """Return the seconds of a new process that imports one thing, or shows the help."""
-    what = IMPORTS[name]
-    command = [sys.executable, *(what.split() if what.startswith("runs/") else ["-c", what])]
-    return _timed(lambda: subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True))[0]
 
 
 def measure(data: Path, done: Done = silent, *, backbone: str, seconds: int, turns: int) -> list[Row]:
@@ -99,21 +82,21 @@ def measure(data: Path, done: Done = silent, *, backbone: str, seconds: int, tur
         with tempfile.TemporaryDirectory() as scratch:
             support = Path(shutil.copytree(own / "support", Path(scratch) / "support",
                                            ignore=shutil.ignore_patterns(".*")))
-            first, actions = _timed(lambda at=support: model.learn(at))  # type: ignore[misc]
+            first, actions = timing.timed(lambda at=support: model.learn(at))  # type: ignore[misc]
             actions.held_out  # noqa: B018  (made when it is first asked for)
-            again, kept = _timed(lambda at=support: model.learn(at))  # type: ignore[misc]
+            again, kept = timing.timed(lambda at=support: model.learn(at))  # type: ignore[misc]
             add(again=first / again, kept=float(kept.encoded))
-            more_seconds, more = _timed(lambda one=actions: one.add(  # type: ignore[misc]
+            more_seconds, more = timing.timed(lambda one=actions: one.add(  # type: ignore[misc]
                 one.names[0], own / "query" / "clip_00.mp4"))
-            add(held_out=100 * _timed(lambda one=more: one.held_out)[0] / more_seconds)  # type: ignore[misc]
+            add(held_out=100 * timing.seconds(lambda one=more: one.held_out) / more_seconds)  # type: ignore[misc]
         recorder = Recorder(model.model.device)
         with recording(recorder):
             answer = actions.predict(video, timeline="always", wishes=Wishes(threshold=0.0))
         parts = recorder.seconds
         matching = parts["alignment"] + parts["modulator"]
         add(alignment=100 * matching / parts["encoder"], windows=float(len(answer.windows)))
-        add(reading=_timed(lambda: _window_by_window(video))[0] / _timed(lambda: _streamed(video))[0])
-        plain, mine, helped = (_import_seconds(name) for name in ("torch", "recognizer", "help"))
+        add(reading=timing.seconds(lambda: _window_by_window(video)) / timing.seconds(lambda: _streamed(video)))
+        plain, mine, helped = (timing.seconds(timing.new_python(*arguments)) for arguments in STARTS)
         add(imported=mine / plain, help=100 * helped / plain)
         done((turn + 1) / turns)
     return [

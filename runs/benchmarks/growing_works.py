@@ -3,6 +3,7 @@
 import math
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -64,9 +65,9 @@ def drawing(videos: int, episodes: int) -> Work:
     return lambda: episodes_hash(map(sampler.spec, range(episodes)))
 
 
-def cache_opening(videos: int) -> Work:
+def cache_opening(folder: Path, videos: int) -> Work:
     """Prepare the opening of a frame cache, which lists its index and compares every video with its file."""
-    folder = Path(tempfile.mkdtemp())
+    folder = Path(tempfile.mkdtemp(dir=folder))
     index = FrameIndex(folder, write=True)
     index.set_meta(format=1, decoder="pyav", codec={"mode": "lossless"},
                    lists={"test": {"sha256": "0", "size": list(SIZE), "complete": True}})
@@ -94,8 +95,7 @@ def an_evaluation(episodes: int, classes: int = CLASSES, videos: int = 2400) -> 
 
 def fresh(evaluation: Evaluation) -> Evaluation:
     """Return the same evaluation without what it keeps of earlier questions."""
-    return Evaluation(evaluation.scores, evaluation.scorings, evaluation.scoring, evaluation.labels_EM,
-                      evaluation.classes_EK, evaluation.query_EM, evaluation.support_EN)
+    return replace(evaluation)
 
 
 def summing(evaluation: Evaluation, split: Any) -> Work:

@@ -1,12 +1,18 @@
 """Times works in turns, so that what else the machine does falls on all alike."""
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 
+from utils.config.layers import REPOSITORY
+
 Work = Callable[[], object]
+Found = TypeVar("Found")
 
 
 def wait_for(device: torch.device) -> None:
@@ -24,6 +30,18 @@ def seconds(work: Work, device: torch.device | None = None, calls: int = 1) -> f
         work()
     wait_for(device)
     return (time.perf_counter() - start) / calls
+
+
+def timed(work: Callable[[], Found]) -> tuple[float, Found]:
+    """Return the seconds of one call, and what it returns."""
+    start = time.perf_counter()
+    found = work()
+    return time.perf_counter() - start, found
+
+
+def new_python(*arguments: str) -> Work:
+    """Prepare a new python process with these arguments, whose start and imports count."""
+    return lambda: subprocess.run([sys.executable, *arguments], cwd=REPOSITORY, check=True, capture_output=True)
 
 
 def least_in_turns(works: Sequence[Work], rounds: int, repeats: int,

@@ -55,7 +55,7 @@ class Actions:
     def matcher(self) -> Matcher:
         """Gives what scores clips against the actions."""
         labels = torch.tensor([self.names.index(str(one.clip.action)) for one in self.clips], device=self.model.device)
-        features = {name: value.to(self.model.device) for name, value in stacked(self.clips).items()}
+        features = self.model.placed(stacked(self.clips))
         return Matcher(self.model.head, features, labels, self.text_KD, self.model.scoring)
 
     @cached_property
@@ -68,7 +68,7 @@ class Actions:
         return self._distances(self.of_none).min(axis=1) if self.of_none else np.zeros(0)
 
     def _distances(self, clips: Sequence[Encoded]) -> np.ndarray:
-        return self.matcher.distances({n: v.to(self.model.device) for n, v in stacked(clips).items()})
+        return self.matcher.distances(self.model.placed(stacked(clips)))
 
     @cached_property
     def median_seconds(self) -> float:
@@ -147,7 +147,7 @@ class Actions:
 
     def explain(self, query: Encoded) -> Alignment | None:
         """Say how the frames of a clip meet those of each action; None: the method has nothing to draw."""
-        return self.matcher.explain({name: value.to(self.model.device) for name, value in query.features.items()})
+        return self.matcher.explain(self.model.placed(query.features))
 
     def is_long(self, seconds: float, wish: str = "auto") -> bool:
         """Return whether a video of so many seconds gets a timeline, `wish` being auto, always or never."""

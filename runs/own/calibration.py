@@ -172,6 +172,11 @@ def percent(share: float) -> str:
     return f"{100 * share:.0f} %"
 
 
+def counted(count: int, one: str) -> str:
+    """Return a number with its noun: '1 clip', '3 clips'."""
+    return f"{count} {one}{'s' if count != 1 else ''}"
+
+
 def leave_one_out_words(right: int, total: int, ways: int) -> str:
     """Say how many clips were recognised with themselves held out, and whether that is better than guessing."""
     if not total or ways < 2:
@@ -198,6 +203,5 @@ def threshold_words(found: Calibration, none_folder: str) -> str:
         return f"{text} How many foreign clips get in is not known: put some into {none_folder}."
     taken, total = found.none_accepted
     low, high = wilson(taken, total)
-    clips = "1 clip" if total == 1 else f"{total} clips"
-    return (f"{text} Of {clips} of none, {taken} would have been taken for an action ({percent(taken / total)}, "
-            f"95 % interval {100 * low:.0f} to {percent(high)}).")
+    return (f"{text} Of {counted(total, 'clip')} of none, {taken} would have been taken for an action "
+            f"({percent(taken / total)}, 95 % interval {100 * low:.0f} to {percent(high)}).")

@@ -18,7 +18,7 @@ from datasets.decoding import choose_decoder
 from models.builder import OFFICIAL, FewShotModel, build_head, class_texts, with_encoder
 from models.encoders import clip, image, weight_files
 from models.encoders.base import Text
-from models.heads.base import Head
+from models.heads.base import Features, Head
 from models.inference import for_evaluation
 from models.registries import HEADS
 from runs.evaluation.features import weights_hash
@@ -101,6 +101,10 @@ class OwnModel:
         known = (read_json(self.checkpoint.with_name(REFERENCE)) or {}).get(self.scoring, {})
         fitting = [int(shots) for shots in known if int(shots) <= min(shots_K)]
         return float(known[str(max(fitting))]) if fitting else None
+
+    def placed(self, features: Features) -> Features:
+        """Return features on the model's device."""
+        return {name: value.to(self.device) for name, value in features.items()}
 
     def texts(self, names: Sequence[str]) -> Tensor | None:
         """Return the text features [K, D] of words; None where no text is read. Raises WeightsError, ConfigError."""

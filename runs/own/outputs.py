@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from runs.own.calibration import counted
 from runs.own.results import FORMAT, Answer, Check
 from utils.command import csv_cell, printable
 from utils.files import whole_file
@@ -18,10 +19,8 @@ SHOWN_SEGMENTS = 30
 
 def summary(check: Check, model: str, source: str) -> str:
     """Return the lines above the table: what was learned from, and what it is worth."""
-    clips = sum(action.clips for action in check.actions)
-    count = len(check.actions)
-    return (f"{count} action{'s' if count != 1 else ''}, {clips} clip{'s' if clips != 1 else ''} from {source}; model "
-            f"{model}\n{check}")
+    clips = counted(sum(action.clips for action in check.actions), "clip")
+    return f"{counted(len(check.actions), 'action')}, {clips} from {source}; model {model}\n{check}"
 
 
 def _clock(seconds: float) -> str:
@@ -37,14 +36,17 @@ def note_of(answer: Answer) -> str:
     return "; ".join([*same, *answer.notes])
 
 
+def counts_of(answer: Answer) -> list[str]:
+    """Return how often each action is seen in a long video, in words."""
+    return [f"{name}: {counted(times, 'time')}, {seconds:.1f} s" for name, (times, seconds) in answer.counts.items()]
+
+
 def row_of(answer: Answer) -> list[str]:
     """Return the cells of an answer, as under HEADINGS."""
     if answer.error is not None:
         return [answer.file, "-", "", "", "", note_of(answer)]
     if answer.windows is not None:
-        counts = ", ".join(f"{name}: {times} time{'s' if times != 1 else ''}, {seconds:.1f} s"
-                           for name, (times, seconds) in answer.counts.items())
-        return [answer.file, "timeline", "", "", counts or "no segment", note_of(answer)]
+        return [answer.file, "timeline", "", "", ", ".join(counts_of(answer)) or "no segment", note_of(answer)]
     ranked, known = answer.ranked, answer.probabilities
     nearest = ranked[0] if answer.unknown else ranked[1] if len(ranked) > 1 else ""
     share = f" {known[nearest]:.2f}" if known is not None and nearest and not answer.unknown else ""
@@ -74,9 +76,10 @@ def table(answers: Sequence[Answer]) -> str:
     return "\n".join(lines)
 
 
-def as_json(check: Check, model: Mapping[str, Any], answers: Iterable[Answer]) -> dict[str, Any]:
+def as_json(check: Check, model: Mapping[str, Any], answers: Iterable[Answer]) -> str:
     """Return everything as one object (format FORMAT)."""
-    return {"format": FORMAT, "model": dict(model), **check.to_dict(), "queries": [one.to_dict() for one in answers]}
+    content = {"format": FORMAT, "model": dict(model), **check.to_dict(), "queries": [one.to_dict() for one in answers]}
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def as_csv(answers: Iterable[Answer], actions: Sequence[str]) -> str:
@@ -104,10 +107,9 @@ def as_csv(answers: Iterable[Answer], actions: Sequence[str]) -> str:
     return text.getvalue()
 
 
-def write_outputs(directory: Path, content: Mapping[str, Any], table_of: str) -> None:
+def write_outputs(directory: Path, of_json: str, of_csv: str) -> None:
     """Write predictions.json and predictions.csv. Raises DiskError, OSError."""
     directory.mkdir(parents=True, exist_ok=True)
-    for name, text in (("predictions.json", json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"),
-                       ("predictions.csv", table_of)):
+    for name, text in (("predictions.json", of_json), ("predictions.csv", of_csv)):
         with whole_file(directory / name) as part:
             part.write_text(text, encoding="utf-8")

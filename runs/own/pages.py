@@ -5,8 +5,6 @@ The page holds its pictures; a video is played from where it lies, by a relative
 T frames, K actions, H/W/C image.
 """
 
-import base64
-import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,17 +13,16 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
-from markupsafe import Markup
 
 from models.heads.base import Alignment
 from runs.own.actions import Actions
-from runs.own.calibration import leave_one_out_words, threshold_words
+from runs.own.calibration import counted, leave_one_out_words, threshold_words
 from runs.own.clips import read_clips
 from runs.own.learning import Encoded
-from runs.own.outputs import note_of
+from runs.own.outputs import counts_of, note_of
 from runs.own.results import Answer, Check
 from runs.reporting.examples import Example, WayExample
-from runs.reporting.report import page_style, page_template, view
+from runs.reporting.report import page_script, page_style, page_template, view
 from utils.errors import VideoDecodeError
 from utils.files import whole_file
 
@@ -96,10 +93,9 @@ def _lanes(answer: Answer, names: Sequence[str]) -> dict[str, Any]:
     lanes = [(name, [(place(part.start), max(2.0, round(place(part.end) - place(part.start), 2)), round(part.start, 2),
                       f"{name}, {part.start:.2f} to {part.end:.2f} s") for part in parts if part.action == name])
              for name in names]
-    counts = "; ".join(f"{name}: {times} time{'s' if times != 1 else ''}, {total:.1f} s"
-                       for name, (times, total) in answer.counts.items())
-    words = counts or ("No stretch is near enough to an action." if answer.segments is not None else
-                       "Without a threshold: the nearest action of every window.")
+    words = "; ".join(counts_of(answer)) or (
+        "No stretch is near enough to an action." if answer.segments is not None else
+        "Without a threshold: the nearest action of every window.")
     ticks = [(place(seconds * i / TICKS), f"{seconds * i / TICKS:.0f} s") for i in range(1, TICKS)]
     return {"lanes": lanes, "ticks": ticks, "words": words}
 
@@ -116,11 +112,11 @@ def write_page(path: Path, actions: Actions, check: Check, found: Sequence[Drawn
                 "video": "" if one.path.is_dir() else quote(os.path.relpath(one.path.absolute(), place)),
                 "seen": _seen(one, examples), **_lanes(one.answer, actions.names)} for one in found]
     page = page_template("answers.html").render(
-        title=f"{len(found)} video{'s' if len(found) != 1 else ''} and {len(actions.names)} actions",
+        title=f"{counted(len(found), 'video')} and {len(actions.names)} actions",
         model=actions.model.name, check=check, answers=answers,
         leave_one_out=leave_one_out_words(check.right, check.total, len(check.actions)),
-        threshold=threshold_words(check.calibration, check.none_folder), style=page_style(), script=Markup(SCRIPT),
-        script_hash=base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode())
+        threshold=threshold_words(check.calibration, check.none_folder), style=page_style(),
+        **page_script(SCRIPT))
     with whole_file(path) as part:
         part.write_text(page, encoding="utf-8")
 

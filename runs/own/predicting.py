@@ -1,7 +1,6 @@
 """Carries out the command predict: learn from clips or packs, answer, write."""
 
 import argparse
-import json
 import logging
 import sys
 from pathlib import Path
@@ -65,12 +64,12 @@ def predict(parsed: argparse.Namespace) -> int:
     finally:  # what is finished is written, whatever ends the command
         done = [found[path] for path in paths if path in found]
         answers = [one.answer for one in done]
-        content = as_json(check, model_facts(actions.model), answers)
         if parsed.out is not None:
-            write_outputs(parsed.out, content, as_csv(answers, actions.names))
+            write_outputs(parsed.out, as_json(check, model_facts(actions.model), answers),
+                          as_csv(answers, actions.names))
             write_page(parsed.out / "index.html", actions, check, done, parsed.support)
     if parsed.format == "json":
-        printed(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        printed(as_json(check, model_facts(actions.model), answers))
     elif parsed.format == "csv":
         printed(as_csv(answers, actions.names))
     elif answers:

@@ -48,7 +48,7 @@ def measured(model: OwnModel) -> dict[str, float]:
     text = model.texts([cfg.TRAIN.VAL_CLASS_NAME[index] for index in classes]) if cfg.TRAIN.VAL_CLASS_NAME else None
     rows = {label: [row for row, one in enumerate(learned) if one.clip.action == str(index)]
             for label, index in enumerate(classes)}
-    features = {name: value.to(model.device) for name, value in stacked(learned).items()} if learned else {}
+    features = model.placed(stacked(learned)) if learned else {}
     found = {}
     for shots in SHOTS:
         if distances := _own_distances(model, features, rows, text, shots):

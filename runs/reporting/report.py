@@ -100,10 +100,9 @@ def _shown(value: Any) -> Any:
     return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def page_template(name: str, folder: Path = ROOM) -> Template:
-    """Return a template of a folder, which may import macros.html; it escapes texts, and fails where a name is missing.
-    """
-    environment = Environment(loader=FileSystemLoader([folder, ROOM]), autoescape=True, undefined=StrictUndefined,
+def page_template(name: str) -> Template:
+    """Return a template of this folder; it escapes texts, and fails where a name is missing."""
+    environment = Environment(loader=FileSystemLoader(ROOM), autoescape=True, undefined=StrictUndefined,
                               trim_blocks=True, lstrip_blocks=True, finalize=_shown)
     environment.filters["percent"] = words.percent
     return environment.get_template(name)
@@ -112,6 +111,12 @@ def page_template(name: str, folder: Path = ROOM) -> Template:
 def page_style() -> Markup:
     """Return the style sheet of every page."""
     return Markup((ROOM / "style.css").read_text(encoding="utf-8"))
+
+
+def page_script(script: str) -> dict[str, str]:
+    """Return a page's script, and what its content policy says to let it run, by the names that templates give them."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return {"script": Markup(script), "script_source": f"script-src 'sha256-{digest}'"}
 
 
 def render_report(results: Mapping[str, Any], records: Sequence[Mapping[str, Any]], confusion_GG: np.ndarray,
@@ -126,9 +131,7 @@ def render_report(results: Mapping[str, Any], records: Sequence[Mapping[str, Any
         classes=sorted(results["per_class"].items(), key=lambda item: (-item[1]["accuracy"], item[0])),
         names=class_names, counts=confusion_GG, shares=shares_GG, drawn=len(class_names) > TABLE_CLASSES,
         matrix=shaded(np.sqrt(shares_GG[:, :len(class_names)])), examples=[view(example) for example in examples],
-        origins=words.origins(results, run), settings=words.settings(run), script=Markup(SCRIPT),
-        style=page_style(),
-        script_hash=base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode())
+        origins=words.origins(results, run), settings=words.settings(run), style=page_style(), **page_script(SCRIPT))
 
 
 def write_report(path: Path, results: Mapping[str, Any], records: Sequence[Mapping[str, Any]],

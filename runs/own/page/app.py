@@ -113,8 +113,7 @@ class Page:
         if ending == "csv":
             text, kind = as_csv(answers, actions.names), "text/csv"
         else:
-            content = as_json(check, model_facts(actions.model), answers)
-            text, kind = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", "application/json"
+            text, kind = as_json(check, model_facts(actions.model), answers), "application/json"
         return Response(text, media_type=kind,
                         headers={"Content-Disposition": f'attachment; filename="predictions.{ending}"'})
 

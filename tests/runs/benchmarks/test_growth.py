@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import tempfile
 import time
 
 import pytest
@@ -74,14 +75,16 @@ def test_quick_run_writes_table_record_and_plot(tmp_path, monkeypatch, capsys):
 
 
 def test_every_work_can_be_done(tmp_path, monkeypatch):
-    """Each at its smallest size, once."""
+    """Each at its smallest size, once; nothing is left where temporary files lie."""
     def once(line: Line, repeats: int) -> Growth:
         line.prepare(line.sizes[0])()
         return _as(line, 0)
 
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(bench_growth, "measured", once)
     monkeypatch.setattr(bench_growth, "write_growth", lambda *_: None)
     assert len(bench_growth.measure(largest=1_000, quick=True, out=str(tmp_path), strict=False)) == 18
+    assert not list(tmp_path.glob("tmp*"))
 
 
 @pytest.mark.parametrize("arguments, status", [

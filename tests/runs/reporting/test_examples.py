@@ -72,15 +72,14 @@ TEMPLATE = """{% import "macros.html" as parts %}<h3>{{ item.example.query_video
 {{ parts.evidence(item, "action", "actions", figures=False) }}"""
 
 
-def test_another_page_shows_a_query_whose_class_nobody_knows(tmp_path):
+def test_another_page_shows_a_query_whose_class_nobody_knows():
     """Its two nearest classes with pictures and maps, the others folded, and no word of a true class."""
-    (tmp_path / "own.html").write_text(TEMPLATE)
     ways = _example(alignment=_alignment(3, 4, 4)).ways
     query = Example(None, "my <clip>.mp4", SUPPORTS[0][0], None, ways, "distance")
     shown = view(query)
     assert [part["way"].class_name for part in shown["full"]] == ["class 1", "class 2"] and query.true is None
     assert [role for _, role in shown["ranked"]] == ["nearest", "", ""]
-    page = page_template("own.html", tmp_path).render(item=shown)
+    page = page_template("macros.html").environment.from_string(TEMPLATE).render(item=shown)
     assert "my &lt;clip&gt;.mp4" in page and page.count('<svg role="img"') == 3 and ">action</th>" in page
     assert "The other 1 action<" in page and "true class" not in page
     assert not re.search(r"\d%</|, probability", page)  # bars without figures
