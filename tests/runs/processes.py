@@ -1,6 +1,7 @@
 """runs/run.py in processes that end in the middle of something, forked from a server that has imported it before, as
 are its ranks."""
 
+import gc
 import multiprocessing
 import os
 import select
@@ -27,7 +28,10 @@ from utils.errors import VideoDecodeError
 main = called("run")
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["tests.runs.processes"])
+# With what a run imports on its way, which takes longer than a tiny run itself.
+_CONTEXT.set_forkserver_preload([
+    "tests.runs.processes", "runs.session.session", "open_clip", "torchvision.transforms.v2", "scipy.stats", "pandas",
+    "pyarrow.parquet", "matplotlib.backends.backend_agg", "jinja2", "fvcore.nn"])
 
 
 def before(owner: object, name: str, when: Callable[..., bool], send: Callable[[], None]) -> None:
@@ -174,6 +178,7 @@ def _fork_ranks(arguments: list[str]) -> list[ForkedRank]:
 def _run(arguments: list[str], moment: str, number: int, output: Path, rank: int | None,
          prepare: Callable[[], None] | None) -> None:
     os.setsid()
+    gc.freeze()  # what was imported is kept: to look through it at each collection takes longer than the run
     os.environ["MOMENTS_CAME"] = str(output.with_name("moments.txt"))
     os.environ["OMP_NUM_THREADS"] = "1"  # of the ranks, and here: other numbers of threads round otherwise
     torch.set_num_threads(1)
