@@ -27,7 +27,7 @@ own: $(VENV)/installed ## say what rendered own clips show, with the demo's mode
 	  --checkpoint output/CLIPFSAR_Demo_1shot/checkpoints/checkpoint_best.pyth --out output/own
 
 test: $(VENV)/installed ## run the whole test suite in two processes; WORKERS=0: in one
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile tests
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder tests
 
 test-fast: $(VENV)/installed ## run what takes no training run and no browser, as plain pytest does
 	$(BIN)/python -m pytest

@@ -72,8 +72,8 @@ setup(
     ],
     extras_require={"torchcodec": ["torchcodec"],  # needs FFmpeg's shared libraries, too
                     "export": EXPORT,
-                    "dev": [*EXPORT, "torchcodec", "pytest>=8", "pytest-timeout", "pytest-xdist", "hypothesis", "ruff",
-                            "pylint", "mypy>=1.14", "pandas-stubs", "types-psutil", "types-PyYAML", "types-simplejson",
-                            "types-tqdm", "selenium>=4.6", "setuptools>=64", "wheel"]},
+                    "dev": [*EXPORT, "torchcodec", "pytest>=8", "pytest-timeout", "pytest-xdist>=3.7", "hypothesis",
+                            "ruff", "pylint", "mypy>=1.14", "pandas-stubs", "types-psutil", "types-PyYAML",
+                            "types-simplejson", "types-tqdm", "selenium>=4.6", "setuptools>=64", "wheel"]},
     cmdclass={"install": Refuse, "sdist": Refuse},
 )
