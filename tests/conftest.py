@@ -17,6 +17,7 @@ import torch  # noqa: E402  (what it reads once is set above)
 
 from datasets.demo.render import class_names, render_demo
 from runs.clip_fsar import main
+from utils import allocator
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TINY_TOWER = {
@@ -39,6 +40,14 @@ def pytest_report_header(config):
     """Say which tests are meant."""
     asked = config.option.markexpr
     return f"tests: {FAST} (make test, or pytest tests: all of them)" if asked == FAST else f"tests: {asked or 'all'}"
+
+
+@pytest.fixture(autouse=True)
+def memory_kept(monkeypatch):
+    """Let no run change the memory of the tests' own process; gives a list that has an entry for each that would."""
+    found: list[bool] = []
+    monkeypatch.setattr(allocator, "keep_freed_memory", lambda: found.append(True))
+    return found
 
 
 @pytest.fixture()

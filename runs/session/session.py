@@ -23,8 +23,7 @@ from runs.training.driver import Trainer, videos_of
 from runs.training.setup import loop_options, optimizer_of, schedule_of
 from runs.training.state import TrainingParts, find_best, keep_best, training_differences, training_finished
 from runs.training.step import Learner
-from utils import checkpoint
-from utils.allocator import keep_freed_memory
+from utils import allocator, checkpoint
 from utils.collecting import uncollected
 from utils.config.loader import Resolved
 from utils.config.schema import Config
@@ -172,7 +171,7 @@ def train_and_select(session: Session, model: FewShotModel) -> int:
     """Train to the end, leaving the best checkpoint; returns the iterations done."""
     cfg, selection = session.cfg, session.test
     if cfg.TRAIN.KEEP_MEMORY and session.device.type == "cpu":
-        keep_freed_memory()
+        allocator.keep_freed_memory()
     if cfg.TRAIN.EVAL_SPLIT != "test":
         selection = Evaluator(cfg, session.splits[cfg.TRAIN.EVAL_SPLIT], session.device, session.ranks)
     if session.ranks.main:

@@ -83,6 +83,15 @@ def test_options_run(tiny_project, extra):
     assert 0 <= found["accuracy"] <= 1
 
 
+def test_a_training_on_the_cpu_keeps_its_memory_unless_told_otherwise(tiny_project, memory_kept):
+    project = tiny_project("kept", NUM_TRAIN_TASKS=1)
+    run(resolve_config(project))
+    assert memory_kept == [True]
+    run(resolve_config(project, ["TRAIN.ENABLE", "false", "TEST.ENABLE", "true"]))
+    run(resolve_config(project, ["TRAIN.KEEP_MEMORY", "false", "TRAIN.ONEDNN", "true", "TRAIN.AUTO_RESUME", "false"]))
+    assert memory_kept == [True]
+
+
 def test_a_checkpoint_of_another_shape_lists_what_does_not_fit(tiny_project):
     project = tiny_project("depth", NUM_TRAIN_TASKS=2)
     run(resolve_config(project))

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from utils.allocator import keep_freed_memory  # before a fixture takes its place
+
 STEPS = """
 import resource, torch
 from utils.allocator import keep_freed_memory
@@ -26,7 +28,5 @@ def test_pages_do_not_come_anew_in_each_step():
 
 
 def test_a_library_without_it_is_no_error(monkeypatch):
-    from utils import allocator
-
-    monkeypatch.setattr(allocator.ctypes, "CDLL", lambda _: object())
-    assert not allocator.keep_freed_memory()
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
+    assert not keep_freed_memory()
