@@ -1,4 +1,4 @@
-"""Have memory that is freed stay with the process, for a training on a CPU that needs it again in the next step."""
+"""Say what becomes of memory that is freed: a training on a CPU needs it again in the next step."""
 
 import ctypes
 
@@ -15,3 +15,9 @@ def keep_freed_memory() -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl, macOS and Windows have none
     return mallopt is not None and all(
         [mallopt(_MMAP_MAX, 0), mallopt(_TRIM_THRESHOLD, -1), mallopt(_TOP_PAD, _PAD)])
+
+
+def give_back_memory() -> None:
+    """Give what is free of this process back to the system, where the C library can."""
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)

@@ -15,6 +15,7 @@ import numpy as np
 
 from runs.benchmarks.rows import markdown, short
 from runs.benchmarks.timing import Work
+from utils.allocator import give_back_memory
 from utils.json_files import write_json
 
 ALLOWED = 0.15  # by which a fitted exponent may exceed that of the work
@@ -107,6 +108,7 @@ def _grown(work: Work, pipe: Connection) -> None:
 
 def peak_bytes(work: Work) -> int:
     """Return the bytes by which a process grows at most while a work is done, in a forked process of its own."""
+    give_back_memory()  # what is free here, the work would take for its own there
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_grown, args=(work, theirs))
