@@ -19,7 +19,7 @@ import numpy as np
 from datasets.annotations import file_stamp
 from datasets.readers.clip import first_line
 from datasets.readers.containers import container_kind
-from datasets.readers.packets import STILLS, judge_of
+from datasets.readers.packets import CLEAN, NOWHERE, STILLS, judge_of
 from utils.errors import LaunchError, VideoDecodeError
 from utils.foreign import stranger
 
@@ -36,6 +36,8 @@ class Look(NamedTuple):
         frames: how many are shown. packets: how many are stored, hidden ones too, or places for them (AVI).
         fps: average frames a second, NaN where unknown. shape: height and width of the first frame, as it is shown.
         jumps: whether any reader can reach a frame from the keyframe before it, by its time.
+        pace: seconds of the first frame, and from one to the next where each is nearer to its place than to another's,
+            else 0.
         starts: int64 [S, 2], rising: frames at which decoding can begin, all from there on are right; and their times.
         matrix: a, b, c, d: where a frame's x axis (a, b) and y axis (c, d) lead when it is shown; or multiples of it.
     """
@@ -45,6 +47,7 @@ class Look(NamedTuple):
     fps: float
     shape: tuple[int, int]
     jumps: bool
+    pace: tuple[float, float]
     starts: np.ndarray
     matrix: tuple[int, int, int, int]
 
@@ -65,8 +68,8 @@ class Look(NamedTuple):
         return self._replace(matrix=_matrix(frame))
 
 
-UNSEEN = Look(frames=0, packets=0, fps=math.nan, shape=(0, 0), jumps=False, starts=np.empty((0, 2), np.int64),
-              matrix=(1, 0, 0, 1))  # of no file
+UNSEEN = Look(frames=0, packets=0, fps=math.nan, shape=(0, 0), jumps=False, pace=(0.0, 0.0),
+              starts=np.empty((0, 2), np.int64), matrix=(1, 0, 0, 1))  # of no file
 
 
 def _preference(stream: Any) -> int:
@@ -175,7 +178,15 @@ def _timed(times: Sequence[int], reordered: bool) -> bool:
         reordered and len(times) > 1 and bool((np.diff(times) > 0).all()))
 
 
-def _entered(times: Sequence[int], marks: Sequence[int | None], keys: Sequence[bool], entrances: Sequence[bool]
+def _paced(times: Sequence[int], unit: float) -> tuple[float, float]:
+    """Return Look.pace of times in units of so many seconds, with a margin for what decoders round."""
+    shown = np.sort(times)
+    step = float(shown[-1] - shown[0]) / max(len(shown) - 1, 1)
+    even = np.abs(shown - shown[0] - step * np.arange(len(shown))).max() < 0.4 * step
+    return float(shown[0]) * unit, step * unit if even else 0.0
+
+
+def _entered(times: Sequence[int], marks: Sequence[int | None], keys: Sequence[bool], entrances: Sequence[int]
              ) -> tuple[np.ndarray, bool]:
     """Return Look.starts of timed frames, and whether whoever seeks a frame's time comes to the keyframe before it.
 
@@ -183,11 +194,12 @@ def _entered(times: Sequence[int], marks: Sequence[int | None], keys: Sequence[b
     group), and none is decoded before the one in front of it is shown: it may be taken for that one.
     """
     shown, at = np.array(times), np.flatnonzero(keys)
+    ways = np.array(entrances)[at]
     latest, earliest = np.maximum.accumulate(shown), np.minimum.accumulate(shown[::-1])[::-1]
     clear = latest[at] == shown[at]  # nothing stored before it is shown behind it
-    closed = clear.all() and (earliest[at] == shown[at]).all() and all(entrances[key] for key in at) and all(
+    closed = clear.all() and (earliest[at] == shown[at]).all() and (ways == CLEAN).all() and all(
         mark is None or mark > time for time, mark in zip(shown[at], [marks[key] for key in at[1:]], strict=False))
-    ticks = shown[at[clear & np.array(entrances)[at]]]
+    ticks = shown[at[clear & (ways > NOWHERE)]]
     return np.stack([np.searchsorted(np.sort(shown), ticks), ticks], 1), bool(closed)
 
 
@@ -221,7 +233,7 @@ def _counted(path: Path) -> tuple[int, Any | None]:
 @lru_cache(maxsize=1 << 16)
 def _look(path: Path, _stamp: tuple[int, int]) -> Look:
     packets: list[tuple[Any, ...]] = []  # (shown at, decoded at, keyframe, not hidden, picture, entrance)
-    empty, first, starts, closed = False, None, UNSEEN.starts, False
+    empty, first, pace, starts, closed = False, None, UNSEEN.pace, UNSEEN.starts, False
     with opened(path) as (container, stream):
         codec, kind = stream.codec_context.codec.canonical_name, container.format.name
         judge = judge_of(codec, bytes(stream.codec_context.extradata or b""))
@@ -238,6 +250,7 @@ def _look(path: Path, _stamp: tuple[int, int]) -> Look:
         reordered = bool(stream.codec_context.has_b_frames)
         if whole and _may_jump(path, codec, reordered) and _timed(times, reordered):
             starts, closed = _entered(times, marks, keys, entrances)
+            pace = _paced(times, float(stream.time_base))
         jumps = closed and len(container.streams.video) == 1
     frames = len(packets)
     if not whole:
@@ -246,7 +259,7 @@ def _look(path: Path, _stamp: tuple[int, int]) -> Look:
     if kind == "avi" and places > 1 and None not in marks:  # it has no times: frames that are not there take places
         places = max(places, round((max(marks) - min(marks)) * places / (places - 1)))
     look = UNSEEN._replace(frames=frames, packets=places, fps=rate * len(packets) / max(places, 1), jumps=jumps,
-                          starts=starts)
+                          pace=pace, starts=starts)
     if first is None:
         return look
     look = look.seen(first)

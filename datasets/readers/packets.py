@@ -6,8 +6,9 @@ from typing import Any
 STILLS = ("mjpeg", "png", "ffv1", "rawvideo", "prores")  # every frame is a keyframe
 EMPTY = 16  # bytes; MPEG-4 packets below it may repeat a frame rather than hold one
 SEI, RECOVERY_POINT = 6, 6  # H.264: type of a unit, and of a message in it
-IDR, IRAP = 5, range(16, 22)  # pictures of H.264, and of HEVC, in front of which nothing is needed for what follows
-Judge = Callable[[Any], tuple[bool, bool]]
+IDR, IRAP = (5,), range(16, 22)  # pictures of H.264, and of HEVC, in front of which nothing is needed for what follows
+NOWHERE, EXACT, CLEAN = 0, 1, 2  # decoding cannot begin there; can, by FFmpeg of today; can, by any decoder
+Judge = Callable[[Any], tuple[bool, int]]
 
 
 def _number(data: bytes, at: int) -> tuple[int, int]:
@@ -35,38 +36,38 @@ def _recovers(unit: bytes) -> bool:
 
 def _judge_units(prefix: int, hevc: bool) -> Judge:
     """Judge H.264 or HEVC packets, whose units stand each behind its length in `prefix` bytes."""
-    pictures = range(32) if hevc else range(1, 6)
+    pictures, clean = (range(32), IRAP) if hevc else (range(1, 6), IDR)
 
-    def judge(packet: Any) -> tuple[bool, bool]:
+    def judge(packet: Any) -> tuple[bool, int]:
         data, at, recovers = memoryview(packet), 0, False
         while at + prefix < len(data):
             kind = data[at + prefix] >> 1 & 63 if hevc else data[at + prefix] & 31
             if kind in pictures:  # the other units of the packet are of the same picture
-                return True, kind in IRAP if hevc else kind == IDR or recovers
+                return True, CLEAN if kind in clean else EXACT if recovers else NOWHERE
             behind = at + prefix + int.from_bytes(data[at : at + prefix], "big")
             if kind == SEI and packet.is_keyframe and not hevc:
                 recovers |= _recovers(bytes(data[at + prefix + 1 : behind]))
             at = behind
-        return False, False
+        return False, NOWHERE
 
     return judge
 
 
 def judge_of(codec: str, extradata: bytes) -> Judge:
-    """Return what says of a codec's packets: sure to hold one picture that is shown; decoding begins there if anywhere.
+    """Return what says of a codec's packets: sure to hold one picture that is shown; if decoding can begin there.
 
-    From the second kind on, every frame that is shown behind this one is right; what is shown before it need not be.
+    It can where every frame is right that is shown from this one on; those shown before it need not be.
     """
     if codec in ("h264", "hevc"):
         prefix = extradata[21:22] if codec == "hevc" else extradata[4:5]
         if extradata[:1] != b"\x01" or not prefix:  # units are found by start codes: no MP4, and hardly Matroska
-            return lambda packet: (True, False)
+            return lambda packet: (True, NOWHERE)
         return _judge_units((prefix[0] & 3) + 1, codec == "hevc")
     if codec == "mpeg4":
-        return lambda packet: (packet.size > EMPTY, True)
+        return lambda packet: (packet.size > EMPTY, CLEAN)
     if codec == "vp8":
-        return lambda packet: (memoryview(packet)[0] & 16 > 0, True)
+        return lambda packet: (memoryview(packet)[0] & 16 > 0, CLEAN)
     if codec == "vp9":  # one that is shown, or shown again, or several with an index behind them
-        return lambda packet: (memoryview(packet)[0] & 10 > 0 or memoryview(packet)[-1] & 0xE0 == 0xC0, True)
+        return lambda packet: (memoryview(packet)[0] & 10 > 0 or memoryview(packet)[-1] & 0xE0 == 0xC0, CLEAN)
     known = codec in ("av1", *STILLS)
-    return lambda packet: (known, known)
+    return lambda packet: (known, CLEAN if known else NOWHERE)

@@ -56,7 +56,8 @@ class PyavClip:
         self.path, self._look = path, look_at(path)
         self.num_frames, self.fps = self._look.frames, self._look.fps
         self._starts = self._look.starts
-        self._size = self._look.shape[:: 1 if self._look.turn % 180 == 90 else -1]  # width, height before it is turned
+        height, width = self._look.shape[:: -1 if self._look.turn % 180 == 90 else 1]
+        self._size = width, height  # before they are turned
         self._open = ExitStack()
         self._container: Any = None
         self._stream: Any = None
@@ -71,19 +72,20 @@ class PyavClip:
 
     def _begin(self, start: int, tick: int) -> Iterator[Any]:
         """Return the frames from one of Look.starts on, or all where seeking does not lead there."""
-        if start == 0 or self._frames is None:
+        if start == 0:
+            return self._restart()
+        if self._frames is None:
             self._restart()
-        if start > 0:
-            frames = decoded(self._container, self._stream)
-            try:
-                self._container.seek(tick, stream=self._stream)
-                first = next((frame for frame in frames if frame.pts is not None and frame.pts >= tick), None)
-            except self._error:
-                first = None
-            if first is None or first.pts != tick:
-                self._starts = UNSEEN.starts
-                return self._restart()
-            self._next, self._frames = start, chain([first], frames)
+        frames = decoded(self._container, self._stream)
+        try:
+            self._container.seek(tick, stream=self._stream)
+            first = next((frame for frame in frames if frame.pts is not None and frame.pts >= tick), None)
+        except self._error:
+            first = None
+        if first is None or first.pts != tick:
+            self._starts = UNSEEN.starts
+            return self._restart()
+        self._next, self._frames = start, chain([first], frames)
         return self._frames
 
     def _towards(self, index: int) -> Iterator[Any]:
@@ -98,18 +100,18 @@ class PyavClip:
         """Return the frames at `wanted`; if the stream ends at most SHORTFALL early, its last one stands for the
         rest."""
         found: dict[int, np.ndarray] = {}
-        frame = None
+        last = None
         for want in sorted(wanted):
             for frame in self._towards(want):
-                self._next += 1
+                last, self._next = frame, self._next + 1
                 if self._next > want:
                     break
             else:
                 self._frames = None
-                if frame is None or want - self._next >= SHORTFALL:
+                if last is None or want - self._next >= SHORTFALL:
                     raise VideoDecodeError(self.path, f"truncated or damaged: frame {want} of {self.num_frames} was "
                                                       f"asked for, decoding ended after {self._next}")
-            found[want] = upright(frame, *self._size, self._look)
+            found[want] = upright(last, *self._size, self._look)
         return found
 
     def frames(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
