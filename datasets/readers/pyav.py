@@ -78,9 +78,10 @@ class PyavClip:
             self._restart()
         frames = decoded(self._container, self._stream)
         try:
-            self._container.seek(tick, stream=self._stream)
-            first = next((frame for frame in frames if frame.pts is not None and frame.pts >= tick), None)
-        except self._error:
+            with damage_told(self.path):
+                self._container.seek(tick, stream=self._stream)
+                first = next((frame for frame in frames if frame.pts is not None and frame.pts >= tick), None)
+        except VideoDecodeError:
             first = None
         if first is None or first.pts != tick:
             self._starts = UNSEEN.starts
