@@ -7,6 +7,7 @@ Where one of them fails, or finds another number or size of frames, PyAV has the
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
@@ -114,18 +115,33 @@ def open_torchcodec(path: Path) -> Clip:
     require_torchcodec()
     from torchcodec.decoders import VideoDecoder
 
+    look = look_at(path)
+    first, step = look.pace
+
+    def opened(name: str, mode: Literal["exact", "approximate"]) -> VideoDecoder:
+        return VideoDecoder(name, dimension_order="NHWC", num_ffmpeg_threads=1, device="cpu", seek_mode=mode)
+
     def start(name: str) -> tuple[int, Read]:
-        # It scans the packets once, so that an index is exact.
-        decoder = VideoDecoder(name, dimension_order="NHWC", num_ffmpeg_threads=1, device="cpu", seek_mode="exact")
+        # "exact" reads all packets so that an index is exact; by an even pace, times are as exact without it.
+        decoder, timed = opened(name, "approximate"), step > 0
+        if not timed or decoder.metadata.num_frames != look.frames:
+            decoder, timed = opened(name, "exact"), False
+
+        def at(index: int) -> Any:
+            if not timed:
+                return decoder.get_frame_at(index)
+            frame = decoder.get_frame_played_at(first + (index + 0.5) * step)
+            if abs(frame.pts_seconds - first - index * step) > step / 2:
+                raise ValueError(f"asked for frame {index}, found that of {frame.pts_seconds} s")
+            return frame
 
         def read(order: list[int]) -> np.ndarray:
             # One by one and forwards: get_frames_at seeks anew for each frame, which takes two to four times as long.
-            found = {i: decoder.get_frame_at(i).data.numpy() for i in sorted(set(order))}
+            found = {i: at(i).data.numpy() for i in sorted(set(order))}
             return np.stack([found[i] for i in order])
 
         return decoder.metadata.num_frames or 0, read
 
-    look = look_at(path)
     if not look.jumps or look.turn % 90 or look.mirrored:
         return PyavClip(path)
     return JumpingClip(path, start, (RuntimeError, ValueError, IndexError))

@@ -19,15 +19,14 @@ import numpy as np
 from datasets.annotations import file_stamp
 from datasets.readers.clip import first_line
 from datasets.readers.containers import container_kind
+from datasets.readers.packets import CLEAN, NOWHERE, STILLS, judge_of
 from utils.errors import LaunchError, VideoDecodeError
 from utils.foreign import stranger
 
 DEFAULT, ATTACHED = 0x1, 0x400  # dispositions of a stream, as FFmpeg numbers them
 FAVOUR = 5_000_000  # pixels that being the default stream counts for
 REORDERED_RIGHT = ("h264", "hevc", "vp8", "vp9", "av1")  # seeking is exact with their B-frames in MP4 and Matroska
-STILLS = ("mjpeg", "png", "ffv1", "rawvideo", "prores")  # every frame is a keyframe
 FASTEST = 240  # frames a second; a header that says more does not mean it: VP8 of a browser says 1000
-EMPTY = 16  # bytes; MPEG-4 packets below it may repeat a frame rather than hold one
 
 
 class Look(NamedTuple):
@@ -36,7 +35,10 @@ class Look(NamedTuple):
     Args:
         frames: how many are shown. packets: how many are stored, hidden ones too, or places for them (AVI).
         fps: average frames a second, NaN where unknown. shape: height and width of the first frame, as it is shown.
-        jumps: whether a frame can be reached from the keyframe before it, by its time.
+        jumps: whether any reader can reach a frame from the keyframe before it, by its time.
+        pace: seconds of the first frame, and from one to the next where each is nearer to its place than to another's,
+            else 0.
+        starts: int64 [S, 2], rising: frames at which decoding can begin, all from there on are right; and their times.
         matrix: a, b, c, d: where a frame's x axis (a, b) and y axis (c, d) lead when it is shown; or multiples of it.
     """
 
@@ -45,6 +47,8 @@ class Look(NamedTuple):
     fps: float
     shape: tuple[int, int]
     jumps: bool
+    pace: tuple[float, float]
+    starts: np.ndarray
     matrix: tuple[int, int, int, int]
 
     @property
@@ -64,7 +68,8 @@ class Look(NamedTuple):
         return self._replace(matrix=_matrix(frame))
 
 
-UNSEEN = Look(frames=0, packets=0, fps=math.nan, shape=(0, 0), jumps=False, matrix=(1, 0, 0, 1))  # of no file
+UNSEEN = Look(frames=0, packets=0, fps=math.nan, shape=(0, 0), jumps=False, pace=(0.0, 0.0),
+              starts=np.empty((0, 2), np.int64), matrix=(1, 0, 0, 1))  # of no file
 
 
 def _preference(stream: Any) -> int:
@@ -108,34 +113,6 @@ def _matrix(frame: Any) -> tuple[int, int, int, int]:
         return a, b, -b, a
     a, b, _, c, d, *_ = (1, 0, 0, 0, 1) if found is None else np.frombuffer(found, np.int32).tolist()
     return a, b, c, d
-
-
-def _kinds(data: memoryview, prefix: int, hevc: bool) -> set[int]:
-    """Return the types of the NAL units in an H.264 or HEVC packet, each unit behind its length in `prefix` bytes."""
-    at, kinds = 0, set()
-    while at + prefix < len(data):
-        kinds.add(data[at + prefix] >> 1 & 63 if hevc else data[at + prefix] & 31)
-        at += prefix + int.from_bytes(data[at : at + prefix], "big")
-    return kinds
-
-
-def _judged(codec: str, extradata: bytes, packet: Any) -> tuple[bool, bool]:
-    """Return whether a packet is sure to hold one picture that is shown, and decoding to begin there if anywhere."""
-    data, hevc = memoryview(packet), codec == "hevc"
-    if codec in ("h264", "hevc"):
-        first, last, prefix = (0, 31, extradata[21:22]) if hevc else (1, 5, extradata[4:5])
-        if extradata[:1] != b"\x01" or not prefix:  # units are found by start codes: no MP4, and hardly Matroska
-            return True, False
-        kinds = _kinds(data, (prefix[0] & 3) + 1, hevc)
-        # H.264's keyframes other than IDR pictures (5) refer to what is before them.
-        return any(first <= kind <= last for kind in kinds), hevc or 5 in kinds
-    if codec == "mpeg4":
-        return len(data) > EMPTY, True
-    if codec == "vp8":
-        return data[0] & 16 > 0, True
-    if codec == "vp9":  # one that is shown, or shown again, or several with an index behind them
-        return data[0] & 10 > 0 or data[-1] & 0xE0 == 0xC0, True
-    return codec in ("av1", *STILLS), codec in ("av1", *STILLS)
 
 
 @contextmanager
@@ -192,18 +169,38 @@ def rate_of(stream: Any, times: Sequence[int | None] = ()) -> float:
     return (len(known) - 1) / float((max(known) - min(known)) * stream.time_base)
 
 
-def _ordered(times: Sequence[int], marks: Sequence[int | None], keys: Sequence[bool], reordered: bool) -> bool:
-    """Whether times are those of showing, none twice or below 0, and no frame is shown before a keyframe it follows.
+def _timed(times: Sequence[int], reordered: bool) -> bool:
+    """Whether times are those of showing, and none twice or below 0.
 
     Times that only rise, of frames that are stored in another order than shown (`reordered`), are those of storing.
-    A keyframe that is decoded before the one before it is shown may be taken for that one.
+    """
+    return len(set(times)) == len(times) and min(times) >= 0 and not (
+        reordered and len(times) > 1 and bool((np.diff(times) > 0).all()))
+
+
+def _paced(times: Sequence[int], unit: float) -> tuple[float, float]:
+    """Return Look.pace of times in units of so many seconds, with a margin for what decoders round."""
+    shown = np.sort(times)
+    step = float(shown[-1] - shown[0]) / max(len(shown) - 1, 1)
+    even = np.abs(shown - shown[0] - step * np.arange(len(shown))).max() < 0.4 * step
+    return float(shown[0]) * unit, step * unit if even else 0.0
+
+
+def _entered(times: Sequence[int], marks: Sequence[int | None], keys: Sequence[bool], entrances: Sequence[int]
+             ) -> tuple[np.ndarray, bool]:
+    """Return Look.starts of timed frames, and whether whoever seeks a frame's time comes to the keyframe before it.
+
+    He does where decoding can begin at each keyframe, nothing that is stored behind one is shown before it (a closed
+    group), and none is decoded before the one in front of it is shown: it may be taken for that one.
     """
     shown, at = np.array(times), np.flatnonzero(keys)
-    if len(set(times)) < len(times) or min(times) < 0 or (reordered and len(times) > 1 and (np.diff(shown) > 0).all()):
-        return False
+    ways = np.array(entrances)[at]
     latest, earliest = np.maximum.accumulate(shown), np.minimum.accumulate(shown[::-1])[::-1]
-    return bool((latest[at] == shown[at]).all() and (earliest[at] == shown[at]).all()) and all(
+    clear = latest[at] == shown[at]  # nothing stored before it is shown behind it
+    closed = clear.all() and (earliest[at] == shown[at]).all() and (ways == CLEAN).all() and all(
         mark is None or mark > time for time, mark in zip(shown[at], [marks[key] for key in at[1:]], strict=False))
+    ticks = shown[at[clear & (ways > NOWHERE)]]
+    return np.stack([np.searchsorted(np.sort(shown), ticks), ticks], 1), bool(closed)
 
 
 def _first_frame(packet: Any) -> Any | None:
@@ -236,15 +233,14 @@ def _counted(path: Path) -> tuple[int, Any | None]:
 @lru_cache(maxsize=1 << 16)
 def _look(path: Path, _stamp: tuple[int, int]) -> Look:
     packets: list[tuple[Any, ...]] = []  # (shown at, decoded at, keyframe, not hidden, picture, entrance)
-    empty, first = False, None
+    empty, first, pace, starts, closed = False, None, UNSEEN.pace, UNSEEN.starts, False
     with opened(path) as (container, stream):
-        codec, extradata = stream.codec_context.codec.canonical_name, bytes(stream.codec_context.extradata or b"")
-        kind = container.format.name
+        codec, kind = stream.codec_context.codec.canonical_name, container.format.name
+        judge = judge_of(codec, bytes(stream.codec_context.extradata or b""))
         for packet in container.demux(stream):
             if packet.size:
-                first = _first_frame(packet) if not packets else first
-                packets.append((packet.pts, packet.dts, packet.is_keyframe, not packet.is_discard,
-                                *_judged(codec, extradata, packet)))
+                first = first if packets else _first_frame(packet)
+                packets.append((packet.pts, packet.dts, packet.is_keyframe, not packet.is_discard, *judge(packet)))
             else:
                 empty |= packet.dts is not None  # else it is the end, which is no packet of the file
         times, marks, keys, shown, pictures, entrances = zip(*packets, strict=True) if packets else ((),) * 6
@@ -252,16 +248,18 @@ def _look(path: Path, _stamp: tuple[int, int]) -> Look:
             and all(shown) and all(pictures)
         rate = rate_of(stream, marks if None in times else times)
         reordered = bool(stream.codec_context.has_b_frames)
-        jumps = whole and len(container.streams.video) == 1 and _may_jump(path, codec, reordered) and all(
-            entrance for entrance, key in zip(entrances, keys, strict=True) if key
-        ) and _ordered(times, marks, keys, reordered)
+        if whole and _may_jump(path, codec, reordered) and _timed(times, reordered):
+            starts, closed = _entered(times, marks, keys, entrances)
+            pace = _paced(times, float(stream.time_base))
+        jumps = closed and len(container.streams.video) == 1
     frames = len(packets)
     if not whole:
         frames, first = _counted(path)
     places = len(packets)
     if kind == "avi" and places > 1 and None not in marks:  # it has no times: frames that are not there take places
         places = max(places, round((max(marks) - min(marks)) * places / (places - 1)))
-    look = UNSEEN._replace(frames=frames, packets=places, fps=rate * len(packets) / max(places, 1), jumps=jumps)
+    look = UNSEEN._replace(frames=frames, packets=places, fps=rate * len(packets) / max(places, 1), jumps=jumps,
+                          pace=pace, starts=starts)
     if first is None:
         return look
     look = look.seen(first)

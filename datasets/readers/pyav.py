@@ -1,7 +1,9 @@
-"""Read videos by PyAV, which is always right: it decodes in order from the start, so an index is never wrong."""
+"""Read videos by PyAV, which is always right: frames are counted in order, from the first one or a time that is exact.
+"""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from datasets.readers.clip import DECODERS
-from datasets.readers.look import Look, damage_told, decoded, look_at, opened
+from datasets.readers.look import UNSEEN, Look, damage_told, decoded, look_at, opened
 from datasets.readers.times import times_of
 from utils.errors import VideoDecodeError
 
@@ -44,46 +46,74 @@ def upright(frame: Any, width: int, height: int, look: Look) -> np.ndarray:
 
 @DECODERS.register("pyav")
 class PyavClip:
-    """Read a file by PyAV: frames are decoded in order up to the last one wanted, and on from there the next time.
+    """Read a file by PyAV: frames are decoded in order, on from the last one or from the nearest of Look.starts.
 
+    Where a container leads elsewhere than to that start, and where none is known, they are decoded from the first one.
     Frames of another size than the first are scaled to it.
     """
 
     def __init__(self, path: Path):
         self.path, self._look = path, look_at(path)
         self.num_frames, self.fps = self._look.frames, self._look.fps
+        self._starts = self._look.starts
+        height, width = self._look.shape[:: -1 if self._look.turn % 180 == 90 else 1]
+        self._size = width, height  # before they are turned
         self._open = ExitStack()
+        self._container: Any = None
+        self._stream: Any = None
         self._frames: Iterator[Any] | None = None
-        self._next, self._size = 0, (0, 0)
+        self._next = 0
 
     def _restart(self) -> Iterator[Any]:
         self.close()
-        self._next, self._frames = 0, decoded(*self._open.enter_context(opened(self.path)))
+        self._container, self._stream = self._open.enter_context(opened(self.path))
+        self._next, self._frames = 0, decoded(self._container, self._stream)
+        return self._frames
+
+    def _begin(self, start: int, tick: int) -> Iterator[Any]:
+        """Return the frames from one of Look.starts on, or all where seeking does not lead there."""
+        if start == 0:
+            return self._restart()
+        if self._frames is None:
+            self._restart()
+        frames = decoded(self._container, self._stream)
+        try:
+            with damage_told(self.path):
+                self._container.seek(tick, stream=self._stream)
+                first = next((frame for frame in frames if frame.pts is not None and frame.pts >= tick), None)
+        except VideoDecodeError:
+            first = None
+        if first is None or first.pts != tick:
+            self._starts = UNSEEN.starts
+            return self._restart()
+        self._next, self._frames = start, chain([first], frames)
+        return self._frames
+
+    def _towards(self, index: int) -> Iterator[Any]:
+        """Return the frames from `self._next` on, which is at most `index`."""
+        place = int(np.searchsorted(self._starts[:, 0], index, side="right")) - 1
+        start, tick = map(int, self._starts[place]) if place >= 0 else (0, 0)
+        if self._frames is None or index < self._next or start > self._next:
+            return self._begin(start, tick)
         return self._frames
 
     def _decode(self, wanted: set[int]) -> dict[int, np.ndarray]:
         """Return the frames at `wanted`; if the stream ends at most SHORTFALL early, its last one stands for the
         rest."""
         found: dict[int, np.ndarray] = {}
-        last, frame = max(wanted), None
-        frames = self._frames
-        if frames is None or min(wanted) < self._next:
-            frames = self._restart()
-        for frame in frames:
-            index = self._next
-            self._next += 1
-            if index == 0:
-                self._size = frame.width, frame.height
-            if index in wanted:
-                found[index] = upright(frame, *self._size, self._look)
-            if index == last:
-                return found
-        ended, self._frames = self._next, None
-        if frame is None or last - ended >= SHORTFALL:
-            raise VideoDecodeError(self.path, f"truncated or damaged: frame {last} of {self.num_frames} was asked for, "
-                                              f"decoding ended after {ended}")
-        picture = upright(frame, *self._size, self._look)
-        return {want: found.get(want, picture) for want in wanted}
+        last = None
+        for want in sorted(wanted):
+            for frame in self._towards(want):
+                last, self._next = frame, self._next + 1
+                if self._next > want:
+                    break
+            else:
+                self._frames = None
+                if last is None or want - self._next >= SHORTFALL:
+                    raise VideoDecodeError(self.path, f"truncated or damaged: frame {want} of {self.num_frames} was "
+                                                      f"asked for, decoding ended after {self._next}")
+            found[want] = upright(last, *self._size, self._look)
+        return found
 
     def frames(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """See Clip."""

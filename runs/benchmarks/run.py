@@ -17,6 +17,8 @@ from pathlib import Path
 COMMANDS = {
     "decode": ("clips a second from each decoder and from frame caches of the same videos",
                "python runs/benchmarks/run.py decode --clips 60"),
+    "kinds": ("clips a second of `auto` beside decord and torchcodec on each kind of file; not part of the suite",
+              "python runs/benchmarks/run.py kinds --keyframes 250"),
     "loader": ("how much of the loading two workers hide while the model works",
                "python runs/benchmarks/run.py loader --episodes 12 --turns 2"),
     "alignment": ("OTAM against a cell-by-cell loop, with a GPU also its kernels against the plain code",

@@ -61,6 +61,7 @@ BENCHMARKS = {
     "encode": Benchmark("bench_encode", None, (60, 5)),
     "evaluation": Benchmark("bench_evaluation", ("bench_evaluation", "bench_evaluation_quick"), (300, 25)),
     "ranks": Benchmark("bench_ranks", ("bench_ranks", "bench_ranks"), (240, 60)),
+    "kinds": Benchmark("bench_kinds", ("bench_kinds", "bench_kinds"), None),
     "heads": Benchmark("bench_heads", None, None),
     "own": Benchmark("bench_own", ("bench_own", "bench_own"), None),
     "export": Benchmark("bench_export", None, None),

@@ -63,11 +63,11 @@ def bright_noise(i: int) -> np.ndarray:
 
 
 def write_pictures(path: Path, picture, codec: str, *, frames: int = FRAMES, times=None, mux: dict | None = None,
-                   **options) -> Path:
+                   pixels: str = "yuv420p", **options) -> Path:
     """A video of picture(0), picture(1), ...; `times` in 1/90000 s make its rate vary."""
     with av.open(str(path), "w", options=mux or {}) as container:
         stream = container.add_stream(codec, rate=RATE)
-        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        stream.height, stream.width, stream.pix_fmt = 48, 64, pixels
         stream.thread_count, stream.gop_size, stream.options = 1, 12, {k: str(v) for k, v in options.items()}
         if times is not None:
             stream.codec_context.time_base = Fraction(1, 90000)

@@ -3,10 +3,12 @@
 import struct
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
-from datasets.decoding import open_video, read_frames
+from datasets.decoding import AUTO, open_video, read_frames
+from datasets.readers import pyav
 from datasets.readers.look import look_at
 from tests.datasets.readers.decoder_files import FRAMES, READERS, STEP, ramp, write_pictures
 
@@ -26,7 +28,11 @@ KINDS = {
     "mpeg4_b.mkv": {"codec": "mpeg4", "bf": 2, "b": 2000000},
     "h264.ts": {"codec": "libx264", "bf": 2},
     "hevc_b.mp4": {"codec": "libx265", "bf": 3, "x265-params": "log-level=none"},
+    "hevc_closed.mp4": {"codec": "libx265", "x265-params": "log-level=none:open-gop=0"},
+    "hevc_10.mkv": {"codec": "libx265", "pixels": "yuv420p10le", "x265-params": "log-level=none"},
+    "h264_10.mp4": {"codec": "libx264", "bf": 3, "pixels": "yuv420p10le"},
     "av1.mp4": {"codec": "libsvtav1", "preset": 12},
+    "av1_10.webm": {"codec": "libsvtav1", "preset": 12, "pixels": "yuv420p10le"},
     "vp9.webm": {"codec": "libvpx-vp9", "auto-alt-ref": 1, "lag-in-frames": 16},
     "vp8.webm": {"codec": "libvpx", "auto-alt-ref": 1, "lag-in-frames": 16},
     "variable.mp4": {"codec": "libx264", "bf": 2, "times": VARIABLE},
@@ -57,7 +63,7 @@ def frames(path: Path, decoder: str, indices) -> np.ndarray:
         clip.close()
 
 
-@pytest.mark.parametrize("decoder", READERS)
+@pytest.mark.parametrize("decoder", [AUTO, *READERS])
 @pytest.mark.parametrize("name", KINDS)
 def test_an_index_is_its_frame_whatever_is_asked_with_it(files, name, decoder):
     path, count = files / name, KINDS[name].get("frames", FRAMES)
@@ -88,10 +94,45 @@ def test_a_turned_video_is_upright(files, decoder):
     assert np.abs(turned - np.rot90(lying, 3, axes=(1, 2))).max() <= 2
 
 
-@pytest.mark.parametrize("decoder", READERS)
-def test_open_groups_are_right_in_all(tmp_path, decoder):
-    path = write_pictures(tmp_path / "open.mp4", ramp, "libx264", **{
-        "bf": 3, "x264-params": "bframes=3:b-adapt=0:open-gop=1"})
+OPEN = {
+    "h264.mp4": {"codec": "libx264", "x264-params": "bframes=3:b-adapt=0:open-gop=1"},
+    "h264.mkv": {"codec": "libx264", "x264-params": "bframes=5:b-pyramid=normal:b-adapt=0:open-gop=1"},
+    "h264_10.mp4": {"codec": "libx264", "pixels": "yuv420p10le", "x264-params": "bframes=3:b-adapt=0:open-gop=1"},
+    "hevc.mp4": {"codec": "libx265", "x265-params": "bframes=3:b-adapt=0:open-gop=1:log-level=none"},
+    "hevc_10.mkv": {"codec": "libx265", "pixels": "yuv420p10le",
+                    "x265-params": "bframes=3:b-adapt=0:open-gop=1:log-level=none"},
+}
+
+
+@pytest.mark.parametrize("decoder", [AUTO, *READERS])
+@pytest.mark.parametrize("name", OPEN)
+def test_open_groups_are_right_in_all(tmp_path, decoder, name):
+    path = write_pictures(tmp_path / name, ramp, **OPEN[name])
+    assert not look_at(path).jumps and len(look_at(path).starts) > 1
     right = frames(path, "pyav", range(FRAMES))
     for i in range(1, FRAMES):
         assert np.abs(frames(path, decoder, [0, i])[1] - right[i]).max() <= 2
+
+
+def test_decoding_does_not_begin_where_pictures_become_right_little_by_little(tmp_path):
+    params = {"x264-params": "intra-refresh=1:bframes=0:scenecut=0"}
+    path = write_pictures(tmp_path / "x.mp4", ramp, "libx264", **params)
+    with av.open(str(path)) as container:
+        assert sum(packet.is_keyframe for packet in container.demux(video=0)) > 1
+    assert look_at(path).starts.tolist() == [[0, 0]]
+
+
+@pytest.mark.parametrize("decoder", READERS)
+def test_all_is_read_in_order_where_seeking_leads_elsewhere(files, monkeypatch, decoder):
+    path = files / "h264_b.mp4"
+    look = look_at(path)
+    assert look.starts[:2].tolist() == [[0, 0], [12, 12288]] and look.pace == pytest.approx((0, 1 / 15))
+    monkeypatch.setattr(pyav, "look_at", lambda _: look._replace(starts=look.starts + [0, 1]))
+    if decoder == "torchcodec":
+        from torchcodec.decoders import VideoDecoder
+
+        plain = VideoDecoder.get_frame_played_at
+        monkeypatch.setattr(VideoDecoder, "get_frame_played_at", lambda self, at: plain(self, max(0, at - 1 / 15)))
+    for order in ORDERS:
+        levels = frames(path, decoder, order)[:, 24:, 24:].mean((1, 2, 3))
+        assert np.abs(levels - STEP * np.array(order)).max() < STEP / 2

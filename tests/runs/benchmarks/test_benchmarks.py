@@ -4,6 +4,8 @@ import json
 import shutil
 from types import SimpleNamespace
 
+import av
+import numpy as np
 import pytest
 import torch
 
@@ -14,6 +16,7 @@ from runs.benchmarks import (
     bench_evaluation,
     bench_export,
     bench_heads,
+    bench_kinds,
     bench_loader,
     bench_ranks,
     long_clips,
@@ -80,6 +83,35 @@ def test_decoding_and_loading(tmp_path, short_clips):
     assert shares == [0.5, 1.0]
     rows = named(bench_loader.measure(tmp_path, decoder="decord", episodes=1, turns=1))
     assert {row.unit for row in rows.values()} == {"%", "ms an episode"} and len(rows) == 4
+
+
+def test_kinds_of_files(tmp_path, short_clips, monkeypatch):
+    """Whoever has a wrong frame, or cannot read a kind, is not compared with."""
+    kinds = {name: bench_kinds.KINDS[name] for name in ("H.264", "HEVC")}
+    monkeypatch.setattr(bench_kinds, "KINDS", kinds)
+    whole = bench_kinds.readers()
+
+    def next_frames(path, draw):
+        return whole["auto"](path, lambda count: np.minimum(draw(count) + 1, count - 1))
+
+    def unable(path, draw):
+        raise RuntimeError("no such codec")
+
+    monkeypatch.setattr(bench_kinds, "readers", lambda: {
+        **{name: whole[name] for name in ("auto", "auto, first")}, "same": whole["auto"], "decord": next_frames,
+        "torchcodec": unable})
+    shares = []
+    rows = named(bench_kinds.measure(tmp_path, shares.append, clips=2, rounds=2, keyframes=10, repeats=3))
+    names = ["H.264", "H.264, mkv", "long: H.264", "long: H.264, mkv", "HEVC"]
+    for name in names:
+        right = [rows[f"{name}: right frames, {one}"].figure for one in ("auto", "same", "decord", "torchcodec")]
+        assert right[:2] == [100, 100] and right[2] < 50 and right[3] == 0
+        assert min(rows[f"{name}: {own}"].figure for own in ("auto", "auto, first")) > 0
+    compared = [row.name for row in rows.values() if row.unit == "times"]
+    assert compared == [text for name in names for text in (
+        *([f"{name}: {own}, a clip against one of the short file" for own in ("auto", "auto, first")]
+          if "long" in name else []), *(f"{name}: {own} against same" for own in ("auto", "auto, first")))]
+    assert shares[-1] == 1 and av.open(str(tmp_path / "long_h264_10_3.mkv")).streams.video[0].codec.name == "h264"
 
 
 def test_hidden_share_of_the_loading():
