@@ -26,7 +26,7 @@ from utils.foreign import stranger
 DEFAULT, ATTACHED = 0x1, 0x400  # dispositions of a stream, as FFmpeg numbers them
 FAVOUR = 5_000_000  # pixels that being the default stream counts for
 REORDERED_RIGHT = ("h264", "hevc", "vp8", "vp9", "av1")  # seeking is exact with their B-frames in MP4 and Matroska
-FASTEST = 240  # frames a second; a header that says more does not mean it: VP8 of a browser says 1000
+FASTEST = 120  # frames a second; of more, times decide: for VP8 of a browser headers say 240 or 1000
 
 
 class Look(NamedTuple):

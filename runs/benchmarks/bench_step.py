@@ -99,6 +99,34 @@ def _seconds(options: StepOptions, plain: bool, least: float, cpu_threads: int, 
     return once if once >= least else seconds(step, device, math.ceil(least / once))
 
 
+# What operators are for, by parts of their names; the first that fits.
+WORKS = {"convolutions": ("convolution",), "products": ("mm", "attention"), "batch and layer norms": ("norm",),
+         "update": ("adam",), "pictures and sums between layers": ("add", "copy_", "cat", "pool", "fill_"),
+         "activations": ("relu", "threshold", "clamp", "mul", "sigmoid", "gelu", "softmax")}
+
+
+def _shares(options: StepOptions, cpu_threads: int, scratch: Path) -> dict[str, float]:
+    """Return the percentages of a step's time on the CPU, as torch's profiler tells them, by what operators are for."""
+    torch.set_num_threads(cpu_threads)
+    step = kept_step(configuration(options, overrides(options), scratch), options, plain=False)
+    step()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        step()
+    found = dict.fromkeys([*WORKS, "all else"], 0.0)
+    for event in profile.key_averages():
+        work = next((work for work, parts in WORKS.items() if any(part in event.key.lower() for part in parts)),
+                    "all else")
+        found[work] += event.self_cpu_time_total
+    return {work: 100 * time / sum(found.values()) for work, time in found.items()}
+
+
+def share_rows(options: StepOptions, cpu_threads: int) -> list[Row]:
+    """Return where the time of a step as it is goes."""
+    with tempfile.TemporaryDirectory() as scratch:
+        shares = alone(options, _shares, options, cpu_threads, Path(scratch))
+    return [Row(f"of the step: {work}", "%", [share], NEITHER) for work, share in shares.items()]
+
+
 def turns_of(options: StepOptions, *, repeats: int, least: float, peak_sizes: tuple[int, ...], cpu_threads: int,
              done: Done = silent) -> tuple[list[Turn], float]:
     """Measure `repeats` turns of `least` seconds of each way; return them, and the FLOP of a step."""
@@ -151,16 +179,17 @@ def settings(quick: bool) -> dict[str, Any]:
         options = StepOptions(backbone="ViT-B/16", query=5, precision="bf16", compile=True, alignment="otam_triton",
                               device="cuda")
     return {**asdict(options), "cpu_threads": 1, "repeats": 3 if quick else 5, "least": 0.2 if quick else 1.0,
-            "memory": True, "peak_sizes": list(PEAK_SIZES[options.device])}
+            "memory": True, "where": False, "peak_sizes": list(PEAK_SIZES[options.device])}
 
 
 def measure(done: Done = silent, *, repeats: int, least: float, peak_sizes: list[int], cpu_threads: int,
-            memory: bool = True, **options: Any) -> list[Row]:
+            memory: bool = True, where: bool = False, **options: Any) -> list[Row]:
     """Return the rows of a step.
 
     Args:
         repeats: turns. least: seconds of each way in a turn. peak_sizes: of the matrices whose product is the peak.
-        memory: measure it, too. options: of StepOptions.
+        memory: measure it, too. where: also on what operators a step's time on the CPU is spent.
+        options: of StepOptions.
 
     Raises:
         ConfigError, WeightsError: options that make no run. BenchmarkError: more threads than cores, too little memory.
@@ -180,4 +209,5 @@ def measure(done: Done = silent, *, repeats: int, least: float, peak_sizes: list
         raise BenchmarkError(f"a training step of {chosen.clips} clips, as it is or written plainly, does not fit the "
                              f"GPU's memory; {LESS} ({error})") from error
     rows = rows_of(turns, flops, chosen.clips)
-    return rows + memory_rows(bytes_of[0], bytes_of[1], chosen.device == "cuda") if memory else rows
+    rows += memory_rows(bytes_of[0], bytes_of[1], chosen.device == "cuda") if memory else []
+    return rows + (share_rows(chosen, cpu_threads) if where else [])

@@ -12,7 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -39,6 +39,7 @@ CLASSES = 64  # training classes, as in Kinetics-100
 LR = 1e-5
 LESS = "a lower --query, --frames or --size, and --grad-checkpoint, need less"
 Step = Callable[[], None]
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +201,7 @@ def _memory(options: StepOptions, pairs: Sequence[str], plain: bool, scratch: Pa
     return peak_memory(lambda: (step(), step()), choose_device(cfg.NUM_GPUS))
 
 
-def alone(options: StepOptions, work: Callable[..., float], *given: Any) -> float:
+def alone(options: StepOptions, work: Callable[..., Found], *given: Any) -> Found:
     """Return what a function gives for some arguments in a process that does nothing else.
 
     Raises BenchmarkError where that process is ended, as systems do that run out of memory.
