@@ -60,7 +60,7 @@ def works_of(backbone: str, rivals: bool) -> tuple[dict[str, Work], dict[str, fl
     options = StepOptions(backbone=backbone)
     with tempfile.TemporaryDirectory() as scratch:
         cfg = configuration(options, overrides(options), Path(scratch))
-    head, size = build_model(cfg).eval().head, cfg.DATA.TEST_CROP_SIZE
+        head, size = build_model(cfg).eval().head, cfg.DATA.TEST_CROP_SIZE
     clip = torch.randn(1, options.frames, 3, size, size, generator=torch.Generator().manual_seed(0))
     start = time.perf_counter()
     faster = for_evaluation(head, CPU, (options.frames, size))
@@ -79,7 +79,6 @@ def settings(quick: bool) -> dict[str, Any]:
             "rounds": 3 if quick else 5, "repeats": 1 if quick else 2}
 
 
-@torch.inference_mode()
 def measure(done: Done = silent, *, backbones: list[str], rivals: bool, cpu_threads: int, rounds: int,
             repeats: int) -> list[Row]:
     """Return the rows of each backbone; one value a round, of the least time of `repeats` calls.
@@ -90,7 +89,7 @@ def measure(done: Done = silent, *, backbones: list[str], rivals: bool, cpu_thre
     Raises BenchmarkError, WeightsError, ExportError.
     """
     rows = []
-    with threads(cpu_threads):
+    with torch.inference_mode(), threads(cpu_threads):
         for place, backbone in enumerate(backbones):
             works, took = works_of(backbone, rivals)
             names, found = list(works), []

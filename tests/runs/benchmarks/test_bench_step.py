@@ -88,9 +88,12 @@ def test_work_of_a_step(tiny, tmp_path):
 def test_a_step_is_measured(tiny, monkeypatch):
     monkeypatch.setattr(bench_step, "step_memory", lambda options, plain: (4 if plain else 3) * 2**30)
     shares = []
-    found = bench_step.measure(shares.append, repeats=2, least=0.01, peak_sizes=[64], cpu_threads=1,
+    found = bench_step.measure(shares.append, repeats=1, least=0.01, peak_sizes=[64], cpu_threads=1, where=True,
                                **asdict(tiny))
     rows = {row.name: row for row in found}
+    spent = {name: row.figure for name, row in rows.items() if name.startswith("of the step: ")}
+    assert sum(spent.values()) == pytest.approx(100) and min(spent["of the step: products"],
+                                                             spent["of the step: batch and layer norms"]) > 0
     ours, plain, work = rows["step"].values, rows["step, written plainly"].values, rows["work of a step"].figure
     assert rows["step, as it is against written plainly"].values == pytest.approx([a / b for a, b in zip(
         ours, plain, strict=True)])

@@ -13,6 +13,7 @@ from runs.benchmarks import (
     bench_alignment,
     bench_check,
     bench_decode,
+    bench_encode,
     bench_evaluation,
     bench_export,
     bench_heads,
@@ -55,6 +56,19 @@ def test_alignment():
     slow, fast = rows[f"{name}: cell by cell"], rows[f"{name}: OTAM"]
     assert rows[name].values == pytest.approx([a / b for a, b in zip(slow.values, fast.values, strict=True)])
     assert len(rows[name].values) == 2 and fast.better == "lower" and shares[-1] == 1
+
+
+def test_encoding():
+    rows = named(bench_encode.measure(backbones=["small"], rivals=False, cpu_threads=1, rounds=2, repeats=1))
+    plain, ours = rows["small, plain"].values, rows["small, as it is"].values
+    assert rows["small, as it is against plain"].values == pytest.approx([a / b for a, b in zip(plain, ours,
+                                                                                                strict=True)])
+    made, _ = bench_encode.works_of("small", rivals=True)
+    assert list(made) == ["plain", "as it is", "onnxruntime", "compile"]
+    with torch.inference_mode():
+        expected, *others = (work() for work in made.values())
+    for found in (others[0]["frames"], torch.from_numpy(others[1][0])[None]):
+        torch.testing.assert_close(found, expected["frames"], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.slow
