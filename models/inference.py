@@ -84,7 +84,7 @@ def _copy(head: Head) -> Head:
 def faster_on_cpu(head: Head, clip_PTCHW: Tensor | None = None) -> Head:
     """Return a head that computes the same as one in evaluation mode, but for rounding, in less time on a CPU.
 
-    It has the same weights, and those alone: change them, and folded ones stay what they were.
+    It shares the head's weights, but for those that are folded: where weights change, it is made anew.
 
     Args:
         clip_PTCHW: any clip of the size that will be encoded, which finds out what can be folded; None: nothing is.
