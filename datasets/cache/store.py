@@ -86,9 +86,10 @@ def open_frame_cache(directory: Path, request: CacheRequest) -> "FrameCache":
     index = FrameIndex(directory)
     try:
         meta, end = index.meta(), index.end()
-        with told(FrameCacheError, directory / INDEX, "the index of a frame cache"), uncollected():
+        with told(FrameCacheError, directory / INDEX, "the index of a frame cache"):
             problems = _settings(meta, request)
-        entries = {} if problems else {entry.path: entry for entry in index.entries(request.size)}
+        with uncollected():
+            entries = {} if problems else {entry.path: entry for entry in index.entries(request.size)}
     finally:
         index.close()
     problems = problems or _other_files(entries, request)

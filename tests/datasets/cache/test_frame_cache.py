@@ -1,5 +1,6 @@
 """A frame cache gives what decoding gives; a stale or damaged one is refused by name."""
 
+import gc
 import math
 import pickle
 from dataclasses import replace
@@ -35,6 +36,19 @@ def rounded(monkeypatch) -> None:
         return v2.Compose([resize(size), v2.Lambda(lambda x: x.mul(255).round().to(torch.uint8).float().div(255))])
 
     monkeypatch.setattr(transforms, "_resize", rounding)
+
+
+def test_nobody_looks_for_garbage_while_the_index_is_read(project, lossless, monkeypatch):
+    """Else a million videos cost more than a million times what one costs."""
+    looked, entries = [], FrameIndex.entries
+
+    def reading(index, size=None):
+        looked.append(gc.isenabled())
+        return entries(index, size)
+
+    monkeypatch.setattr(FrameIndex, "entries", reading)
+    split_of(project, lossless, "test")
+    assert looked == [False] and gc.isenabled()
 
 
 @pytest.mark.slow
