@@ -108,7 +108,7 @@ def test_ends_of_a_command(capsys, raised, status, message):
     (["--threshold", "inf"], "--threshold: expected a finite number of at least 0, found 'inf'"),
     (["--threshold", "five"], "--threshold: expected a finite number of at least 0, found 'five'"),
     (["steps"], "unrecognized arguments: steps"),
-    (["--only", "steps"], "expected some of decode, loader, alignment, step, evaluation, ranks, found 'steps'"),
+    (["--only", "steps"], "expected some of decode, loader, alignment, step, encode, evaluation, ranks, found 'steps'"),
 ])
 def test_wrong_values_of_options(capsys, arguments, message):
     with pytest.raises(SystemExit):
