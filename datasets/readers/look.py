@@ -19,7 +19,7 @@ import numpy as np
 from datasets.annotations import file_stamp
 from datasets.readers.clip import first_line
 from datasets.readers.containers import container_kind
-from datasets.readers.packets import CLEAN, NOWHERE, STILLS, judge_of
+from datasets.readers.packets import CLEAN, CLOSED, NOWHERE, STILLS, judge_of
 from utils.errors import LaunchError, VideoDecodeError
 from utils.foreign import stranger
 
@@ -197,9 +197,9 @@ def _entered(times: Sequence[int], marks: Sequence[int | None], keys: Sequence[b
     ways = np.array(entrances)[at]
     latest, earliest = np.maximum.accumulate(shown), np.minimum.accumulate(shown[::-1])[::-1]
     clear = latest[at] == shown[at]  # nothing stored before it is shown behind it
-    closed = clear.all() and (earliest[at] == shown[at]).all() and (ways == CLEAN).all() and all(
+    closed = clear.all() and (earliest[at] == shown[at]).all() and np.isin(ways, (CLEAN, CLOSED)).all() and all(
         mark is None or mark > time for time, mark in zip(shown[at], [marks[key] for key in at[1:]], strict=False))
-    ticks = shown[at[clear & (ways > NOWHERE)]]
+    ticks = shown[at[clear & (ways > (NOWHERE if closed else CLOSED))]]
     return np.stack([np.searchsorted(np.sort(shown), ticks), ticks], 1), bool(closed)
 
 

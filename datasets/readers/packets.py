@@ -6,8 +6,11 @@ from typing import Any
 STILLS = ("mjpeg", "png", "ffv1", "rawvideo", "prores")  # every frame is a keyframe
 EMPTY = 16  # bytes; MPEG-4 packets below it may repeat a frame rather than hold one
 SEI, RECOVERY_POINT = 6, 6  # H.264: type of a unit, and of a message in it
-IDR, IRAP = (5,), range(16, 22)  # pictures of H.264, and of HEVC, in front of which nothing is needed for what follows
-NOWHERE, EXACT, CLEAN = 0, 1, 2  # decoding cannot begin there; can, by FFmpeg of today; can, by any decoder
+IDR = {False: (5,), True: (19, 20)}  # pictures of H.264, and of HEVC (true), where all that was before is forgotten
+OPEN = (16, 17, 18, 21)  # of HEVC: nothing in front of them is needed for what follows, but it may be shown among it
+# Decoding cannot begin there; can in a closed group (where streams were joined in an open one, pictures come out in
+# another order than that of their times); can, by FFmpeg of today; can, by any decoder.
+NOWHERE, CLOSED, EXACT, CLEAN = 0, 1, 2, 3
 Judge = Callable[[Any], tuple[bool, int]]
 
 
@@ -36,14 +39,14 @@ def _recovers(unit: bytes) -> bool:
 
 def _judge_units(prefix: int, hevc: bool) -> Judge:
     """Judge H.264 or HEVC packets, whose units stand each behind its length in `prefix` bytes."""
-    pictures, clean = (range(32), IRAP) if hevc else (range(1, 6), IDR)
+    pictures, clean, closed = range(32) if hevc else range(1, 6), IDR[hevc], OPEN if hevc else ()
 
     def judge(packet: Any) -> tuple[bool, int]:
         data, at, recovers = memoryview(packet), 0, False
         while at + prefix < len(data):
             kind = data[at + prefix] >> 1 & 63 if hevc else data[at + prefix] & 31
             if kind in pictures:  # the other units of the packet are of the same picture
-                return True, CLEAN if kind in clean else EXACT if recovers else NOWHERE
+                return True, CLEAN if kind in clean else CLOSED if kind in closed else EXACT if recovers else NOWHERE
             behind = at + prefix + int.from_bytes(data[at : at + prefix], "big")
             if kind == SEI and packet.is_keyframe and not hevc:
                 recovers |= _recovers(bytes(data[at + prefix + 1 : behind]))

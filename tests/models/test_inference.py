@@ -1,6 +1,7 @@
 """models/inference.py: an evaluation's copies of a head give the same, and leave the head as it was."""
 
 import copy
+import threading
 
 import pytest
 import torch
@@ -93,6 +94,56 @@ class Odd(nn.Module):
         x = self.conv2(self.bn2(x))
         x = self.bn3(self.conv3(x)) + self.bn3(x)
         return x.mean(dim=(2, 3))
+
+
+class Own(nn.Module):
+    """A tower of someone's own that a copy would not be right for."""
+
+    def __init__(self, kind: str):
+        super().__init__()
+        conv = nn.Conv2d(3, 4, 3)
+        self.conv, self.norm = conv, nn.BatchNorm2d(4)
+        if kind == "lock":
+            self.lock = threading.Lock()
+        elif kind == "stash":
+            self.last = conv(torch.randn(1, 3, 8, 8))
+        elif kind == "transposed":
+            self.conv = nn.ConvTranspose2d(3, 4, 3)
+        elif kind == "weight norm":
+            self.conv = nn.utils.parametrizations.weight_norm(conv)
+        elif kind == "old weight norm":
+            self.conv = nn.utils.weight_norm(conv)
+        elif kind == "tap":
+            self.caught: list[torch.Tensor] = [torch.zeros(1)]
+            conv.register_forward_hook(lambda _module, _given, output: self.caught.__setitem__(0, output))
+        elif kind == "acts":
+            self.norm = type("BatchNormAct2d", (nn.BatchNorm2d,), {
+                "forward": lambda self, x: nn.BatchNorm2d.forward(self, x).relu()})(4)
+
+    def forward(self, frames):
+        """Vectors of frames."""
+        x = self.norm(self.conv(frames))
+        if hasattr(self, "caught"):
+            x = self.caught[0]
+        return x.mean(dim=(2, 3))
+
+
+@pytest.mark.parametrize(("kind", "itself"), [
+    ("lock", True), ("stash", True), ("tap", True), ("transposed", False), ("weight norm", False),
+    ("old weight norm", True), ("acts", False), ("nan", True)])
+@pytest.mark.parametrize("lags", [False, True])
+def test_towers_of_ones_own_are_right_or_left_alone(kind, itself, lags, monkeypatch, caplog):
+    monkeypatch.setattr(inference, "products_lag", lambda: lags)
+    caplog.set_level("INFO")
+    head, clips = head_of(with_statistics(Own(kind)), 4), torch.randn(2, 2, 3, 16, 16)
+    if kind == "nan":
+        head.backbone.conv.weight.data[0] = torch.nan
+    faster = inference.for_evaluation(head, CPU, (2, 16))
+    assert (faster is head) == itself and ("not by a faster copy" in caplog.text) == itself
+    if kind == "lock":
+        assert inference.for_evaluation(head, CPU) is head  # of what scores, too
+    with torch.no_grad():
+        torch.testing.assert_close(faster.encode(clips), head.encode(clips), equal_nan=True)
 
 
 @pytest.mark.parametrize(("twice", "left"), [(False, 2), (True, 3)])

@@ -108,10 +108,35 @@ OPEN = {
 @pytest.mark.parametrize("name", OPEN)
 def test_open_groups_are_right_in_all(tmp_path, decoder, name):
     path = write_pictures(tmp_path / name, ramp, **OPEN[name])
-    assert not look_at(path).jumps and len(look_at(path).starts) > 1
+    assert not look_at(path).jumps and (len(look_at(path).starts) > 1) == (not name.startswith("hevc"))
     right = frames(path, "pyav", range(FRAMES))
     for i in range(1, FRAMES):
         assert np.abs(frames(path, decoder, [0, i])[1] - right[i]).max() <= 2
+
+
+def test_streams_joined_in_an_open_group_are_read_in_order(tmp_path):
+    """There FFmpeg puts frames out in another order than that of their times, so that times do not count them."""
+    params = {"preset": "ultrafast", "x265-params": "keyint=12:min-keyint=12:scenecut=0:open-gop=1:bframes=3:"
+              "b-adapt=0:log-level=none"}
+    whole, joined = tmp_path / "whole.mkv", tmp_path / "joined.mkv"
+    write_pictures(whole, ramp, "libx265", frames=48, **params)
+    with av.open(str(whole)) as first, av.open(str(joined), "w") as out:
+        stream = out.add_stream_from_template(first.streams.video[0])
+        packets = [packet for packet in first.demux(video=0) if packet.size]
+        again = next(i for i, packet in enumerate(packets) if i and packet.is_keyframe)
+        shift = max(packet.pts for packet in packets) + 4 * packets[1].duration - packets[again].pts
+        with av.open(str(whole)) as second:
+            behind = [packet for packet in second.demux(video=0) if packet.size][again:]
+            for packet in behind:
+                packet.pts, packet.dts = packet.pts + shift, None if packet.dts is None else packet.dts + shift
+            for packet in [*packets, *behind]:
+                packet.stream = stream
+                out.mux(packet)
+    with av.open(str(joined)) as container:
+        count = sum(1 for _ in container.decode(video=0))
+    in_order = open_video(joined, "pyav").frames(range(count))
+    for i in range(count):
+        assert np.array_equal(open_video(joined, "pyav").frames([i])[0], in_order[i]), i
 
 
 def test_decoding_does_not_begin_where_pictures_become_right_little_by_little(tmp_path):

@@ -15,7 +15,7 @@ FRAMES, GROUP, T = 1200, 12, 8
 PARAMS = "bframes=3:b-adapt=0:scenecut=0:open-gop="
 KINDS = {**{f"{name}.{ending}": ("libx264", {"x264-params": f"{PARAMS}{open_gop}"})
             for ending in ("mp4", "mkv") for open_gop, name in enumerate(("closed", "open"))},
-         "hevc.mp4": ("libx265", {"preset": "ultrafast", "x265-params": f"{PARAMS}1:log-level=none"})}
+         "hevc.mp4": ("libx265", {"preset": "ultrafast", "x265-params": f"{PARAMS}0:log-level=none"})}
 COUNTS = Path("/proc/self/io")  # Linux: what this process has read
 
 
