@@ -8,6 +8,7 @@ P clips, T frames, C/H/W image.
 
 import copy
 import logging
+import math
 from collections import Counter
 from itertools import chain
 from typing import Any, cast
@@ -116,7 +117,9 @@ def faster_on_cpu(head: Head, clip_PTCHW: Tensor | None = None) -> Head:
         for folds, seen in ((clip_PTCHW, clip_PTCHW.flip(-1)), (None, clip_PTCHW.flip(-2))):
             made, expected = _faster(head, folds), encode_clips(head.backbone, seen)
             near = ROUNDING * float(expected.abs().max())
-            if bool(((encode_clips(made.backbone, seen) - expected).abs() <= near).all()):  # false of NaN
+            if not math.isfinite(near):
+                return head  # damaged weights, of which scores will tell
+            if bool(((encode_clips(made.backbone, seen) - expected).abs() <= near).all()):
                 return made
         reason = "a copy of it gives other features"
     except Exception as error:  # noqa: BLE001  (a tower of someone's own may raise anything when it is copied)
