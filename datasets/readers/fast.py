@@ -123,8 +123,9 @@ def open_torchcodec(path: Path) -> Clip:
 
     def start(name: str) -> tuple[int, Read]:
         # "exact" reads all packets so that an index is exact; by an even pace, times are as exact without it.
-        decoder, timed = opened(name, "approximate"), step > 0
-        if not timed or decoder.metadata.num_frames != look.frames:
+        timed = step > 0
+        decoder = opened(name, "approximate" if timed else "exact")
+        if timed and decoder.metadata.num_frames != look.frames:
             decoder, timed = opened(name, "exact"), False
 
         def at(index: int) -> Any:
