@@ -68,6 +68,8 @@ def _folds(conv: nn.Module, norm: nn.Module) -> bool:
 
 def _fold(tower: nn.Module, clip_PTCHW: Tensor) -> None:
     """Fold the batch norms of a tower, in place."""
+    if not any(isinstance(module, _BatchNorm) for module in tower.modules()):
+        return
     folded: dict[nn.Module, nn.Module] = {}
     for norm, conv in _visits(tower, clip_PTCHW).items():
         if _folds(conv, norm):
