@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -61,20 +62,18 @@ class Source:
     tower: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class OwnModel:
     """Holds a model that own clips are compared with.
 
     Args:
-        head: in evaluation mode, on `device`. encoder: what encodes clips in its place.
-        reader: reads names for it; None: it reads no text.
+        head: in evaluation mode, on `device`. reader: reads names for it; None: it reads no text.
         scoring: how answers are scored. reading: how clips become its input. device: where it is.
         facts: what features, texts and scores depend on, for packs. name: what it is, in words.
         checkpoint: its file. source: how it was asked for. warnings: what to know before relying on it.
     """
 
     head: Head
-    encoder: Head
     cfg: Config
     reader: Text | None
     scoring: str
@@ -85,6 +84,11 @@ class OwnModel:
     checkpoint: Path | None
     source: Mapping[str, Any]
     warnings: tuple[str, ...]
+
+    @cached_property
+    def encoder(self) -> Head:
+        """Gives what encodes clips in the head's place, once the first is to be encoded."""
+        return for_evaluation(self.head, self.device, (self.reading.frames, self.reading.pixels.crop))
 
     @property
     def trained(self) -> bool:
@@ -238,8 +242,7 @@ def load_model(source: Source) -> OwnModel:
     head.eval().to(device)
     reading = Reading(cfg.DATA.NUM_INPUT_FRAMES, pixel_settings(cfg, "test"), choose_decoder(cfg.DATA.DECODER))
     text = encoder.weights if reads_text else None
-    faster = for_evaluation(head, device, (reading.frames, reading.pixels.crop))
-    return OwnModel(head, faster, cfg, encoder.text if reads_text else None, _scoring(head, source.scoring), reading,
+    return OwnModel(head, cfg, encoder.text if reads_text else None, _scoring(head, source.scoring), reading,
                     device, _facts(cfg, head, kind, reading, text), _name(cfg, head, path),
                     path, _source(source, cfg, encoder.config), _warnings(cfg, path))
 
