@@ -19,7 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from models.encoders.base import encode_clips
+from models.encoders.base import encode_clips, frames_together
 from models.heads.base import Head
 from models.layers.batch_norm import FrozenBatchNorm, RankBatchNorm, replace_modules
 from models.layers.products import products_lag, shorten_pool, use_onednn
@@ -141,6 +141,5 @@ def for_evaluation(head: Head, device: torch.device, clip: tuple[int, int] | Non
     if clip is None:
         return faster_on_cpu(head)
     frames, size = clip
-    alone = 1 if getattr(head.backbone, "takes_clips", False) else frames  # others take any number of frames
-    return faster_on_cpu(head, torch.randn(1, frames // alone, 3, size, size,
+    return faster_on_cpu(head, torch.randn(1, frames_together(head.backbone, frames), 3, size, size,
                                            generator=torch.Generator().manual_seed(0)))

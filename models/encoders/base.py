@@ -47,6 +47,11 @@ class EncoderBuilder(Protocol):
         """Build the towers. Raises WeightsError or ConfigError naming the key that is wrong."""
 
 
+def frames_together(tower: nn.Module, frames: int) -> int:
+    """Return how many of a clip's frames a tower must see together: all, or one where it sees each alone."""
+    return frames if getattr(tower, "takes_clips", False) else 1
+
+
 def encode_clips(tower: nn.Module, clips_PTCHW: Tensor) -> Tensor:
     """Encode every frame of some clips: [P, T, D], or [P, T, D, h, w] with a tower that gives maps."""
     if getattr(tower, "takes_clips", False):

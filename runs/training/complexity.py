@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from models.builder import FewShotModel
+from models.encoders.base import frames_together
 from models.heads.base import Role
 
 
@@ -49,8 +50,9 @@ def clip_flops(model: FewShotModel, frames: int, size: int, role: Role = "suppor
              for name, part in head.parts().items()]
     model.eval()
     # A tower that takes single frames does the same for each: one of them is traced, and counts T times.
-    alone = 1 if getattr(head.backbone, "takes_clips", False) else frames
-    encoded = head.encode(torch.zeros(1, frames // alone, 3, size, size, device=device))
+    together = frames_together(head.backbone, frames)
+    alone = frames // together
+    encoded = head.encode(torch.zeros(1, together, 3, size, size, device=device))
     of_frames = len(calls)
     features = {name: value.repeat_interleave(alone, dim=1) for name, value in encoded.items()}
     text_PD = torch.zeros(1, head.dim, device=device) if head.reads_text and role == "support" else None
