@@ -5,8 +5,8 @@ has it. --rivals: what else could encode, beside them, and what each takes to st
 """
 
 import tempfile
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +15,22 @@ import torch
 from models.builder import build_model
 from models.heads.base import Head
 from models.inference import for_evaluation
+from runs.benchmarks.bench_export import by_onnxruntime
 from runs.benchmarks.rows import LOWER, NEITHER, Done, Row, silent
 from runs.benchmarks.steps import StepOptions, configuration, overrides
-from runs.benchmarks.timing import Work, least_in_turns, threads
+from runs.benchmarks.timing import Work, least_in_turns, threads, timed
+from runs.own.export.modules import Part, check_installed, write_part
+from runs.own.export.quantized import TOWER
 
 CPU = torch.device("cpu")
 
 
 def _onnxruntime(head: Head, clip: torch.Tensor) -> Work:
     """Return a pass of the tower by onnxruntime, as own clips are exported. Raises ExportError."""
-    from runs.own.export.modules import Part, check_installed, write_part
-
     check_installed()
-    import onnxruntime
-
     with tempfile.TemporaryDirectory() as folder:
         write_part(Part("tower", head.backbone, {"frames": (clip[0], [])}, "features"), Path(folder), False)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        session = onnxruntime.InferenceSession(str(Path(folder) / "tower.onnx"), options,
-                                               providers=["CPUExecutionProvider"])
-    return lambda: session.run(None, {"frames": clip[0].numpy()})
+        return by_onnxruntime(Path(folder) / TOWER, clip[0].numpy())
 
 
 def _compiled(head: Head, clip: torch.Tensor) -> Work:
@@ -62,14 +57,11 @@ def works_of(backbone: str, rivals: bool) -> tuple[dict[str, Work], dict[str, fl
         cfg = configuration(options, overrides(options), Path(scratch))
         head, size = build_model(cfg).eval().head, cfg.DATA.TEST_CROP_SIZE
     clip = torch.randn(1, options.frames, 3, size, size, generator=torch.Generator().manual_seed(0))
-    start = time.perf_counter()
-    faster = for_evaluation(head, CPU, (options.frames, size))
-    took = {"as it is": time.perf_counter() - start}
+    took = {}
+    took["as it is"], faster = timed(partial(for_evaluation, head, CPU, (options.frames, size)))
     made: dict[str, Work] = {"plain": lambda: head.encode(clip), "as it is": lambda: faster.encode(clip)}
     for name in RIVALS if rivals else ():
-        start = time.perf_counter()
-        made[name] = RIVALS[name](head, clip)
-        took[name] = time.perf_counter() - start
+        took[name], made[name] = timed(partial(RIVALS[name], head, clip))
     return made, took
 
 

@@ -35,11 +35,12 @@ def _tower(name: str) -> tuple[nn.Module, int]:
     return build_visual(config).eval(), config["vision_cfg"]["image_size"]
 
 
-def _session(path: Path, frames_FCHW: np.ndarray) -> Work:
+def by_onnxruntime(path: Path, frames_FCHW: np.ndarray) -> Work:
+    """Return a pass of an exported tower, with as many threads as torch has."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
+    options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     return lambda: session.run(None, {"frames": frames_FCHW})
 
@@ -53,10 +54,11 @@ def _of_tower(name: str, frames: int, rounds: int, repeats: int) -> list[Row]:
         with torch.inference_mode(False):
             example = torch.randn(3, 3, side, side)  # of one frame, one would be taken for a fixed size
             write_part(Part("tower", tower, {"frames": (example, ["n"])}, "features"), root, pt2=False)
-        works: dict[str, Work] = {"torch": lambda: tower(pixels), "bundle": _session(root / TOWER, pixels.numpy())}
+        works: dict[str, Work] = {"torch": lambda: tower(pixels),
+                                  "bundle": by_onnxruntime(root / TOWER, pixels.numpy())}
         if takes_int8(root):
             write_int8(root)
-            works["bundle of 8-bit weights"] = _session(root / INT8, pixels.numpy())
+            works["bundle of 8-bit weights"] = by_onnxruntime(root / INT8, pixels.numpy())
         times = list(least_in_turns(tuple(works.values()), rounds, repeats))
     return [Row(f"{name}, {frames} frames, one thread: {work} against torch", "times",
                 [turn[0] / turn[place] for turn in times]) for place, work in enumerate(works) if place]

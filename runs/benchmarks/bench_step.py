@@ -37,7 +37,7 @@ from runs.benchmarks.steps import (
     step_flops,
     step_memory,
 )
-from runs.benchmarks.timing import seconds, threads
+from runs.benchmarks.timing import seconds, seconds_over, threads
 from utils.config.schema import Config
 from utils.cores import cores
 from utils.errors import BenchmarkError
@@ -95,8 +95,7 @@ def _seconds(options: StepOptions, plain: bool, least: float, cpu_threads: int, 
     device, step = choose_device(cfg.NUM_GPUS), kept_step(cfg, options, plain)
     for _ in range(1 if device.type == "cpu" else WARM_UP - 1):
         step()
-    once = seconds(step, device)
-    return once if once >= least else seconds(step, device, math.ceil(least / once))
+    return seconds_over(step, device, least)
 
 
 # What operators are for, by parts of their names; the first that fits.

@@ -1,6 +1,5 @@
 """Measures what a device can do, and what a work takes of it: matmul rate, memory, the machine in words."""
 
-import math
 import platform
 import subprocess
 import threading
@@ -13,7 +12,7 @@ import psutil
 import torch
 
 from models.layers.products import product
-from runs.benchmarks.timing import seconds
+from runs.benchmarks.timing import seconds_over
 from utils.cores import cores
 from utils.precision import products_of
 
@@ -36,8 +35,7 @@ def matmul_rate(precision: str, device: torch.device, sizes: tuple[int, ...], le
             by_onednn = [partial(product, a, b, None)] if device.type == "cpu" else []
             for work in (partial(torch.mm, a, b, out=out), *by_onednn):
                 work()
-                calls = max(1, math.ceil(least / seconds(work, device)))
-                best = max(best, 2 * size**3 / seconds(work, device, calls))
+                best = max(best, 2 * size**3 / seconds_over(work, device, least))
     return best
 
 

@@ -1,5 +1,6 @@
 """Times works in turns, so that what else the machine does falls on all alike."""
 
+import math
 import subprocess
 import sys
 import time
@@ -30,6 +31,12 @@ def seconds(work: Work, device: torch.device | None = None, calls: int = 1) -> f
         work()
     wait_for(device)
     return (time.perf_counter() - start) / calls
+
+
+def seconds_over(work: Work, device: torch.device, least: float) -> float:
+    """Return the mean seconds of a call, over as many as take `least` seconds, after one that tells how many."""
+    once = seconds(work, device)
+    return once if once >= least else seconds(work, device, math.ceil(least / once))
 
 
 def timed(work: Callable[[], Found]) -> tuple[float, Found]:
