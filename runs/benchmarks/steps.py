@@ -12,7 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,11 +22,11 @@ from models.encoders.clip import tower_config
 from models.heads.base import Features, Role
 from runs.benchmarks.ending import deaf_to_interrupts, ending_workers
 from runs.benchmarks.hardware import peak_memory
+from runs.benchmarks.timing import Found
 from runs.benchmarks.towers import SMALL_VIT
 from runs.training.complexity import clip_flops
-from runs.training.setup import loop_options, optimizer_of
+from runs.training.setup import keep_memory, loop_options, optimizer_of
 from runs.training.step import Learner, PassPosition
-from utils.allocator import keep_freed_memory
 from utils.config import resolve_config
 from utils.config.schema import Config
 from utils.episode import Episode
@@ -39,7 +39,6 @@ CLASSES = 64  # training classes, as in Kinetics-100
 LR = 1e-5
 LESS = "a lower --query, --frames or --size, and --grad-checkpoint, need less"
 Step = Callable[[], None]
-Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,8 +187,8 @@ def step_flops(cfg: Config, options: StepOptions) -> float:
 
 def kept_step(cfg: Config, options: StepOptions, plain: bool) -> Step:
     """Return a step of a process of its own, whose memory is kept as a run's is; never that of the plain one."""
-    if not plain and cfg.TRAIN.KEEP_MEMORY and cfg.NUM_GPUS == 0:
-        keep_freed_memory()
+    if not plain:
+        keep_memory(cfg)
     return (written_plainly if plain else as_it_is)(cfg, random_episodes(options, cfg))
 
 

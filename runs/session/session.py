@@ -20,10 +20,10 @@ from runs.reporting.run_record import write_run as write_run_record
 from runs.session.preflight import check_names, check_store, read_splits, shared_videos
 from runs.training.complexity import complexity_line, parameter_counts
 from runs.training.driver import Trainer, videos_of
-from runs.training.setup import loop_options, optimizer_of, schedule_of
+from runs.training.setup import keep_memory, loop_options, optimizer_of, schedule_of
 from runs.training.state import TrainingParts, find_best, keep_best, training_differences, training_finished
 from runs.training.step import Learner
-from utils import allocator, checkpoint
+from utils import checkpoint
 from utils.collecting import uncollected
 from utils.config.loader import Resolved
 from utils.config.schema import Config
@@ -170,8 +170,7 @@ def run(resolved: Resolved, ranks: Ranks = ALONE) -> dict:
 def train_and_select(session: Session, model: FewShotModel) -> int:
     """Train to the end, leaving the best checkpoint; returns the iterations done."""
     cfg, selection = session.cfg, session.test
-    if cfg.TRAIN.KEEP_MEMORY and session.device.type == "cpu":
-        allocator.keep_freed_memory()
+    keep_memory(cfg)
     if cfg.TRAIN.EVAL_SPLIT != "test":
         selection = Evaluator(cfg, session.splits[cfg.TRAIN.EVAL_SPLIT], session.device, session.ranks)
     if session.ranks.main:

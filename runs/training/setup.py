@@ -4,6 +4,7 @@ import torch
 
 from models.builder import FewShotModel
 from runs.training.step import LoopOptions
+from utils import allocator
 from utils.config.schema import Config
 from utils.optim import OptimizerSettings, build_optimizer
 from utils.schedule import Schedule
@@ -27,6 +28,12 @@ def optimizer_of(cfg: Config, model: FewShotModel) -> torch.optim.Optimizer:
         method=o.OPTIM_METHOD, lr=cfg.SOLVER.BASE_LR, weight_decay=decay, norm_weight_decay=cfg.BN.WEIGHT_DECAY,
         momentum=o.MOMENTUM, dampening=o.DAMPENING, nesterov=o.NESTEROV, eps=o.EPS, fused=o.FUSED),
                            own)
+
+
+def keep_memory(cfg: Config) -> None:
+    """Have this process keep what its steps free, if TRAIN.KEEP_MEMORY says so and they are taken on the CPU."""
+    if cfg.TRAIN.KEEP_MEMORY and cfg.NUM_GPUS == 0:
+        allocator.keep_freed_memory()
 
 
 def loop_options(cfg: Config) -> LoopOptions:
