@@ -13,10 +13,10 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 
 from models.encoders.vit import frame_tokens, run_block
+from models.layers.attend import attend
 from utils.errors import ConfigError
 
 GATE_TEMPERATURE = 0.1
@@ -31,9 +31,7 @@ class Attention(nn.Module):
         self.q_linear, self.k_linear, self.v_linear, self.proj = (nn.Linear(dim, dim) for _ in range(4))
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = (rearrange(linear(x), "n l (h d) -> n h l d", h=self.heads)
-                   for linear in (self.q_linear, self.k_linear, self.v_linear))
-        return self.proj(rearrange(F.scaled_dot_product_attention(q, k, v), "n h l d -> n l (h d)"))
+        return self.proj(attend(self.q_linear(x), self.k_linear(x), self.v_linear(x), self.heads))
 
 
 class SideBlock(nn.Module):

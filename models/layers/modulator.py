@@ -6,10 +6,9 @@ Shapes: B sequences, L tokens, D features, H heads.
 
 from typing import cast
 
-import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 
+from models.layers.attend import attend
 from models.registries import MODULATORS
 
 HEADS = 8
@@ -30,10 +29,7 @@ class Attention(nn.Module):
         self.to_out = nn.Sequential(nn.Linear(dim, dim), nn.Dropout(dropout))
 
     def forward(self, x_BLD: Tensor) -> Tensor:
-        q, k, v = (rearrange(proj(x_BLD), "b l (h d) -> b h l d", h=self.heads)
-                   for proj in (self.to_q, self.to_k, self.to_v))
-        mixed = F.scaled_dot_product_attention(q, k, v)
-        return self.to_out(rearrange(mixed, "b h l d -> b l (h d)"))
+        return self.to_out(attend(self.to_q(x_BLD), self.to_k(x_BLD), self.to_v(x_BLD), self.heads))
 
 
 class PreNorm(nn.Module):

@@ -14,9 +14,9 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 
+from models.layers.attend import attend
 from models.layers.batch_norm import replace_modules
 
 ROWS = 64  # of a product with fewer, little is gained and the calls around it cost more
@@ -64,10 +64,9 @@ class OneDnnAttention(nn.MultiheadAttention):
                 or self.bias_k is not None or self.add_zero_attn or (self.training and self.dropout)):
             return super().forward(query, key, value, *args, **options)
         of_all = product(query, cast(Tensor, self.in_proj_weight), self.in_proj_bias)
-        order = "f l" if self.batch_first else "l f"
-        q, k, v = rearrange(of_all, f"{order} (three h d) -> three f h l d", three=3, h=self.num_heads)
-        mixed = rearrange(F.scaled_dot_product_attention(q, k, v), f"f h l d -> {order} (h d)")
-        return self.out_proj(mixed), None
+        q, k, v = (of_all if self.batch_first else of_all.transpose(0, 1)).chunk(3, dim=-1)
+        mixed = attend(q, k, v, self.num_heads)
+        return self.out_proj(mixed if self.batch_first else mixed.transpose(0, 1)), None
 
 
 class FirstTokenPool(nn.Module):
@@ -92,10 +91,9 @@ class FirstTokenPool(nn.Module):
         places = maps_NChw.flatten(2).transpose(1, 2)
         tokens = torch.cat([places.mean(dim=1, keepdim=True), places], dim=1)
         tokens = tokens + self.get_parameter("positional_embedding").to(tokens.dtype)
-        q, k, v = (rearrange(self.get_submodule(name)(asked), "n l (h d) -> n h l d", h=self.num_heads)
+        q, k, v = (self.get_submodule(name)(asked)
                    for name, asked in (("q_proj", tokens[:, :1]), ("k_proj", tokens), ("v_proj", tokens)))
-        mixed = rearrange(F.scaled_dot_product_attention(q, k, v), "n h l d -> n l (h d)")
-        return self.get_submodule("c_proj")(mixed)[:, 0]
+        return self.get_submodule("c_proj")(attend(q, k, v, self.num_heads))[:, 0]
 
 
 _LINEAR = {nn.Linear: OneDnnLinear, nn.modules.linear.NonDynamicallyQuantizableLinear: OneDnnLinear,

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from models.layers.attend import attend
 from models.layers.modulator import FEED_FORWARD_DROPOUT, HIDDEN, FeedForward, PreNorm
 from utils.config.fields import NUMBERS, TRAINING, key
 from utils.errors import ConfigError
@@ -137,8 +138,8 @@ class JointAttention(nn.Module):
         self.to_out = nn.Identity() if heads == 1 else nn.Sequential(nn.Linear(dim, dim), nn.Dropout(dropout))
 
     def forward(self, x_PLD: Tensor) -> Tensor:
-        q, k, v = rearrange(self.to_qkv(x_PLD), "p l (three h d) -> three p h l d", three=3, h=self.heads)
-        return self.to_out(rearrange(F.scaled_dot_product_attention(q, k, v), "p h l d -> p l (h d)"))
+        q, k, v = self.to_qkv(x_PLD).chunk(3, dim=-1)
+        return self.to_out(attend(q, k, v, self.heads))
 
 
 class TokenTransformer(nn.Module):
