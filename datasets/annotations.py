@@ -184,12 +184,16 @@ def missing_videos(names: Callable[[str], set[str]], records: Sequence[VideoReco
     suffixes = LIST_FORMATS[format or DEFAULT_FORMAT].suffixes
 
     def there(path: str) -> bool:
-        folder, name = os.path.split(path)
+        folder, _, name = path.rpartition("/")
         return name in names(folder)
 
-    return [record for record in records
-            if not any(there(record.path + suffix) for suffix in suffixes)
-            and not there(record.path if suffixes != ("",) else os.path.splitext(record.path)[0])]
+    def missing(path: str) -> bool:
+        for suffix in suffixes:
+            if there(path + suffix):
+                return False
+        return not there(path if suffixes != ("",) else os.path.splitext(path)[0])
+
+    return [record for record in records if missing(record.path)]
 
 
 def resolve_video(root: Path, record: VideoRecord, format: str | None = None, *, prefer_folder: bool = False) -> Path:

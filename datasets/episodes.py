@@ -4,7 +4,7 @@ The draws use the raw 64-bit stream of PCG64, which NumPy keeps across its versi
 `Generator.choice` or `shuffle`), so an episode list and its hash outlive the installation that made them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -13,10 +13,22 @@ from utils.errors import EpisodeError
 from utils.seed import numpy_generator
 
 
-def draw_distinct(generator: np.random.Generator, population: int, count: int) -> list[int]:
+def raw_numbers(generator: np.random.Generator, expected: int) -> Iterator[int]:
+    """Yield the generator's raw stream, which is fetched `expected` numbers at a time: one by one takes thrice as long.
+    """
+    while True:
+        yield from generator.bit_generator.random_raw(expected).tolist()
+
+
+def draw_distinct(raw: Iterator[int], population: int, count: int) -> list[int]:
     """Draw `count` distinct integers of 0..population-1 in random order, all orders equally likely.
 
     Steps of a Fisher-Yates shuffle, kept sparse: time and memory grow with `count`, not with `population`.
+
+    Args:
+        raw: numbers of 0..2**64-1, all equally likely (`raw_numbers`).
+
+    Raises ValueError: more draws than the population has.
     """
     if not 0 <= count <= population:
         raise ValueError(f"expected 0 to {population} distinct draws, found {count}")
@@ -25,10 +37,10 @@ def draw_distinct(generator: np.random.Generator, population: int, count: int) -
     for step in range(count):
         left = population - step
         limit = 2**64 - 2**64 % left  # draws from here on would favour small values
-        raw = int(generator.bit_generator.random_raw())
-        while raw >= limit:
-            raw = int(generator.bit_generator.random_raw())
-        chosen = step + raw % left
+        number = next(raw)
+        while number >= limit:
+            number = next(raw)
+        chosen = step + number % left
         drawn.append(moved.get(chosen, chosen))
         moved[chosen] = moved.get(step, step)
     return drawn
@@ -60,7 +72,8 @@ class EpisodeSampler:
         labels = np.fromiter((record.class_index for record in records), np.int64, len(records))
         order = np.argsort(labels, kind="stable")
         bounds = np.cumsum(np.bincount(labels))[:-1]
-        self.members = np.split(order, bounds)  # per class, its record indices in list order
+        # Per class, its record indices in list order.
+        self.members: list[list[int]] = [part.tolist() for part in np.split(order, bounds)]
         if len(records) == 0 or len(self.members) < way:
             classes = len(self.members) if len(records) else 0
             raise EpisodeError(f"{split}: an episode draws {way} classes, found {classes} in the list")
@@ -73,17 +86,18 @@ class EpisodeSampler:
         """Draw episode number `index`: the same for every call, process and worker."""
         if index < 0:
             raise EpisodeError(f"{self.split}: expected an episode number from 0, found {index}")
-        generator = numpy_generator(self.seed, "episode:" + self.split, index)
-        classes = draw_distinct(generator, len(self.members), self.way)
+        each = self.shot + self.query
+        raw = raw_numbers(numpy_generator(self.seed, "episode:" + self.split, index), self.way * (1 + 2 * each))
+        classes = draw_distinct(raw, len(self.members), self.way)
         support: list[tuple[int, int]] = []
         query: list[tuple[int, int]] = []
         for label, class_index in enumerate(classes):
             videos = self.members[class_index]
-            drawn = [(int(videos[i]), label) for i in draw_distinct(generator, len(videos), self.shot + self.query)]
+            drawn = [(videos[i], label) for i in draw_distinct(raw, len(videos), each)]
             support += drawn[: self.shot]
             query += drawn[self.shot :]
-        support = [support[i] for i in draw_distinct(generator, len(support), len(support))]
-        query = [query[i] for i in draw_distinct(generator, len(query), len(query))]
+        support = [support[i] for i in draw_distinct(raw, len(support), len(support))]
+        query = [query[i] for i in draw_distinct(raw, len(query), len(query))]
         support_N, support_labels_N = zip(*support, strict=True)
         query_M, query_labels_M = zip(*query, strict=True)
         return EpisodeSpec(self.split, index, tuple(classes), support_N, support_labels_N, query_M, query_labels_M)

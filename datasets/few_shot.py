@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from datasets.decoding import read_frames
-from datasets.episodes import EpisodeSampler, draw_distinct, rank_indices
+from datasets.episodes import EpisodeSampler, draw_distinct, rank_indices, raw_numbers
 from datasets.raw_episode import RawEpisode
 from datasets.transforms import ClipTransform
 from datasets.videos import Videos
@@ -122,9 +122,10 @@ class FewShotDataset(Dataset[Episode]):
     def _stand_ins(self, spec: EpisodeSpec, position: int, video: int, taken: set[int]) -> list[int]:
         """Return clips of the class that are not in the episode, in an order that the seed fixes."""
         members = self.sampler.members[self.videos.records[video].class_index]
-        free = [int(member) for member in members if int(member) not in taken]
+        free = [member for member in members if member not in taken]
+        count = min(MAX_REPLACEMENTS, len(free))
         generator = numpy_generator(self.sampler.seed, "replace:" + spec.split, spec.index, position)
-        return [free[i] for i in draw_distinct(generator, len(free), min(MAX_REPLACEMENTS, len(free)))]
+        return [free[i] for i in draw_distinct(raw_numbers(generator, count), len(free), count)]
 
     def draw(self, spec: EpisodeSpec, position: int) -> int:
         """Return which of its `draws` choices of frames the clip at `position` takes."""

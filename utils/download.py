@@ -20,7 +20,7 @@ import urllib3
 from tqdm import tqdm
 
 from utils.errors import DownloadError, HashError
-from utils.files import give_name, told_as, whole_file
+from utils.files import give_name, sha256, told_as, whole_file
 from utils.lock import lock_file
 
 _BLOCK = 1 << 16
@@ -93,15 +93,6 @@ def _watched(pool: urllib3.PoolManager, clock: _Clock) -> urllib3.PoolManager:
         kinds[scheme] = type(kind.__name__, (kind,), {"ConnectionCls": Connection})
     pool.pool_classes_by_scheme = kinds
     return pool
-
-
-def sha256(path: Path) -> str:
-    """Return the SHA-256 (hex) of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def fetch(url: str, path: Path, expected: str | None = None, *, patience: Patience | None = None) -> Path:

@@ -1,4 +1,4 @@
-"""Choose a run's device; start ranks as processes, be one of them, and say what ended them."""
+"""Start ranks as processes, be one of them, and say what ended them."""
 
 import logging
 import os
@@ -22,19 +22,6 @@ from utils.signals import LAUNCHER, STOPPING, Stopped, number_of
 LOST_SECONDS = 5  # a rank that lost another ends this much later, so that the launcher sees the other's end first
 _STOPPED = {sign * number + (128 if sign > 0 else 0): number for number in STOPPING for sign in (1, -1)}
 _OWN = "clip-fsar-"  # start of the names of our own launches
-
-
-def choose_device(num_gpus: int, local_rank: int = 0) -> torch.device:
-    """Return the device of NUM_GPUS. Raises LaunchError that says what to do where the machine lacks it."""
-    if num_gpus == 0:
-        return torch.device("cpu")
-    have = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    wanted = max(num_gpus, local_rank + 1)
-    if have < wanted:
-        one = "NUM_GPUS 1 for one GPU, or " if have else ""
-        raise LaunchError(f"NUM_GPUS: the configuration asks for {wanted} CUDA device(s), this machine has {have}. "
-                          f"Add {one}NUM_GPUS 0 (CPU) to the command line.")
-    return torch.device("cuda", local_rank)
 
 
 def start_ranks(command: Sequence[str], count: int) -> None:

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from utils import torch_files
 from utils.checkpoint import misfits, plain_names, unreadable
-from utils.download import fetch, sha256
 from utils.errors import DownloadError, HashError, WeightsError
+from utils.files import sha256
 from utils.foreign import regular
 
 
@@ -91,6 +91,8 @@ def find(weights: str | Published, weights_dir: str | None) -> tuple[Path, str]:
 
 def download(url: str, path: Path, expected: str) -> None:
     """Fetch a file (see utils.download.fetch). Raises WeightsError that says what to do without a network."""
+    from utils.download import fetch  # most runs find the file where it is
+
     try:
         fetch(url, path, expected)
     except HashError as error:

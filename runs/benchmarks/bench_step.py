@@ -40,8 +40,8 @@ from runs.benchmarks.steps import (
 from runs.benchmarks.timing import seconds, seconds_over, threads
 from utils.config.schema import Config
 from utils.cores import cores
+from utils.device import choose_device
 from utils.errors import BenchmarkError
-from utils.launch import choose_device
 
 PEAK_SIZES = {"cpu": (1024, 2048), "cuda": (4096, 8192)}
 WARM_UP = 3  # steps: kernels are chosen, compiled, and memory is allocated in the first

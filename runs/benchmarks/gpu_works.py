@@ -42,8 +42,8 @@ from runs.benchmarks.timing import seconds, wait_for
 from utils.config import resolve_config
 from utils.config.layers import REPOSITORY
 from utils.cores import cores
+from utils.device import choose_device
 from utils.errors import BenchmarkError
-from utils.launch import choose_device
 
 MS, TFLOPS, SHARE, GIB = "ms an episode", "TFLOP/s", "of the dense bf16 rate", "peak memory"  # ends of rows' names
 KERNELS = "otam_triton"  # VIDEO.HEAD.ALIGNMENT with the Triton kernels

@@ -40,6 +40,8 @@ COMMANDS = {
                "python runs/benchmarks/run.py export --backbones RN50 ViT-B/16"),
     "growth": ("how cost grows with videos, episodes, ways, shots, frames, classes; not part of the suite",
                "python runs/benchmarks/run.py growth --largest 100000 --strict"),
+    "start": ("a run until its first episode is there, beside `import torch`; not part of the suite",
+              "python runs/benchmarks/run.py start --turns 4"),
     "check": ("cores and memory of `prepare.py check`; not part of the suite",
               "python runs/benchmarks/run.py check --decoder pyav"),
 }

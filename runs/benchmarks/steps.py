@@ -29,9 +29,9 @@ from runs.training.setup import keep_memory, loop_options, optimizer_of
 from runs.training.step import Learner, PassPosition
 from utils.config import resolve_config
 from utils.config.schema import Config
+from utils.device import choose_device
 from utils.episode import Episode
 from utils.errors import BenchmarkError
-from utils.launch import choose_device
 from utils.seed import seed_everything
 
 SMALL = "small"  # towers.SMALL_VIT

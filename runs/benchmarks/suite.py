@@ -66,6 +66,7 @@ BENCHMARKS = {
     "own": Benchmark("bench_own", ("bench_own", "bench_own"), None),
     "export": Benchmark("bench_export", None, None),
     "growth": Benchmark("bench_growth", None, None),
+    "start": Benchmark("bench_start", ("bench_start", "bench_start"), None),
     "check": Benchmark("bench_check", ("bench_check", "bench_check"), None),
 }
 SUITE = {name: benchmark for name, benchmark in BENCHMARKS.items() if benchmark.weight}

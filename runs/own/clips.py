@@ -27,8 +27,8 @@ from datasets.frame_sampling import segment_indices
 from datasets.transforms import PixelSettings, test_transform
 from runs.preparing.pool import Failure, guarded
 from utils.cores import cores
-from utils.download import sha256
 from utils.errors import OwnClipsError, VideoDecodeError
+from utils.files import sha256
 
 SECONDS_A_CLIP = 120.0  # a file that takes longer is given up
 _LOGGER = logging.getLogger(__name__)

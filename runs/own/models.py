@@ -32,9 +32,9 @@ from utils.config.loader import Resolved, resolve_config, resolve_values
 from utils.config.options import option_keys, with_options
 from utils.config.schema import Config
 from utils.config.show import to_dict
+from utils.device import choose_device
 from utils.errors import ConfigError, OwnClipsError
 from utils.json_files import read_json
-from utils.launch import choose_device
 
 DEFAULT = "ViT-B/16"
 REFERENCE = "reference.json"  # beside a checkpoint: thresholds of its validation classes, by scoring and shots

@@ -8,9 +8,9 @@ from runs.session.preflight import check_names
 from runs.session.seeds import run_seeds
 from runs.session.session import going_on, run
 from utils.config.loader import Resolved
+from utils.device import choose_device
 from utils.distributed import ALONE, Ranks
 from utils.errors import RankError
-from utils.launch import as_rank, choose_device, start_ranks
 from utils.signals import Stopped, under_launcher
 
 RUN = str(Path(__file__).parents[1] / "run.py")
@@ -31,13 +31,15 @@ def launch(resolved: Resolved, overrides: Sequence[str], arguments: Sequence[str
 
         profile(resolved, profiled_steps)
         return
+    count = cfg.NUM_GPUS or cfg.NUM_PROCESSES
+    if count == 1 and not under_launcher():
+        _run(resolved, overrides, ALONE)
+        return
+    from utils.launch import as_rank, start_ranks  # torch's launcher, which one process does without
+
     if under_launcher():
         with as_rank(cfg.NUM_GPUS > 0) as ranks:
             _run(resolved, overrides, ranks)
-        return
-    count = cfg.NUM_GPUS or cfg.NUM_PROCESSES
-    if count == 1:
-        _run(resolved, overrides, ALONE)
         return
     check_names(resolved)
     choose_device(cfg.NUM_GPUS)

@@ -18,9 +18,9 @@ from runs.training.loop import Hooks, Progress, train
 from runs.training.setup import loop_options, optimizer_of, schedule_of
 from runs.training.step import Learner
 from utils.config.loader import Resolved
+from utils.device import choose_device
 from utils.errors import LaunchError
 from utils.json_files import write_json
-from utils.launch import choose_device
 from utils.logging import setup_logging
 from utils.phases import Recorder, recording
 from utils.precision import set_tf32

@@ -28,10 +28,10 @@ from utils.collecting import uncollected
 from utils.config.loader import Resolved
 from utils.config.schema import Config
 from utils.config.show import describe_notes
+from utils.device import choose_device
 from utils.distributed import ALONE, Ranks
 from utils.errors import CheckpointError, ConfigError
 from utils.json_files import read_json
-from utils.launch import choose_device
 from utils.lock import output_lock
 from utils.logging import setup_logging
 from utils.precision import set_tf32

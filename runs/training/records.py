@@ -10,8 +10,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
-from tensorboard.compat.proto import event_pb2
 from torch.utils.tensorboard import SummaryWriter
 
 from runs.reporting.curves import plot_curves
@@ -33,6 +31,18 @@ def _add(board: SummaryWriter, record: Mapping[str, Any], times: Mapping[tuple[s
             board.add_scalar(tag, value, step, times.get((tag, step)))
 
 
+def _times(paths: Iterable[Path]) -> dict[tuple[str, int], float]:
+    """Return when each number, by its tag and step, was written into TensorBoard's files."""
+    from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader  # a start needs no reader
+    from tensorboard.compat.proto import event_pb2
+
+    times: dict[tuple[str, int], float] = {}
+    for path in paths:
+        for event in map(event_pb2.Event.FromString, RawEventFileLoader(str(path)).Load()):
+            times |= {(value.tag, event.step): event.wall_time for value in event.summary.value}
+    return times
+
+
 def _board(directory: Path, records: Iterable[Mapping[str, Any]]) -> SummaryWriter:
     """Open TensorBoard's records as one new file, with the records of log.jsonl that stay.
 
@@ -40,10 +50,7 @@ def _board(directory: Path, records: Iterable[Mapping[str, Any]]) -> SummaryWrit
     them, and purge_step takes no part of a step out. Of earlier files only the times of writing are taken.
     """
     earlier = sorted(filter(Path.is_file, directory.glob("events.out.tfevents.*")))
-    times: dict[tuple[str, int], float] = {}
-    for path in earlier:
-        for event in map(event_pb2.Event.FromString, RawEventFileLoader(str(path)).Load()):
-            times |= {(value.tag, event.step): event.wall_time for value in event.summary.value}
+    times = _times(earlier) if earlier else {}
     board = SummaryWriter(directory)
     for record in records:
         _add(board, record, times)

@@ -13,8 +13,8 @@ from models.encoders import weight_files
 from models.encoders.base import encode_clips
 from models.encoders.image import NAMES, image_encoder
 from tests.conftest import REPOSITORY
-from utils.download import sha256
 from utils.errors import ConfigError, WeightsError
+from utils.files import sha256
 
 REAL = Path(REPOSITORY).parent / "shared" / "real_clips"
 WIDTHS = {"resnet18": 512, "resnet34": 512, "resnet50": 2048, "mobilenet_v2": 1280}

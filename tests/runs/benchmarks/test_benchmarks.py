@@ -20,6 +20,7 @@ from runs.benchmarks import (
     bench_kinds,
     bench_loader,
     bench_ranks,
+    bench_start,
     long_clips,
     run,
     suite,
@@ -69,6 +70,16 @@ def test_encoding():
         expected, *others = (work() for work in made.values())
     for found in (others[0]["frames"], torch.from_numpy(others[1][0])[None]):
         torch.testing.assert_close(found, expected["frames"], rtol=1e-4, atol=1e-4)
+
+
+def test_a_start(tmp_path):
+    """Each line is a number, and what torch is not imported for takes a part of what importing it takes."""
+    shares = []
+    rows = named(bench_start.measure(tmp_path, shares.append, videos=640, workers=1, turns=1))
+    assert rows["start until the first episode"].figure > 1 and shares == [1]
+    assert all(0 < rows[name].figure < 0.5 for name in ("--help", "--print-config", "a wrong setting"))
+    with pytest.raises(BenchmarkError, match="ended with 3: of its own accord"):
+        bench_start._until("import sys; sys.stderr.write('of its own accord'); sys.exit(3)")
 
 
 @pytest.mark.slow

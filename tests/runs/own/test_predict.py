@@ -108,7 +108,7 @@ def test_what_is_wrong_is_told(own, tiny_checkpoint, predict, capsys, options, w
 
 
 def test_a_wrong_folder_is_told_before_a_model_is_fetched(tmp_path, predict, capsys, monkeypatch):
-    monkeypatch.setattr("models.encoders.weight_files.fetch", lambda *_: pytest.fail("fetched"))
+    monkeypatch.setattr("utils.download.fetch", lambda *_: pytest.fail("fetched"))
     assert predict(["--support", tmp_path / "absent"]) == 1
     assert "absent: expected a folder with folders of clips" in capsys.readouterr().err
     (tmp_path / "file").write_text("")
@@ -124,7 +124,7 @@ def test_no_cuda_here(own, tiny_checkpoint, predict, capsys):
 
 
 def test_missing_weights_name_the_command_and_nothing_takes_their_place(own, predict, capsys, monkeypatch):
-    monkeypatch.setattr("models.encoders.weight_files.fetch", lambda address, *_: (_ for _ in ()).throw(
+    monkeypatch.setattr("utils.download.fetch", lambda address, *_: (_ for _ in ()).throw(
         __import__("utils.errors", fromlist=["DownloadError"]).DownloadError(f"{address}: no network")))
     assert predict(["VIDEO.HEAD.WEIGHTS_DIR", own / "nowhere", "--support", own / "mine"]) == 1
     said = capsys.readouterr().err

@@ -23,8 +23,8 @@ from tests.runs.preparing.prepare_fixture import (
     touch,
     write,
 )
-from utils import download
 from utils.config import load_config
+from utils.files import sha256
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -72,7 +72,7 @@ def test_published_lists_are_imported_and_named(dataset, tmp_path, capfd):
     for split in SPLITS:
         source = PUBLISHED / dataset / f"{split}_few_shot.txt"
         assert lines(tmp_path / source.name) == lines(source)
-        assert published_lists.file_hash(dataset, split) == download.sha256(source)
+        assert published_lists.file_hash(dataset, split) == sha256(source)
 
 
 @pytest.mark.shared("splits")
