@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import psutil
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from models.encoders import weight_files
 from models.encoders.base import Encoder, Output, Text
@@ -29,6 +30,7 @@ OPEN_CLIP_NAMES = {name: f"{name.replace('/', '-').replace('@336px', '-336')}-qu
 Config: TypeAlias = Mapping[str, Any]  # open_clip's model config
 CONFIG_BYTES, LAYER_BYTES = 1 << 20, 20_000  # of a model config; of a layer's modules, without their weights
 TEXT_SEED = 0  # random text towers are the same in every run: a checkpoint meets the features it was trained with
+BLOCK = 32  # tokens that attention on a CPU takes together: a multiple of it leaves the last bits as they are
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -128,12 +130,40 @@ def _check_length(names: Sequence[str], prompt: str, tokenizer: Any) -> None:
             _LOGGER.warning("TEST.PROMPT: only the first %d tokens of the sentence for %r are read", room, name)
 
 
+class _TextOnly(nn.Module):
+    """Makes encode_text the forward pass, so that functional_call can give it other tensors."""
+
+    def __init__(self, towers: Any):
+        super().__init__()
+        self.towers = towers
+
+    def forward(self, tokens: Tensor) -> Any:
+        """Encode sentences. [B, 77] -> [B, D]"""
+        return self.towers.encode_text(tokens)
+
+
+def _encoded(towers: Any, tokens: Tensor) -> Any:
+    """Encode sentences, without most of the padding behind the longest: where each place sees those before it alone and
+    the end mark is what is read (OpenAI's towers), nothing depends on it. [B, 77] -> [B, D]"""
+    import open_clip
+
+    mask = getattr(towers, "attn_mask", None)
+    if type(towers) is not open_clip.CLIP or mask is None or towers.text_pool_type != "argmax":
+        return towers.encode_text(tokens)
+    longest = int(tokens.argmax(dim=-1).max()) + 1
+    length = min(tokens.shape[1], -(-longest // BLOCK) * BLOCK)
+    shorter = {"towers.positional_embedding": towers.positional_embedding[:length],
+               "towers.attn_mask": mask[:length, :length]}
+    return functional_call(_TextOnly(towers), shorter, (tokens[:, :length],))
+
+
 @torch.no_grad()
 def encode_names(towers: Any, tokenizer: Any, names: Sequence[str], prompt: str) -> Tensor:
     """Encode class names, as written, in the sentence `prompt`: [G, D], not normalised."""
     _check_length(names, prompt, tokenizer)
     sentences = [prompt.format(name) for name in names]
-    return torch.cat([towers.encode_text(tokenizer(sentences[i:i + 64])) for i in range(0, len(sentences), 64)]).float()
+    parts = [_encoded(towers, tokenizer(sentences[i:i + 64])) for i in range(0, len(sentences), 64)]
+    return torch.cat(parts).float()
 
 
 def _tokenizer(name: str, config: Config) -> Any:

@@ -2,8 +2,8 @@
 
 Lists of SSv2-Full's length (67,013 videos to train on, 1,926 and 2,857 to validate and test), a tower of random
 weights, loader workers. CPU seconds of the process itself, with one thread, fresh processes in turns: other work on
-the machine matters little. By the clock, the workers' decoding of the first episode counts, too. What ends at a point is
-compared with `import torch` until it is done, a whole command line with a process that does nothing else.
+the machine matters little. By the clock, the workers' decoding of the first episode counts, too. A start is compared
+with `import torch` until that is done, a whole command line with a process that does nothing else.
 """
 
 import json
@@ -58,7 +58,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def project(data: Path, scratch: Path, videos: int, workers: int) -> Path:
+def project(data: Path, scratch: Path, backbone: str, videos: int, workers: int) -> Path:
     """Write a project of lists of that length, whose lines are names of one rendered clip; return its path."""
     one = dict.fromkeys(SPLITS, 1)
     render_demo(data, clips_per_class=one, max_classes=one)
@@ -79,7 +79,7 @@ def project(data: Path, scratch: Path, videos: int, workers: int) -> Path:
     path = scratch / "project.yaml"
     path.write_text(PROJECT.format(
         base=REPOSITORY / "configs/pool/run/clipfsar.yaml", out=scratch / "out", episodes=EPISODES, data=scratch,
-        lists=scratch, tower=scratch / "tower.json", workers=workers,
+        lists=scratch, tower=scratch / "tower.json" if backbone == "small" else backbone, workers=workers,
         **{split: json.dumps([f"{split} {k}" for k in range(count)]) for split, count in CLASSES.items()}))
     return path
 
@@ -109,21 +109,21 @@ def _whole(*arguments: str, expected: int = 0) -> float:
 
 def settings(quick: bool) -> dict[str, Any]:
     """Return the arguments of `measure`."""
-    return {"videos": 640 if quick else 67_013, "workers": 2, "turns": 1 if quick else 5}
+    return {"backbone": "small", "videos": 640 if quick else 67_013, "workers": 2, "turns": 1 if quick else 5}
 
 
-def measure(data: Path, done: Done = silent, *, videos: int, workers: int, turns: int) -> list[Row]:
+def measure(data: Path, done: Done = silent, *, backbone: str, videos: int, workers: int, turns: int) -> list[Row]:
     """Return what `import torch` takes, and what a start and command lines take as multiples of it in the same turn.
 
     Args:
-        data: folder of the rendered clip. videos: of the train list, at least 64 classes of six. workers: of the
-            loader. turns: how often each is measured.
+        data: folder of the rendered clip. backbone: RN50, ...; small: a tower that is made at once. videos: of the
+            train list, at least six of each of 64 classes. workers: of the loader. turns: how often each is measured.
     """
     found: dict[str, list[float]] = {}
     lines = {"--help": (["--help"], 0), "--print-config": (["--cfg", PUBLISHED, "--print-config"], 0),
              "a wrong setting": (["--cfg", PUBLISHED, "TRAIN.SHOT", "none"], 1)}
     with tempfile.TemporaryDirectory() as scratch:
-        path = str(project(data, Path(scratch).resolve(), videos, workers))
+        path = str(project(data, Path(scratch).resolve(), backbone, videos, workers))
         for turn in range(turns):
             torch_cpu, torch_wall = _until(TORCH)
             start_cpu, start_wall = _until(UNTIL_FIRST, "run", "--cfg", path, expected=130)

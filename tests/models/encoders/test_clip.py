@@ -6,7 +6,7 @@ import open_clip
 import pytest
 import torch
 
-from models.encoders.clip import TEXT_SEED, _check_length, build_towers, clip_encoder, tower_config
+from models.encoders.clip import TEXT_SEED, _check_length, build_towers, clip_encoder, encode_names, tower_config
 from tests.conftest import REPOSITORY, TINY_TOWER
 from utils.errors import ConfigError, WeightsError
 
@@ -74,6 +74,31 @@ def test_a_file_gives_both_towers_or_the_visual_one_alone(tmp_path):
     found = both.text(["jump"], "{}")
     assert torch.equal(found, expected) and not found.is_inference()
     assert before and all(module.training for module in both.visual.modules())  # reading text ends no training
+
+
+@pytest.mark.parametrize("words", [1, 40, 70])
+def test_padding_behind_sentences_is_left_out_without_a_trace(words):
+    """Of 77 places the tower sees 32, 64 or all, and gives the same bits."""
+    torch.manual_seed(0)
+    text = {"context_length": 77, "vocab_size": 49408, "width": 128, "heads": 2, "layers": 3}
+    towers, tokenizer = build_towers({**TINY_TOWER, "text_cfg": text}).eval(), open_clip.SimpleTokenizer()
+    names, seen = ["run", "jump " * words], list[int]()
+    with torch.no_grad():
+        expected = towers.encode_text(tokenizer(names))
+    towers.transformer.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape[1]))
+    assert torch.equal(encode_names(towers, tokenizer, names, "{}"), expected)
+    assert seen == [{1: 32, 40: 64, 70: 77}[words]] and len(towers.attn_mask) == 77
+
+
+def test_towers_that_see_all_places_read_the_padding():
+    """Of a mask that hides nothing, or another place that is read, every token counts."""
+    torch.manual_seed(0)
+    tokenizer, seen = open_clip.SimpleTokenizer(), list[int]()
+    for text in ({"no_causal_mask": True}, {"pool_type": "last"}):
+        towers = build_towers({**TINY_TOWER, "text_cfg": {**TINY_TOWER["text_cfg"], **text}}).eval()
+        towers.transformer.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape[1]))
+        encode_names(towers, tokenizer, ["run"], "{}")
+    assert seen == [77, 77]
 
 
 def test_names():

@@ -75,7 +75,7 @@ def test_encoding():
 def test_a_start(tmp_path):
     """Each line is a number, and what torch is not imported for takes a part of what importing it takes."""
     shares = []
-    rows = named(bench_start.measure(tmp_path, shares.append, videos=640, workers=1, turns=1))
+    rows = named(bench_start.measure(tmp_path, shares.append, backbone="small", videos=640, workers=1, turns=1))
     assert rows["start until the first episode"].figure > 1 and shares == [1]
     assert all(0 < rows[name].figure < 0.5 for name in ("--help", "--print-config", "a wrong setting"))
     with pytest.raises(BenchmarkError, match="ended with 3: of its own accord"):
