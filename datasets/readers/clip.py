@@ -11,7 +11,7 @@ import numpy as np
 from utils.registry import Registry
 
 FOLDER_FPS = 12.0  # frames a second assumed of what has no rate of its own, such as a folder of frames
-AUTO = "auto"  # DATA.DECODER: torchcodec where it and FFmpeg work, else decord, else pyav
+AUTO = "auto"  # DATA.DECODER: pyav
 
 
 class Clip(Protocol):

@@ -106,7 +106,7 @@ def torchcodec_problem() -> str | None:
 def require_torchcodec() -> None:
     """Raise LaunchError where torchcodec does not work here."""
     if problem := torchcodec_problem():
-        raise LaunchError(f"DATA.DECODER torchcodec: {problem}; or set DATA.DECODER decord (auto: whichever works)")
+        raise LaunchError(f"DATA.DECODER torchcodec: {problem}; or set DATA.DECODER auto")
 
 
 @DECODERS.register("torchcodec")

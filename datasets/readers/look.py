@@ -7,7 +7,7 @@ only where nothing else tells how many there are. What it found is kept in memor
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import islice
@@ -19,7 +19,7 @@ import numpy as np
 from datasets.annotations import file_stamp
 from datasets.readers.clip import first_line
 from datasets.readers.containers import container_kind
-from datasets.readers.packets import CLEAN, CLOSED, NOWHERE, STILLS, judge_of
+from datasets.readers.packets import CLEAN, CLOSED, NOWHERE, SPARED, STILLS, judge_of
 from utils.errors import LaunchError, VideoDecodeError
 from utils.foreign import stranger
 
@@ -39,6 +39,8 @@ class Look(NamedTuple):
         pace: seconds of the first frame, and from one to the next where each is nearer to its place than to another's,
             else 0.
         starts: int64 [S, 2], rising: frames at which decoding can begin, all from there on are right; and their times.
+        grid: time of the first frame, and step: those between them, in the stream's units, are rounded multiples of it.
+            0, 0: times are others, or no frame can be passed over.
         matrix: a, b, c, d: where a frame's x axis (a, b) and y axis (c, d) lead when it is shown; or multiples of it.
     """
 
@@ -49,7 +51,12 @@ class Look(NamedTuple):
     jumps: bool
     pace: tuple[float, float]
     starts: np.ndarray
+    grid: tuple[int, float]
     matrix: tuple[int, int, int, int]
+
+    def tick(self, index: int) -> int:
+        """Return the time of a frame, in the stream's units, by the grid."""
+        return self.grid[0] + round(index * self.grid[1])
 
     @property
     def turn(self) -> int:
@@ -69,7 +76,7 @@ class Look(NamedTuple):
 
 
 UNSEEN = Look(frames=0, packets=0, fps=math.nan, shape=(0, 0), jumps=False, pace=(0.0, 0.0),
-              starts=np.empty((0, 2), np.int64), matrix=(1, 0, 0, 1))  # of no file
+              starts=np.empty((0, 2), np.int64), grid=(0, 0.0), matrix=(1, 0, 0, 1))  # of no file
 
 
 def _preference(stream: Any) -> int:
@@ -79,11 +86,14 @@ def _preference(stream: Any) -> int:
     return int(stream.codec_context.width * stream.codec_context.height + FAVOUR * bool(stream.disposition & DEFAULT))
 
 
-def decoded(container: Any, stream: Any) -> Iterator[Any]:
+def decoded(container: Any, stream: Any, spared: Callable[[int], bool] | None = None) -> Iterator[Any]:
     """Yield the frames of a stream in the order they are shown in.
 
     Where it does not begin with a keyframe, as after a cut, what cannot be decoded before the first frame is passed
     over, as ffmpeg does. Raises av.error.FFmpegError.
+
+    Args:
+        spared: of a frame's time, whether it need not be decoded where no other frame refers to it.
     """
     import av
 
@@ -91,6 +101,8 @@ def decoded(container: Any, stream: Any) -> Iterator[Any]:
     for packet in container.demux(stream):
         if lenient is None and packet.size:
             lenient = not packet.is_keyframe
+        if spared:
+            stream.codec_context.skip_frame = "NONREF" if packet.size and spared(packet.pts) else "DEFAULT"
         try:
             frames = packet.decode()
         except av.error.FFmpegError:
@@ -178,12 +190,13 @@ def _timed(times: Sequence[int], reordered: bool) -> bool:
         reordered and len(times) > 1 and bool((np.diff(times) > 0).all()))
 
 
-def _paced(times: Sequence[int], unit: float) -> tuple[float, float]:
-    """Return Look.pace of times in units of so many seconds, with a margin for what decoders round."""
-    shown = np.sort(times)
-    step = float(shown[-1] - shown[0]) / max(len(shown) - 1, 1)
-    even = np.abs(shown - shown[0] - step * np.arange(len(shown))).max() < 0.4 * step
-    return float(shown[0]) * unit, step * unit if even else 0.0
+def _paced(times: Sequence[int], unit: float) -> tuple[tuple[float, float], tuple[int, float]]:
+    """Return Look.pace of times in units of so many seconds, with a margin for what decoders round, and Look.grid."""
+    shown, places = np.sort(times), np.arange(len(times))
+    first, step = int(shown[0]), float(shown[-1] - shown[0]) / max(len(shown) - 1, 1)
+    even = np.abs(shown - first - step * places).max() < 0.4 * step
+    on = (first + np.rint(step * places) == shown).all()
+    return (first * unit, step * unit if even else 0.0), (first, step) if on else UNSEEN.grid
 
 
 def _entered(times: Sequence[int], marks: Sequence[int | None], keys: Sequence[bool], entrances: Sequence[int]
@@ -233,7 +246,7 @@ def _counted(path: Path) -> tuple[int, Any | None]:
 @lru_cache(maxsize=1 << 16)
 def _look(path: Path, _stamp: tuple[int, int]) -> Look:
     packets: list[tuple[Any, ...]] = []  # (shown at, decoded at, keyframe, not hidden, picture, entrance)
-    empty, first, pace, starts, closed = False, None, UNSEEN.pace, UNSEEN.starts, False
+    empty, first, pace, starts, grid, closed = False, None, UNSEEN.pace, UNSEEN.starts, UNSEEN.grid, False
     with opened(path) as (container, stream):
         codec, kind = stream.codec_context.codec.canonical_name, container.format.name
         judge = judge_of(codec, bytes(stream.codec_context.extradata or b""))
@@ -250,7 +263,7 @@ def _look(path: Path, _stamp: tuple[int, int]) -> Look:
         reordered = bool(stream.codec_context.has_b_frames)
         if whole and _may_jump(path, codec, reordered) and _timed(times, reordered):
             starts, closed = _entered(times, marks, keys, entrances)
-            pace = _paced(times, float(stream.time_base))
+            pace, grid = _paced(times, float(stream.time_base))
         jumps = closed and len(container.streams.video) == 1
     frames = len(packets)
     if not whole:
@@ -259,7 +272,7 @@ def _look(path: Path, _stamp: tuple[int, int]) -> Look:
     if kind == "avi" and places > 1 and None not in marks:  # it has no times: frames that are not there take places
         places = max(places, round((max(marks) - min(marks)) * places / (places - 1)))
     look = UNSEEN._replace(frames=frames, packets=places, fps=rate * len(packets) / max(places, 1), jumps=jumps,
-                          pace=pace, starts=starts)
+                          pace=pace, starts=starts, grid=grid if codec in SPARED else UNSEEN.grid)
     if first is None:
         return look
     look = look.seen(first)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 STILLS = ("mjpeg", "png", "ffv1", "rawvideo", "prores")  # every frame is a keyframe
+SPARED = ("h264",)  # what no picture refers to says so; in HEVC those of higher layers may refer to it all the same
 EMPTY = 16  # bytes; MPEG-4 packets below it may repeat a frame rather than hold one
 SEI, RECOVERY_POINT = 6, 6  # H.264: type of a unit, and of a message in it
 IDR = {False: (5,), True: (19, 20)}  # pictures of H.264, and of HEVC (true), where all that was before is forgotten

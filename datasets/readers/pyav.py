@@ -1,4 +1,7 @@
 """Read videos by PyAV, which is always right: frames are counted in order, from the first one or a time that is exact.
+
+Where a file says by its times which frame is which, those that are not wanted are not decoded, as far as no other frame
+refers to them: B-frames, mostly. The frames that come are the same.
 """
 
 from collections.abc import Iterator, Sequence
@@ -44,18 +47,25 @@ def upright(frame: Any, width: int, height: int, look: Look) -> np.ndarray:
     return np.ascontiguousarray(picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
 
 
+class _PassedOver(Exception):
+    """Say that a frame did not come that was wanted, or came with another time than it has in its file."""
+
+
 @DECODERS.register("pyav")
 class PyavClip:
     """Read a file by PyAV: frames are decoded in order, on from the last one or from the nearest of Look.starts.
 
     Where a container leads elsewhere than to that start, and where none is known, they are decoded from the first one.
-    Frames of another size than the first are scaled to it.
+    Where a frame does not come as others are passed over, none is from then on. Frames of another size than the first
+    are scaled to it.
     """
 
     def __init__(self, path: Path):
         self.path, self._look = path, look_at(path)
         self.num_frames, self.fps = self._look.frames, self._look.fps
-        self._starts = self._look.starts
+        self._starts, self._spares = self._look.starts, self._look.grid[1] > 0
+        self._ticks: set[int] = set()  # of the frames that are wanted
+        self._until = 0  # the last of them
         height, width = self._look.shape[:: -1 if self._look.turn % 180 == 90 else 1]
         self._size = width, height  # before they are turned
         self._open = ExitStack()
@@ -67,8 +77,23 @@ class PyavClip:
     def _restart(self) -> Iterator[Any]:
         self.close()
         self._container, self._stream = self._open.enter_context(opened(self.path))
-        self._next, self._frames = 0, decoded(self._container, self._stream)
+        self._next, self._frames = 0, self._decoded()
         return self._frames
+
+    def _decoded(self) -> Iterator[Any]:
+        """Return the frames from where the container is; what comes behind all that is wanted may be so next."""
+        return decoded(self._container, self._stream, (lambda tick: tick < self._until and tick not in self._ticks)
+                       if self._spares else None)
+
+    def _index(self, frame: Any) -> int:
+        """Return which frame has come."""
+        if not self._spares:
+            return self._next
+        first, step = self._look.grid
+        index = round((frame.pts - first) / step) if frame.pts is not None else -1
+        if frame.pts != self._look.tick(index):
+            raise _PassedOver
+        return index
 
     def _begin(self, start: int, tick: int) -> Iterator[Any]:
         """Return the frames from one of Look.starts on, or all where seeking does not lead there."""
@@ -76,7 +101,7 @@ class PyavClip:
             return self._restart()
         if self._frames is None:
             self._restart()
-        frames = decoded(self._container, self._stream)
+        frames = self._decoded()
         try:
             with damage_told(self.path):
                 self._container.seek(tick, stream=self._stream)
@@ -104,10 +129,12 @@ class PyavClip:
         last = None
         for want in sorted(wanted):
             for frame in self._towards(want):
-                last, self._next = frame, self._next + 1
+                last, self._next = frame, self._index(frame) + 1
                 if self._next > want:
                     break
-            else:
+            if self._spares and self._next != want + 1:
+                raise _PassedOver
+            if self._next <= want:
                 self._frames = None
                 if last is None or want - self._next >= SHORTFALL:
                     raise VideoDecodeError(self.path, f"truncated or damaged: frame {want} of {self.num_frames} was "
@@ -118,9 +145,15 @@ class PyavClip:
     def frames(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """See Clip."""
         order = [int(i) for i in indices]
+        self._ticks = {self._look.tick(i) for i in order}
+        self._until = max(self._ticks)
         try:
             with damage_told(self.path):
-                found = self._decode(set(order))
+                try:
+                    found = self._decode(set(order))
+                except _PassedOver:
+                    self._frames, self._spares = None, False
+                    found = self._decode(set(order))
                 return np.stack([found[i] for i in order])
         except VideoDecodeError:
             self._frames = None

@@ -159,7 +159,7 @@ def run(resolved: Resolved, ranks: Ranks = ALONE) -> dict:
     Raises OutputDirError when another run is at work in OUTPUT_DIR; Stopped, which says where the run goes on.
     """
     with output_lock(Path(resolved.config.OUTPUT_DIR)) if ranks.main else nullcontext():
-        with uncollected(loads="torch._dynamo"):  # a decoder's import, or an optimizer's
+        with uncollected(loads="torchvision"):
             session = open_session(resolved, ranks)
         try:
             return train_and_test(session)
@@ -176,7 +176,9 @@ def train_and_select(session: Session, model: FewShotModel) -> int:
     if session.ranks.main:
         write_run(session, session.output_dir, model, session.splits.values())
     _LOGGER.info("%s", complexity_line(model, cfg.DATA.NUM_INPUT_FRAMES, cfg.DATA.TEST_CROP_SIZE))
-    train_split, optimizer = session.splits["train"], optimizer_of(cfg, model)
+    with uncollected(loads="torch._dynamo"):
+        optimizer = optimizer_of(cfg, model)
+    train_split = session.splits["train"]
     learner = Learner(model, optimizer, loop_options(cfg), partial(videos_of, train_split), session.device,
                       session.ranks)
     parts = TrainingParts(cfg, model, optimizer, learner.scaler, train_split, selection.split, session.ranks)

@@ -104,9 +104,7 @@ class DataConfig:
     CLASSES: str | None = key("class-name file in configs/pool/classes (without .yaml) for lists not given by name",
                               affects=PLACE)
     # The same index is the same frame in all of them (datasets/decoding.py).
-    DECODER: str = key("video decoder, from the decoders registry; auto: torchcodec where it works, else decord, "
-                       "else pyav",
-                       affects=SPEED)
+    DECODER: str = key("video decoder, from the decoders registry; auto: pyav", affects=SPEED)
     # A directory, but its frames may be JPEG, and are other pixels then.
     FRAME_CACHE: str | None = key("directory of frames decoded and resized before (prepare.py cache), used in place of "
                                   "the videos; null: decode", affects=NUMBERS)

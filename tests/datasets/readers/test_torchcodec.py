@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from datasets import decoding
 from datasets.builder import build_split
 from datasets.decoding import choose_decoder, open_video
 from datasets.readers import fast as fast_readers
@@ -20,32 +19,19 @@ from utils.errors import LaunchError, RegistryError
 FFMPEG = "avcodec", "avdevice", "avfilter", "avformat", "avutil", "swresample", "swscale"
 
 
-def test_auto_is_torchcodec_where_it_works_else_decord(monkeypatch):
-    monkeypatch.setattr(decoding, "torchcodec_problem", lambda: None)
-    assert choose_decoder("auto") == "torchcodec"
-    for module in (decoding, fast_readers):
-        monkeypatch.setattr(module, "torchcodec_problem", lambda: "no such thing here")
-    assert choose_decoder("auto") == "decord"
-    with pytest.raises(LaunchError, match="^DATA.DECODER torchcodec: no such thing here; or set DATA.DECODER decord"):
+def test_auto_is_pyav_and_what_does_not_work_is_told(monkeypatch):
+    monkeypatch.setattr(fast_readers, "torchcodec_problem", lambda: "no such thing here")
+    assert choose_decoder("auto") == "pyav"
+    with pytest.raises(LaunchError, match="^DATA.DECODER torchcodec: no such thing here; or set DATA.DECODER auto$"):
         choose_decoder("torchcodec")
     with pytest.raises(RegistryError, match="unknown decoder 'autp'.*known: auto, decord, frames, pyav, torchcodec"):
         choose_decoder("autp")
 
 
-def test_the_decoder_that_auto_picks_is_the_one_of_the_pixels(tiny_project, monkeypatch):
-    cfg = load_config(tiny_project(), ["DATA.DECODER", "auto"])
-    for problem, expected in ((None, "torchcodec"), ("no FFmpeg", "decord")):
-        monkeypatch.setattr(decoding, "torchcodec_problem", lambda problem=problem: problem)
-        split = build_split(cfg, "test")
-        assert split.pixels["decoder"] == split.dataset.videos.decoder == expected
-    cfg = load_config(tiny_project(), ["DATA.DECODER", "pyav"])
-    assert build_split(cfg, "test").pixels["decoder"] == "pyav"
-
-
-def test_auto_is_pyav_where_nothing_else_is(monkeypatch):
-    monkeypatch.setattr(decoding, "torchcodec_problem", lambda: "no such thing here")
-    monkeypatch.setattr(decoding, "find_spec", lambda name: None)
-    assert choose_decoder("auto") == "pyav"
+@pytest.mark.parametrize("asked, expected", [("auto", "pyav"), ("decord", "decord")])
+def test_the_decoder_that_auto_picks_is_the_one_of_the_pixels(tiny_project, asked, expected):
+    split = build_split(load_config(tiny_project(), ["DATA.DECODER", asked]), "test")
+    assert split.pixels["decoder"] == split.dataset.videos.decoder == expected
 
 
 def test_without_torchcodec_the_error_says_what_to_do(monkeypatch, tmp_path):
@@ -55,7 +41,7 @@ def test_without_torchcodec_the_error_says_what_to_do(monkeypatch, tmp_path):
     with pytest.raises(LaunchError) as caught:
         open_video(tmp_path / "x.mp4", "torchcodec")
     assert str(caught.value) == ("DATA.DECODER torchcodec: the torchcodec package is not installed; or set "
-                                 "DATA.DECODER decord (auto: whichever works)")
+                                 "DATA.DECODER auto")
 
 
 def test_without_ffmpeg_the_error_names_it(monkeypatch):

@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
 from datasets.decoding import open_video, read_frames
 from datasets.frame_sampling import segment_indices
 from datasets.readers import pyav
-from datasets.readers.look import look_at
+from datasets.readers.look import UNSEEN, look_at
 from tests.datasets.readers.decoder_files import READERS, bright_noise, write_pictures
 
 FRAMES, GROUP, T = 1200, 12, 8
@@ -36,17 +37,75 @@ def bytes_read() -> int:
     return int(COUNTS.read_text().split()[1])
 
 
-def test_frames_near_those_that_are_wanted_are_decoded(long, monkeypatch):
-    decoded, plain = [], pyav.decoded
+@pytest.fixture()
+def decoded(monkeypatch) -> list[int]:
+    """The times of the frames that PyAV has decoded since."""
+    ticks, plain = [], pyav.decoded
 
-    def counting(container, stream):
-        for frame in plain(container, stream):
-            decoded.append(frame.pts)
+    def counting(*arguments):
+        for frame in plain(*arguments):
+            ticks.append(frame.pts)
             yield frame
 
     monkeypatch.setattr(pyav, "decoded", counting)
+    return ticks
+
+
+def test_frames_near_those_that_are_wanted_are_decoded(long, decoded):
     read_clip(long, "pyav", 0)
     assert T <= len(decoded) <= T * (GROUP + 4) < FRAMES / 5  # from a keyframe on, with what an open group begins with
+
+
+def test_frames_that_no_other_refers_to_are_passed_over(long, decoded, monkeypatch):
+    """Of three B-frames between two others one is referred to; in HEVC whether it is cannot be told."""
+    read_clip(long, "pyav", 0)
+    count = len(decoded)
+    monkeypatch.setattr(pyav, "look_at", lambda path: look_at(path)._replace(grid=UNSEEN.grid))
+    read_clip(long, "pyav", 0)
+    assert (count < 0.75 * (len(decoded) - count)) == (long.name != "hevc.mp4")
+    assert (look_at(long).grid == UNSEEN.grid) == (long.name == "hevc.mp4")
+
+
+def in_order(path: Path) -> list[np.ndarray]:
+    with av.open(str(path)) as container:
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
+def test_frames_are_the_same_where_others_are_passed_over(tmp_path):
+    """Whatever is asked for, and whatever was asked of the same clip before."""
+    path = write_pictures(tmp_path / "b.mp4", bright_noise, "libx264", frames=60,
+                          **{"x264-params": f"{PARAMS}1:keyint=24"})
+    whole, drawn = in_order(path), np.random.default_rng(0)
+    for _ in range(20):
+        clip = pyav.PyavClip(path)
+        for count in drawn.integers(1, 9, 4):
+            wanted = drawn.integers(0, 60, count)
+            assert all(np.array_equal(a, whole[i]) for a, i in zip(clip.frames(wanted), wanted, strict=True))
+        assert clip._spares
+        for i in range(50, 60):  # one by one: those in the decoder by then were not passed over
+            assert np.array_equal(clip.frames([i])[0], whole[i])
+        clip.close()
+
+
+def test_nothing_is_passed_over_once_a_frame_has_not_come(tmp_path, monkeypatch):
+    path = write_pictures(tmp_path / "b.mp4", bright_noise, "libx264", frames=60, **{"x264-params": f"{PARAMS}0"})
+    whole, look = in_order(path), look_at(path)
+    first, step = look.grid
+    assert step == pytest.approx(1024)
+    plain = pyav.decoded
+    monkeypatch.setattr(pyav, "decoded", lambda container, stream, spared=None: (
+        frame for frame in plain(container, stream, spared) if not spared or frame.pts != 20 * step))
+    for grid in (look.grid, (first + 1, step)):  # a frame is lost; times are others
+        monkeypatch.setattr(pyav, "look_at", lambda _, grid=grid: look._replace(grid=grid))
+        clip = pyav.PyavClip(path)
+        assert np.array_equal(clip.frames([20, 41])[0], whole[20]) and not clip._spares
+        clip.close()
+
+
+def test_times_that_are_on_no_grid_leave_all_to_be_decoded(tmp_path):
+    times = np.cumsum(np.random.default_rng(0).integers(3000, 9000, 40))
+    path = write_pictures(tmp_path / "uneven.mp4", bright_noise, "libx264", frames=40, times=times)
+    assert look_at(path).grid == UNSEEN.grid and len(look_at(path).starts) > 1
 
 
 @pytest.mark.skipif(not COUNTS.exists(), reason="nothing counts here what a process reads")
