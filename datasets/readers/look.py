@@ -193,10 +193,14 @@ def _timed(times: Sequence[int], reordered: bool) -> bool:
 def _paced(times: Sequence[int], unit: float) -> tuple[tuple[float, float], tuple[int, float]]:
     """Return Look.pace of times in units of so many seconds, with a margin for what decoders round, and Look.grid."""
     shown, places = np.sort(times), np.arange(len(times))
-    first, step = int(shown[0]), float(shown[-1] - shown[0]) / max(len(shown) - 1, 1)
-    even = np.abs(shown - first - step * places).max() < 0.4 * step
-    on = (first + np.rint(step * places) == shown).all()
-    return (first * unit, step * unit if even else 0.0), (first, step) if on else UNSEEN.grid
+    first = int(shown[0])
+    passed = shown - first
+    step = float(passed[-1]) / max(len(shown) - 1, 1)
+    even = np.abs(passed - step * places).max() < 0.4 * step
+    # Steps that a time allows, rounded as it is, lie in a range; one that all allow is in all ranges.
+    fit = float(((passed[1:] - 0.5) / places[1:]).max() + ((passed[1:] + 0.5) / places[1:]).min()) / 2 if step else 0.0
+    on = (np.rint(fit * places) == passed).all()
+    return (first * unit, step * unit if even else 0.0), (first, fit) if on else UNSEEN.grid
 
 
 def _entered(times: Sequence[int], marks: Sequence[int | None], keys: Sequence[bool], entrances: Sequence[int]

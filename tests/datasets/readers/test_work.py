@@ -9,7 +9,7 @@ import pytest
 from datasets.decoding import open_video, read_frames
 from datasets.frame_sampling import segment_indices
 from datasets.readers import pyav
-from datasets.readers.look import UNSEEN, look_at
+from datasets.readers.look import UNSEEN, _paced, look_at
 from tests.datasets.readers.decoder_files import READERS, bright_noise, write_pictures
 
 FRAMES, GROUP, T = 1200, 12, 8
@@ -100,6 +100,14 @@ def test_nothing_is_passed_over_once_a_frame_has_not_come(tmp_path, monkeypatch)
         clip = pyav.PyavClip(path)
         assert np.array_equal(clip.frames([20, 41])[0], whole[20]) and not clip._spares
         clip.close()
+
+
+@pytest.mark.parametrize("rate, first", [((30, 1), 0), ((30000, 1001), 33), ((25, 1), 7), ((24000, 1001), 0)])
+def test_milliseconds_are_a_grid(rate, first):
+    """Matroska rounds times to them; each is found from its index again."""
+    times = first + np.rint(np.arange(2000) * 1000 * rate[1] / rate[0]).astype(int)
+    look = UNSEEN._replace(grid=_paced(times.tolist(), 0.001)[1])
+    assert [look.tick(i) for i in range(2000)] == times.tolist()
 
 
 def test_times_that_are_on_no_grid_leave_all_to_be_decoded(tmp_path):
