@@ -112,7 +112,7 @@ def test_a_full_disk_is_foreseen(tmp_path, monkeypatch):
 def test_other_settings_in_the_same_directory_are_refused(tiny_project, tmp_path, capsys):
     project, out = tiny_project(), tmp_path / "cache"
     assert main(arguments(project, out, "--workers", "1")) == 0
-    for options in (["--quality", "80"], ["--mode", "lossless"], ["DATA.DECODER", "pyav"]):
+    for options in (["--quality", "80"], ["--mode", "lossless"], ["DATA.DECODER", "decord"]):
         assert main(arguments(project, out, "--workers", "1", *options)) == 1
         assert f"FrameCacheError: {out} holds another frame cache." in capsys.readouterr().err
     assert main(arguments(project, out, "--mode", "lossless", "--quality", "90")) == 1

@@ -210,8 +210,8 @@ def test_it_goes_on_where_it_was(copied, monkeypatch):
     run(project)
     assert len(seen) == 1
     seen.clear()
-    run(project, "DATA.DECODER", "pyav")
-    assert len(seen) == 60 and {job.decoder for job in seen} == {"pyav"}
+    run(project, "DATA.DECODER", "decord")
+    assert len(seen) == 60 and {job.decoder for job in seen} == {"decord"}
 
 
 @pytest.mark.slow
