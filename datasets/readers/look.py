@@ -93,7 +93,7 @@ def decoded(container: Any, stream: Any, spared: Callable[[int], bool] | None = 
     over, as ffmpeg does. Raises av.error.FFmpegError.
 
     Args:
-        spared: of a frame's time, whether it need not be decoded where no other frame refers to it.
+        spared: says of a time whether its frame need not be decoded, where no other refers to it.
     """
     import av
 
@@ -192,10 +192,9 @@ def _timed(times: Sequence[int], reordered: bool) -> bool:
 
 def _paced(times: Sequence[int], unit: float) -> tuple[tuple[float, float], tuple[int, float]]:
     """Return Look.pace of times in units of so many seconds, with a margin for what decoders round, and Look.grid."""
-    shown, places = np.sort(times), np.arange(len(times))
-    first = int(shown[0])
-    passed = shown - first
-    step = float(passed[-1]) / max(len(shown) - 1, 1)
+    first, places = min(times), np.arange(len(times))
+    passed = np.sort(times) - first
+    step = float(passed[-1]) / max(len(times) - 1, 1)
     even = np.abs(passed - step * places).max() < 0.4 * step
     # Steps that a time allows, rounded as it is, lie in a range; one that all allow is in all ranges.
     fit = float(((passed[1:] - 0.5) / places[1:]).max() + ((passed[1:] + 0.5) / places[1:]).min()) / 2 if step else 0.0
@@ -275,8 +274,8 @@ def _look(path: Path, _stamp: tuple[int, int]) -> Look:
     places = len(packets)
     if kind == "avi" and places > 1 and None not in marks:  # it has no times: frames that are not there take places
         places = max(places, round((max(marks) - min(marks)) * places / (places - 1)))
-    look = UNSEEN._replace(frames=frames, packets=places, fps=rate * len(packets) / max(places, 1), jumps=jumps,
-                          pace=pace, starts=starts, grid=grid if codec in SPARED else UNSEEN.grid)
+    look = Look(frames, places, rate * len(packets) / max(places, 1), UNSEEN.shape, jumps, pace, starts,
+                grid if codec in SPARED else UNSEEN.grid, UNSEEN.matrix)
     if first is None:
         return look
     look = look.seen(first)
