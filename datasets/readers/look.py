@@ -19,7 +19,8 @@ import numpy as np
 from datasets.annotations import file_stamp
 from datasets.readers.clip import first_line
 from datasets.readers.containers import container_kind
-from datasets.readers.packets import CLEAN, CLOSED, NOWHERE, SPARED, STILLS, judge_of
+from datasets.readers.packets import CHANGED, SPARED, STILLS, judge_of
+from datasets.readers.stamps import delay, entered, paced, timed
 from utils.errors import LaunchError, VideoDecodeError
 from utils.foreign import stranger
 
@@ -181,52 +182,26 @@ def rate_of(stream: Any, times: Sequence[int | None] = ()) -> float:
     return (len(known) - 1) / float((max(known) - min(known)) * stream.time_base)
 
 
-def _timed(times: Sequence[int], reordered: bool) -> bool:
-    """Whether times are those of showing, and none twice or below 0.
+class _Beginning:
+    """Decodes the first packets of a stream until a frame comes: `first`. `held` frames are held back by then, so as to
+    give all in the order they are shown in; None and more than all where none comes."""
 
-    Times that only rise, of frames that are stored in another order than shown (`reordered`), are those of storing.
-    """
-    return len(set(times)) == len(times) and min(times) >= 0 and not (
-        reordered and len(times) > 1 and bool((np.diff(times) > 0).all()))
+    def __init__(self, context: Any):
+        self.first: Any | None = None
+        self.held = 0
+        self._context, self._failed = context, False
 
+    def take(self, packet: Any | None) -> None:
+        """Decode a packet, if it is still needed; None: there are no more."""
+        import av
 
-def _paced(times: Sequence[int], unit: float) -> tuple[tuple[float, float], tuple[int, float]]:
-    """Return Look.pace of times in units of so many seconds, with a margin for what decoders round, and Look.grid."""
-    first, places = min(times), np.arange(len(times))
-    passed = np.sort(times) - first
-    step = float(passed[-1]) / max(len(times) - 1, 1)
-    even = np.abs(passed - step * places).max() < 0.4 * step
-    # Steps that a time allows, rounded as it is, lie in a range; one that all allow is in all ranges.
-    fit = float(((passed[1:] - 0.5) / places[1:]).max() + ((passed[1:] + 0.5) / places[1:]).min()) / 2 if step else 0.0
-    on = (np.rint(fit * places) == passed).all()
-    return (first * unit, step * unit if even else 0.0), (first, fit) if on else UNSEEN.grid
-
-
-def _entered(times: Sequence[int], marks: Sequence[int | None], keys: Sequence[bool], entrances: Sequence[int]
-             ) -> tuple[np.ndarray, bool]:
-    """Return Look.starts of timed frames, and whether whoever seeks a frame's time comes to the keyframe before it.
-
-    He does where decoding can begin at each keyframe, nothing that is stored behind one is shown before it (a closed
-    group), and none is decoded before the one in front of it is shown: it may be taken for that one.
-    """
-    shown, at = np.array(times), np.flatnonzero(keys)
-    ways = np.array(entrances)[at]
-    latest, earliest = np.maximum.accumulate(shown), np.minimum.accumulate(shown[::-1])[::-1]
-    clear = latest[at] == shown[at]  # nothing stored before it is shown behind it
-    closed = clear.all() and (earliest[at] == shown[at]).all() and np.isin(ways, (CLEAN, CLOSED)).all() and all(
-        mark is None or mark > time for time, mark in zip(shown[at], [marks[key] for key in at[1:]], strict=False))
-    ticks = shown[at[clear & (ways > (NOWHERE if closed else CLOSED))]]
-    return np.stack([np.searchsorted(np.sort(shown), ticks), ticks], 1), bool(closed)
-
-
-def _first_frame(packet: Any) -> Any | None:
-    """Return the frame of a stream's first packet; None: none comes of it."""
-    import av
-
-    try:
-        return next(iter([*packet.decode(), *packet.stream.codec_context.decode(None)]), None)
-    except av.error.FFmpegError:
-        return None
+        if self.first is not None or self._failed:
+            return
+        try:
+            self.first = next(iter(self._context.decode(packet)), None)
+        except av.error.FFmpegError:
+            self._failed = True
+        self.held += self.first is None
 
 
 def _may_jump(path: Path, codec: str, reordered: bool) -> bool:
@@ -249,24 +224,28 @@ def _counted(path: Path) -> tuple[int, Any | None]:
 @lru_cache(maxsize=1 << 16)
 def _look(path: Path, _stamp: tuple[int, int]) -> Look:
     packets: list[tuple[Any, ...]] = []  # (shown at, decoded at, keyframe, not hidden, picture, entrance)
-    empty, first, pace, starts, grid, closed = False, None, UNSEEN.pace, UNSEEN.starts, UNSEEN.grid, False
+    empty, pace, starts, grid, closed = False, UNSEEN.pace, UNSEEN.starts, UNSEEN.grid, False
     with opened(path) as (container, stream):
         codec, kind = stream.codec_context.codec.canonical_name, container.format.name
         judge = judge_of(codec, bytes(stream.codec_context.extradata or b""))
+        beginning = _Beginning(stream.codec_context)
         for packet in container.demux(stream):
             if packet.size:
-                first = first if packets else _first_frame(packet)
+                beginning.take(packet)
                 packets.append((packet.pts, packet.dts, packet.is_keyframe, not packet.is_discard, *judge(packet)))
             else:
                 empty |= packet.dts is not None  # else it is the end, which is no packet of the file
         times, marks, keys, shown, pictures, entrances = zip(*packets, strict=True) if packets else ((),) * 6
-        whole = not empty and first is not None and keys[0] and None not in times and times[0] == min(times) \
-            and all(shown) and all(pictures)
+        beginning.take(None)
+        first = beginning.first
+        whole = bool(not empty and keys and keys[0] and None not in times and all(shown) and all(pictures)
+                     and first is not None and first.pts == times[0] == min(times))
         rate = rate_of(stream, marks if None in times else times)
-        reordered = bool(stream.codec_context.has_b_frames)
-        if whole and _may_jump(path, codec, reordered) and _timed(times, reordered):
-            starts, closed = _entered(times, marks, keys, entrances)
-            pace, grid = _paced(times, float(stream.time_base))
+        reordered = stream.codec_context.has_b_frames
+        if whole and _may_jump(path, codec, reordered) and timed(times, reordered) and CHANGED not in entrances \
+                and delay(times) <= beginning.held:  # else FFmpeg loses what comes too late
+            starts, closed = entered(times, marks, keys, entrances)
+            pace, grid = paced(times, float(stream.time_base))
         jumps = closed and len(container.streams.video) == 1
     frames = len(packets)
     if not whole:

@@ -8,10 +8,12 @@ SPARED = ("h264",)  # what no picture refers to says so; in HEVC those of higher
 EMPTY = 16  # bytes; MPEG-4 packets below it may repeat a frame rather than hold one
 SEI, RECOVERY_POINT = 6, 6  # H.264: type of a unit, and of a message in it
 IDR = {False: (5,), True: (19, 20)}  # pictures of H.264, and of HEVC (true), where all that was before is forgotten
+SETS = {False: (7, 8), True: (32, 33, 34)}  # units that say how those behind them are to be decoded
 OPEN = (16, 17, 18, 21)  # of HEVC: nothing in front of them is needed for what follows, but it may be shown among it
-# Decoding cannot begin there; can in a closed group (where streams were joined in an open one, pictures come out in
-# another order than that of their times); can, by FFmpeg of today; can, by any decoder.
-NOWHERE, CLOSED, EXACT, CLEAN = 0, 1, 2, 3
+# From there on pictures are decoded in another way than the file says at its start, as where files were joined: whoever
+# comes from elsewhere may not know. Decoding cannot begin there; can in a closed group (where streams were joined in an
+# open one, pictures come out in another order than that of their times); can, by FFmpeg of today; can, by any decoder.
+CHANGED, NOWHERE, CLOSED, EXACT, CLEAN = -1, 0, 1, 2, 3
 Judge = Callable[[Any], tuple[bool, int]]
 
 
@@ -38,17 +40,20 @@ def _recovers(unit: bytes) -> bool:
     return False
 
 
-def _judge_units(prefix: int, hevc: bool) -> Judge:
+def _judge_units(prefix: int, hevc: bool, extradata: bytes) -> Judge:
     """Judge H.264 or HEVC packets, whose units stand each behind its length in `prefix` bytes."""
     pictures, clean, closed = range(32) if hevc else range(1, 6), IDR[hevc], OPEN if hevc else ()
+    sets = SETS[hevc]
 
     def judge(packet: Any) -> tuple[bool, int]:
-        data, at, recovers = memoryview(packet), 0, False
+        data, at, recovers, changed = memoryview(packet), 0, False, False
         while at + prefix < len(data):
             kind = data[at + prefix] >> 1 & 63 if hevc else data[at + prefix] & 31
             if kind in pictures:  # the other units of the packet are of the same picture
-                return True, CLEAN if kind in clean else CLOSED if kind in closed else EXACT if recovers else NOWHERE
+                return True, CHANGED if changed else CLEAN if kind in clean else CLOSED if kind in closed else \
+                    EXACT if recovers else NOWHERE
             behind = at + prefix + int.from_bytes(data[at : at + prefix], "big")
+            changed |= kind in sets and bytes(data[at + prefix : behind]) not in extradata
             if kind == SEI and packet.is_keyframe and not hevc:
                 recovers |= _recovers(bytes(data[at + prefix + 1 : behind]))
             at = behind
@@ -66,7 +71,7 @@ def judge_of(codec: str, extradata: bytes) -> Judge:
         prefix = extradata[21:22] if codec == "hevc" else extradata[4:5]
         if extradata[:1] != b"\x01" or not prefix:  # units are found by start codes: no MP4, and hardly Matroska
             return lambda packet: (True, NOWHERE)
-        return _judge_units((prefix[0] & 3) + 1, codec == "hevc")
+        return _judge_units((prefix[0] & 3) + 1, codec == "hevc", extradata)
     if codec == "mpeg4":
         return lambda packet: (packet.size > EMPTY, CLEAN)
     if codec == "vp8":

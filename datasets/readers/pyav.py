@@ -91,7 +91,7 @@ class PyavClip:
             return self._next
         first, step = self._look.grid
         index = round((frame.pts - first) / step) if frame.pts is not None else -1
-        if frame.pts != self._look.tick(index):
+        if index < self._next or frame.pts != self._look.tick(index):
             raise _PassedOver
         return index
 
@@ -146,7 +146,7 @@ class PyavClip:
         """See Clip."""
         order = [int(i) for i in indices]
         self._ticks = {self._look.tick(i) for i in order}
-        self._until = max(self._ticks)
+        self._until = max(self._ticks, default=0)
         try:
             with damage_told(self.path):
                 try:

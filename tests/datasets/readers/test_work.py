@@ -8,9 +8,10 @@ import pytest
 
 from datasets.decoding import open_video, read_frames
 from datasets.frame_sampling import segment_indices
-from datasets.readers import pyav
-from datasets.readers.look import UNSEEN, _paced, look_at
-from tests.datasets.readers.decoder_files import READERS, bright_noise, write_pictures
+from datasets.readers import look, pyav
+from datasets.readers.look import UNSEEN, look_at
+from datasets.readers.stamps import delay, paced
+from tests.datasets.readers.decoder_files import READERS, bright_noise, ffmpeg, needs_ffmpeg, write_pictures
 
 FRAMES, GROUP, T = 1200, 12, 8
 PARAMS = "bframes=3:b-adapt=0:scenecut=0:open-gop="
@@ -89,14 +90,14 @@ def test_frames_are_the_same_where_others_are_passed_over(tmp_path):
 
 def test_nothing_is_passed_over_once_a_frame_has_not_come(tmp_path, monkeypatch):
     path = write_pictures(tmp_path / "b.mp4", bright_noise, "libx264", frames=60, **{"x264-params": f"{PARAMS}0"})
-    whole, look = in_order(path), look_at(path)
-    first, step = look.grid
+    whole, found = in_order(path), look_at(path)
+    first, step = found.grid
     assert step == pytest.approx(1024)
     plain = pyav.decoded
     monkeypatch.setattr(pyav, "decoded", lambda container, stream, spared=None: (
         frame for frame in plain(container, stream, spared) if not spared or frame.pts != 20 * step))
-    for grid in (look.grid, (first + 1, step)):  # a frame is lost; times are others
-        monkeypatch.setattr(pyav, "look_at", lambda _, grid=grid: look._replace(grid=grid))
+    for grid in (found.grid, (first + 1, step)):  # a frame is lost; times are others
+        monkeypatch.setattr(pyav, "look_at", lambda _, grid=grid: found._replace(grid=grid))
         clip = pyav.PyavClip(path)
         assert np.array_equal(clip.frames([20, 41])[0], whole[20]) and not clip._spares
         clip.close()
@@ -106,8 +107,8 @@ def test_nothing_is_passed_over_once_a_frame_has_not_come(tmp_path, monkeypatch)
 def test_milliseconds_are_a_grid(rate, first):
     """Matroska rounds times to them; each is found from its index again."""
     times = first + np.floor(np.arange(2000) * 1000 * rate[1] / rate[0] + 0.5).astype(int)
-    look = UNSEEN._replace(grid=_paced(times.tolist(), 0.001)[1])
-    assert [look.tick(i) for i in range(2000)] == times.tolist()
+    found = UNSEEN._replace(grid=paced(times.tolist(), 0.001)[1])
+    assert [found.tick(i) for i in range(2000)] == times.tolist()
 
 
 def test_times_that_are_on_no_grid_leave_all_to_be_decoded(tmp_path):
@@ -124,3 +125,38 @@ def test_little_of_the_file_is_read_for_a_clip(long, decoder):
     before = bytes_read()
     read_clip(long, decoder, 1)
     assert bytes_read() - before < long.stat().st_size / 3
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("ending", ["mp4", "mkv"])
+@pytest.mark.parametrize("open_gop", [0, 1])
+def test_streams_joined_whose_parameters_differ_are_read_in_order(tmp_path, ending, open_gop):
+    """Whoever jumps into the second one would decode it by the parameters of the first."""
+    for name, own in (("a.mp4", "qp=20"), ("b.mp4", "qp=34:ref=5")):
+        ffmpeg("-f", "lavfi", "-i", "testsrc2=s=96x64:r=25", "-frames:v", 50, "-c:v", "libx264", "-x264-params",
+               f"keyint=20:open-gop={open_gop}:bframes=2:b-adapt=0:scenecut=0:weightp=0:{own}", tmp_path / name)
+    (tmp_path / "list.txt").write_text("file a.mp4\nfile b.mp4\n")
+    path = tmp_path / f"joined.{ending}"
+    ffmpeg("-f", "concat", "-i", tmp_path / "list.txt", "-c", "copy", path)
+    whole = in_order(path)
+    assert len(whole) == 100 and look_at(path).grid == UNSEEN.grid
+    for index in (99, 75, 20, 48):
+        clip = open_video(path, "pyav")
+        assert np.array_equal(clip.frames([index])[0], whole[index])
+        clip.close()
+
+
+def test_frames_that_come_too_late_for_the_decoder_leave_all_to_be_read_in_order(tmp_path, monkeypatch):
+    """FFmpeg loses some of them where a file does not say how many frames are to be held back."""
+    assert [delay(times) for times in ([5], [0, 1, 2], [0, 3, 1, 2], [0, 4, 2, 1, 3])] == [0, 0, 1, 2]
+    path = write_pictures(tmp_path / "b.mp4", bright_noise, "libx264", frames=40, **{"x264-params": f"{PARAMS}0"})
+    before = look_at(path)
+    assert before.jumps and len(before.starts) == 4 and before.grid[1]
+
+    class Hasty(look._Beginning):
+        held = property(lambda self: 1, lambda self, value: None)
+
+    monkeypatch.setattr(look, "_Beginning", Hasty)
+    path.touch()
+    after = look_at(path)
+    assert not after.jumps and len(after.starts) == 0 and after.grid == UNSEEN.grid
