@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from datasets.clips import ClipDataset, Clips
 from datasets.few_shot import FewShotDataset
 from datasets.raw_episode import RawEpisode
-from datasets.workers import into_shared_memory, watched
+from datasets.workers import into_shared_memory, untold_where_lost, watched
 from utils.episode import Episode
 from utils.errors import FewShotError
 from utils.signals import shielded
@@ -46,8 +46,9 @@ def _as_is(item: object) -> object:
 
 
 def _one_thread(worker: int) -> None:
-    """Give a worker one thread: the workers share the cores."""
+    """Give a worker one thread: the workers share the cores; and leave it to the main process to tell of its end."""
     torch.set_num_threads(1)
+    sys.excepthook = untold_where_lost
 
 
 class ItemLoader(DataLoader[Any]):

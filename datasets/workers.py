@@ -2,6 +2,7 @@
 
 import dataclasses
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -9,7 +10,7 @@ from functools import cache
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any, TypeVar
 
 import psutil
@@ -74,6 +75,13 @@ def into_shared_memory(item: _Item) -> _Item:
                               f"or fewer workers: {_FEWER.format(worker.num_workers)}") from error
         raise _no_room(reason, worker.num_workers) from error
     return item
+
+
+def untold_where_lost(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print an error of a worker's thread, but where the main process has broken off what it was fetching: it does so
+    where it ends or another worker has ended, and says so itself."""
+    if not issubclass(kind, (ConnectionError, EOFError)):
+        sys.__excepthook__(kind, error, trace)
 
 
 class _Watch:

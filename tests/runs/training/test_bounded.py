@@ -14,7 +14,7 @@ import psutil
 import pytest
 import torch
 
-from datasets.workers import worker_error
+from datasets.workers import untold_where_lost, worker_error
 from tests.conftest import REPOSITORY
 from tests.runs.processes import run_until, spoil
 from tests.runs.training.trouble import SHARED, full_disk, kill, patient, small_shared_memory, watch
@@ -65,6 +65,14 @@ def test_other_ends_of_workers_in_words(status, said):
     workers = [SimpleNamespace(exitcode=None, pid=6), SimpleNamespace(exitcode=status, pid=7)]
     assert str(worker_error(RuntimeError("torch's words\nand more"), workers)) == (
         said + "DATA_LOADER.NUM_WORKERS (here 2; 0 decodes in the main process)")
+
+
+def test_a_worker_says_nothing_of_a_connection_that_the_main_process_broke_off(capsys):
+    for error in (ConnectionResetError(104, "reset"), EOFError()):
+        untold_where_lost(type(error), error, None)
+    assert capsys.readouterr().err == ""
+    untold_where_lost(ValueError, ValueError("told"), None)
+    assert "ValueError: told" in capsys.readouterr().err
 
 
 def test_an_error_in_the_main_process_does_not_wait_for_workers(tiny_project):
