@@ -231,7 +231,8 @@ def _look(path: Path, _stamp: tuple[int, int]) -> Look:
         beginning = _Beginning(stream.codec_context)
         for packet in container.demux(stream):
             if packet.size:
-                beginning.take(packet)
+                if beginning.first is None:
+                    beginning.take(packet)
                 packets.append((packet.pts, packet.dts, packet.is_keyframe, not packet.is_discard, *judge(packet)))
             else:
                 empty |= packet.dts is not None  # else it is the end, which is no packet of the file
@@ -243,9 +244,9 @@ def _look(path: Path, _stamp: tuple[int, int]) -> Look:
         rate = rate_of(stream, marks if None in times else times)
         reordered = stream.codec_context.has_b_frames
         if whole and _may_jump(path, codec, reordered) and timed(times, reordered) and CHANGED not in entrances \
-                and delay(times) <= beginning.held:  # else FFmpeg loses what comes too late
-            starts, closed = entered(times, marks, keys, entrances)
-            pace, grid = paced(times, float(stream.time_base))
+                and delay(stamps := np.array(times)) <= beginning.held:  # else FFmpeg loses what comes too late
+            starts, closed = entered(stamps, marks, keys, entrances)
+            pace, grid = paced(stamps, float(stream.time_base))
         jumps = closed and len(container.streams.video) == 1
     frames = len(packets)
     if not whole:

@@ -107,7 +107,7 @@ def test_nothing_is_passed_over_once_a_frame_has_not_come(tmp_path, monkeypatch)
 def test_milliseconds_are_a_grid(rate, first):
     """Matroska rounds times to them; each is found from its index again."""
     times = first + np.floor(np.arange(2000) * 1000 * rate[1] / rate[0] + 0.5).astype(int)
-    found = UNSEEN._replace(grid=paced(times.tolist(), 0.001)[1])
+    found = UNSEEN._replace(grid=paced(times, 0.001)[1])
     assert [found.tick(i) for i in range(2000)] == times.tolist()
 
 
@@ -148,7 +148,7 @@ def test_streams_joined_whose_parameters_differ_are_read_in_order(tmp_path, endi
 
 def test_frames_that_come_too_late_for_the_decoder_leave_all_to_be_read_in_order(tmp_path, monkeypatch):
     """FFmpeg loses some of them where a file does not say how many frames are to be held back."""
-    assert [delay(times) for times in ([5], [0, 1, 2], [0, 3, 1, 2], [0, 4, 2, 1, 3])] == [0, 0, 1, 2]
+    assert [delay(np.array(times)) for times in ([5], [0, 1, 2], [0, 3, 1, 2], [0, 4, 2, 1, 3])] == [0, 0, 1, 2]
     path = write_pictures(tmp_path / "b.mp4", bright_noise, "libx264", frames=40, **{"x264-params": f"{PARAMS}0"})
     before = look_at(path)
     assert before.jumps and len(before.starts) == 4 and before.grid[1]
