@@ -231,8 +231,7 @@ def _look(path: Path, _stamp: tuple[int, int]) -> Look:
         beginning = _Beginning(stream.codec_context)
         for packet in container.demux(stream):
             if packet.size:
-                if beginning.first is None:
-                    beginning.take(packet)
+                beginning.take(packet)
                 packets.append((packet.pts, packet.dts, packet.is_keyframe, not packet.is_discard, *judge(packet)))
             else:
                 empty |= packet.dts is not None  # else it is the end, which is no packet of the file
