@@ -4,6 +4,7 @@ Numbers and objects travel over gloo (CPU), which sees at once when a process at
 batch statistics over nccl where the ranks have GPUs.
 """
 
+import importlib
 import os
 import re
 import signal
@@ -205,6 +206,7 @@ def join_ranks(gpus: bool) -> Ranks:
     rank, world, local = rank_of_environment()
     if world == 1:
         return Ranks(local_rank=local)
+    importlib.import_module("torch.distributed.nn")  # later it would keep the group for good: see leave_ranks
     with _exchange(), _waiting(rank, world):
         store, _, _ = next(dist.rendezvous("env://", timeout=WAIT))
         # torchrun --max-restarts starts the ranks anew with the same store, which holds the addresses of the dead.
@@ -218,6 +220,10 @@ def join_ranks(gpus: bool) -> Ranks:
 
 
 def leave_ranks() -> None:
-    """End the connections of a rank that is done."""
+    """End the connections of a rank that is done, and the threads that serve them.
+
+    A thread that is still at work when Python ends aborts the process. They live as long as anything refers to the
+    group: so would the default arguments of torch.distributed.nn, had torchvision imported that within the group.
+    """
     if dist.is_initialized():
         dist.destroy_process_group()
