@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -83,20 +83,30 @@ def clips_of(pack: Pack) -> list[Encoded]:
 
 
 def learn_clips(model: OwnModel, wanted: Sequence[Wanted], cache: Path | None = None, jobs: int | None = None,
-                title: str = "clips") -> tuple[list[Encoded], dict[str, VideoDecodeError], int]:
+                title: str = "clips", progress: Callable[[float], None] | None = None
+                ) -> tuple[list[Encoded], dict[str, VideoDecodeError], int]:
     """Return the clips in the order they are wanted, why others cannot be read, and how many were encoded.
 
     Args:
         cache: a pack of clips that were encoded before, which is written anew with these. jobs: see read_clips.
+        progress: see Recognizer.learn.
     """
     kept = _kept(cache)
     paths = [one.item for one in wanted if isinstance(one.item, Path)]
     known = hashes(paths) if kept else {}
     unread = list(dict.fromkeys(path for path in paths if known.get(path) not in kept))
     done: dict[Path, Encoded | VideoDecodeError] = {path: kept[sha] for path, sha in known.items() if sha in kept}
-    for path, clip in read_clips(unread, model.reading, jobs, title):
-        done[path] = clip if isinstance(clip, VideoDecodeError) else replace(
-            encoded(model, path.name, None, clip), pixels=None)
+    try:
+        for count, (path, clip) in enumerate(read_clips(unread, model.reading, jobs, title), 1):
+            done[path] = clip if isinstance(clip, VideoDecodeError) else replace(
+                encoded(model, path.name, None, clip), pixels=None)
+            if progress is not None:
+                progress(count / len(unread))
+    finally:  # what was encoded is kept, whatever ends this
+        now = {one.clip.sha256: one for one in done.values() if not isinstance(one, VideoDecodeError)}
+        if cache is not None and now and now.keys() != kept.keys():
+            with suppress(OSError, DiskError, FeatureStoreError):  # a folder that cannot be written: each time anew
+                pack_of(model, list(now.values()), {}, None, {}).save(cache)
     learned, errors = [], {}
     for one in wanted:
         if not isinstance(one.item, Path):
@@ -105,11 +115,8 @@ def learn_clips(model: OwnModel, wanted: Sequence[Wanted], cache: Path | None = 
             errors[one.name] = found
         else:
             learned.append(replace(found, clip=replace(found.clip, name=one.name, action=one.action)))
-    now = sum(not isinstance(done[path], VideoDecodeError) for path in unread)
-    if cache is not None and learned and (now or len(kept) != len({one.clip.sha256 for one in learned})):
-        with suppress(OSError, DiskError, FeatureStoreError):  # a folder that cannot be written is encoded each time
-            pack_of(model, learned, {}, None, {}).save(cache)
-    return learned, errors, now + len(wanted) - len(paths)
+    read = sum(not isinstance(done[path], VideoDecodeError) for path in unread)
+    return learned, errors, read + len(wanted) - len(paths)
 
 
 def pack_of(model: OwnModel, learned: Sequence[Encoded], texts: Mapping[str, str], text_KD: Tensor | None,

@@ -1,6 +1,6 @@
 """Builds a model once and learns actions from clips, folders and packs; runs/recognizer.py is the door to it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ class Recognizer:
         return self.model.name
 
     def learn(self, clips: str | Path | Mapping[str, Sequence[Any]], *, none: str = NONE, jobs: int | None = None,
-              strict: bool = False) -> Actions:
+              strict: bool = False, progress: Callable[[float], None] | None = None) -> Actions:
         """Return the actions that some clips show.
 
         Args:
@@ -55,6 +55,8 @@ class Recognizer:
                 (uint8 RGB [L, H, W, 3], frames a second). A folder keeps what was encoded in its `.cache`.
             none: the name of the folder, or key, with clips of none of the actions.
             jobs: processes that decode. strict: a clip that cannot be read is an error, even if its action has another.
+            progress: called after each file that was encoded with the share, up to 1, of those to be encoded; what it
+                raises ends this, and what was encoded stays in `.cache`.
 
         Raises OwnClipsError: no actions, one without a clip, or a video in two of them; VideoDecodeError: an action has
             no clip that can be read, or (`strict`) one cannot be.
@@ -64,7 +66,7 @@ class Recognizer:
             wanted = [Wanted(_item(one), _called(name, one, number), None if name == none else name)
                       for name, own in clips.items() for number, one in enumerate(own)]
             texts = {name: words(name) for name in clips if name != none}
-            return self._learned(wanted, texts, none, [], None, jobs, strict)
+            return self._learned(wanted, texts, none, [], None, jobs, strict, progress)
         root = Path(clips)
         found = read_actions(root, none)
         wanted = [Wanted(path, f"{name}/{path.name}", None if name == none else name)
@@ -72,12 +74,14 @@ class Recognizer:
         left = ", ".join(path.name for path in found.skipped[:SHOWN])
         notes = [f"no clips, so left out: {left}" + (f" and {len(found.skipped) - SHOWN} more"
                                                      if len(found.skipped) > SHOWN else "")] if left else []
-        return self._learned(wanted, found.texts, f"{root / none}/", notes, cache_file(self.model, root), jobs, strict)
+        return self._learned(wanted, found.texts, f"{root / none}/", notes, cache_file(self.model, root), jobs, strict,
+                             progress)
 
     def _learned(self, wanted: Sequence[Wanted], texts: Mapping[str, str], none_folder: str, notes: list[str],
-                 cache: Path | None, jobs: int | None, strict: bool) -> Actions:
+                 cache: Path | None, jobs: int | None, strict: bool, progress: Callable[[float], None] | None
+                 ) -> Actions:
         """Encode clips, and leave out what cannot be read and what is there twice."""
-        learned, errors, encoded = learn_clips(self.model, wanted, cache, jobs, "learning")
+        learned, errors, encoded = learn_clips(self.model, wanted, cache, jobs, "learning", progress)
         readable = {one.clip.action for one in learned}
         for name, error in errors.items():
             action = next(one.action for one in wanted if one.name == name)

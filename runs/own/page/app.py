@@ -23,8 +23,9 @@ from runs.own.actions import same_clip
 from runs.own.clips import content_hash
 from runs.own.outputs import as_csv, as_json
 from runs.own.page.files import ASKED, PART, ClipFolder, Refused
-from runs.own.page.jobs import FRAMES_OF_A_CLIP, Jobs, Query
+from runs.own.page.jobs import FRAMES_OF_A_CLIP, Jobs
 from runs.own.page.looks import Look, Stretch, suffix_of
+from runs.own.page.queries import Query
 from runs.own.page.view import state
 from runs.own.predicting import model_facts
 from utils.command import printable

@@ -12,14 +12,16 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from runs.own.actions import Actions
 from runs.own.clips import read_clips
-from runs.own.learning import Encoded, encoded
+from runs.own.learning import encoded
 from runs.own.page.files import ClipFolder, Refused
 from runs.own.page.looks import SECONDS, Look, Stretch, Wanted, cut_out, look_at
+from runs.own.page.queries import Query
 from runs.own.recognizer import Recognizer
 from runs.own.results import Answer, Check
 from runs.preparing.pool import Failure, guarded
@@ -28,29 +30,12 @@ from utils.errors import FewShotError, VideoDecodeError, described
 
 FRAMES_OF_A_CLIP = 4  # in its strip
 LOOKS_AT_ONCE = 8
+SECONDS_TO_END = 60.0  # what the model is at when the page ends: one clip, one cell of a long video
 MOST_QUERIES = 12  # older ones are forgotten
 
 
 class _Dropped(Exception):
     """The video under way has been removed, or the page ends."""
-
-
-@dataclass
-class Query:
-    """Holds a video that is asked about.
-
-    Args:
-        id: its number. name: what its owner calls it. path: where it lies meanwhile. look: its length and frames.
-        answer: None: it waits. seen: as the model sees it, kept for other actions. stale: the actions are others now.
-    """
-
-    id: str
-    name: str
-    path: Path
-    look: Look
-    answer: Answer | None = None
-    seen: Encoded | None = None
-    stale: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +76,17 @@ class Jobs:
         self._thread.start()
 
     def close(self, seconds: float = 5.0) -> None:
-        """End the thread after what it is at, or after so many seconds go on without it, and what it has started."""
+        """End the thread after the clip or the cell that it is at, and after so many seconds what it has started.
+
+        A thread that computes while Python ends aborts the process, so this waits for it once more.
+        """
         with self._wake:
             self.closing = True
             self._wake.notify_all()
         self._thread.join(seconds)
         for process in multiprocessing.active_children():  # one that hangs would be waited for at the end
             process.kill()
+        self._thread.join(SECONDS_TO_END)
 
     def at_work(self) -> Busy | None:
         """Return what is being done; None: everything that was asked for is done."""
@@ -244,9 +233,11 @@ class Jobs:
         actions, check, problem, of_none = None, None, None, {}
         if any(action.clips for action in self.folder.actions()[:-1]):
             try:
-                actions = self.model.learn(self.folder.root)
+                actions = self.model.learn(self.folder.root, progress=partial(self._at, "learning"))
                 check = actions.check()
                 of_none = {one.clip.name: actions.answer(one) for one in actions.of_none}
+            except _Dropped:
+                return
             except (FewShotError, OSError) as error:
                 actions, problem = None, str(error) if isinstance(error, FewShotError) else described(error)
         if self._to_learn:  # the folder has changed meanwhile, which may be what went wrong
@@ -292,8 +283,13 @@ class Jobs:
         return actions.answer(query.seen)
 
     def _watched(self, query: Query, share: float) -> None:
-        """Tell how much of a long video was seen; do meanwhile what cannot wait."""
-        self._tell(Busy(f"watching {query.name}", round(min(share, 1.0), 2)))
+        if query not in self.queries:
+            raise _Dropped
+        self._at(f"watching {query.name}", share)
+
+    def _at(self, text: str, share: float) -> None:
+        """Tell how much of something long is done; do meanwhile what cannot wait. Raises _Dropped at the page's end."""
+        self._tell(Busy(text, round(min(share, 1.0), 2)))
         self._do_urgent()
-        if self.closing or query not in self.queries:
+        if self.closing:
             raise _Dropped

@@ -4,7 +4,8 @@ from typing import Any
 
 from runs.own.calibration import better_than_guessing, leave_one_out_words, percent, threshold_words
 from runs.own.page.files import ActionPlace, ClipPlace
-from runs.own.page.jobs import Jobs, Query
+from runs.own.page.jobs import Jobs
+from runs.own.page.queries import Query
 from runs.own.results import Answer, Check
 
 

@@ -41,6 +41,21 @@ def test_a_folder_is_learned_once(support):
     assert {model_of_colours().learn(support).encoded for _ in range(2)} <= {0, 19}
 
 
+def test_learning_that_is_ended_keeps_what_was_encoded(support):
+    shares = []
+
+    def seen(share: float) -> None:
+        shares.append(share)
+        if len(shares) == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        model_of_colours().learn(support, progress=seen)
+    assert shares == [pytest.approx(number / 18) for number in range(1, 6)]
+    assert model_of_colours().learn(support, progress=shares.append).encoded == 13
+    assert len(shares) == 18 and shares[-1] == 1
+
+
 def test_answers_are_right_and_their_own_clips_say_so(support):
     actions = model_of_colours().learn(support)
     check = actions.check()

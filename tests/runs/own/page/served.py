@@ -95,6 +95,7 @@ def served(root: Path, model: Recognizer, most_bytes: int = 10**9, upload: int =
         thread.join(20)
         folder.close()
         assert not thread.is_alive() and not server.failed
+        assert "model" not in [one.name for one in threading.enumerate()]  # it would abort the end of a process
 
 
 def visible(root: Path) -> list[str]:

@@ -7,6 +7,7 @@ from shutil import rmtree
 import pytest
 import torch
 
+from runs.own.learning import encoded
 from runs.recognizer import Recognizer
 from tests.conftest import called
 from tests.runs.own.page.served import SPECS, overrides, render, served, visible
@@ -30,6 +31,22 @@ def test_command_api_and_page_give_the_same_answers_to_the_last_bit(page, root, 
     (tmp_path / "my.pack").write_bytes(page.raw("GET", "/pack")[2])
     packed = page.server.jobs.model.load(tmp_path / "my.pack").predict(queries[0])
     assert packed.to_dict() == by_page["queries"][0]
+
+
+def test_learning_waits_for_no_end_and_no_upload_for_learning(root, model, clips, monkeypatch):
+    """As with many clips and a slow tower."""
+    rmtree(root / ".cache")
+    monkeypatch.setattr("runs.own.learning.encoded", lambda *given: (time.sleep(1), encoded(*given))[1])
+    with served(root, model) as client:
+        end = time.monotonic() + 30
+        while (client.json("GET", "/state")[1]["busy"] or {}).get("share") is None and time.monotonic() < end:
+            time.sleep(0.05)
+        assert client.json("PUT", "/query?name=a.mp4", (clips / "query" / "spin.mp4").read_bytes())[0] == 202
+        busy = client.json("GET", "/state")[1]["busy"]
+        assert busy["text"] == "learning" and 1 / 12 <= busy["share"] <= 0.7
+        begin = time.monotonic()
+    assert time.monotonic() - begin < 4.5
+    assert list((root / ".cache").glob("*.pack"))
 
 
 def test_the_loop(page, root, clips):
