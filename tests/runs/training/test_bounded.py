@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,7 +25,8 @@ pytestmark = pytest.mark.slow
 
 CONSTANT = ("SOLVER.STEPS", "[0]", "SOLVER.LRS", "[1]", "SOLVER.BASE_LR", "1e-4")
 WORKERS = ("DATA_LOADER.NUM_WORKERS", "2")
-GROWTH = 8 * 2**20  # bytes in 180 iterations; measured: 1 MiB. 100 kB an iteration would be 18 MB
+POINTS = (110, 170, 230, 290)  # iterations at which is noted what the run holds
+GROWTH = 2.5 * 2**20  # bytes; 50 kB an iteration would be 3 MB from each point to the next
 
 
 def test_three_hundred_iterations_hold_what_a_hundred_hold(tiny_project):
@@ -32,11 +34,12 @@ def test_three_hundred_iterations_hold_what_a_hundred_hold(tiny_project):
     project, notes = tiny_project("long", NUM_TRAIN_TASKS=300, VAL_FRE_ITER=20), []
     path = project.parent / "usage.jsonl"
     status, text = run_until(project, *CONSTANT, *WORKERS, "LOG_PERIOD", "10",
-                             prepare=partial(watch, path, (110, 290)))
+                             prepare=partial(watch, path, POINTS))
     assert status == 0, text
     notes = [json.loads(line) for line in path.read_text().splitlines()]
-    first, last = notes
-    assert last["bytes"] - first["bytes"] < GROWTH, notes
+    first, last = notes[0], notes[-1]
+    # What leaks does so all the time. glibc's arenas and caches grow now and then: 11 MiB at once have been seen.
+    assert min(after["bytes"] - before["bytes"] for before, after in pairwise(notes)) < GROWTH, notes
     assert (first["workers"], last["workers"]) == (2, 2), notes
     assert last["threads"] == first["threads"], notes
     # an item of six tensors or so may be under way: what is kept for good would be 20 and more
