@@ -170,14 +170,14 @@ def test_compiled_code_trains_the_same_and_leaves_evaluation_alone(monkeypatch):
         compiled.train()(random_episode(0), compiled.text("train"))
 
 
-def test_a_machine_without_a_compiler_is_told_so(monkeypatch):
+def test_a_machine_without_a_compiler_is_told_so():
     from torch._inductor import config, cpp_builder
 
-    monkeypatch.setattr(config.cpp, "cxx", (None, "no-such-compiler"))
     cpp_builder.cpp_compiler_search.cache_clear()
     model = model_of({**TINY_TOWER, "embed_dim": 64})
     model.head.backbone = torch.compile(nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 32), nn.Tanh()))
     with pytest.raises(CompileError, match="^TRAIN.COMPILE: torch.compile fails on this machine .*no-such-compiler.*"
-                                           "TRAIN.COMPILE false trains without it$"), compiling():
+                                           "TRAIN.COMPILE false trains without it$"), \
+            config.patch({"cpp.cxx": (None, "no-such-compiler")}), compiling():
         model(random_episode(0), model.text("train"))
     cpp_builder.cpp_compiler_search.cache_clear()

@@ -159,4 +159,4 @@ def test_ranks_end_with_their_launcher_before_they_have_imported_anything(tiny_p
     found = [rank.as_dict(["status", "cmdline", "ppid"]) for rank in alive if rank.is_running()]
     for rank in alive:
         rank.kill()
-    assert not found
+    assert not [facts for facts in found if facts["status"] != psutil.STATUS_ZOMBIE]  # ended, but nobody has looked
