@@ -40,7 +40,10 @@ def start(*names: str) -> NoReturn:
     that they mean its packages, whatever else is installed.
     """
     sys.path[0] = str(Path(__file__).resolve().parents[1])
-    sys.exit(main([*names, *sys.argv[1:]]))
+    from utils.signals import ended_once
+
+    with ended_once():
+        sys.exit(main([*names, *sys.argv[1:]]))
 
 
 def _parser(module: Any, prog: str, example: str) -> argparse.ArgumentParser:
@@ -64,6 +67,17 @@ def main(arguments: list[str]) -> int:
 
     end_with_launcher()
     keep_screens()
+
+    def work() -> int | None:  # with the reading: a module may import torch, which takes its time
+        module, parsed = read(arguments)
+        status: int | None = module.run(parsed)
+        return status
+
+    return command(work)
+
+
+def read(arguments: list[str]) -> tuple[Any, argparse.Namespace]:
+    """Return a command's module and its arguments. Raises SystemExit: wrong usage, or --help, which is printed."""
     given, prog, example = list(arguments), "", ""
     module: Any = sys.modules[__name__]
     while given and given[0] in getattr(module, "COMMANDS", {}):
@@ -85,7 +99,7 @@ def main(arguments: list[str]) -> int:
     if problem := getattr(module, "usage_problem", lambda _: None)(parsed):
         parser.error(problem)
     parsed.given = given
-    return command(lambda: module.run(parsed))
+    return module, parsed
 
 
 if __name__ == "__main__":

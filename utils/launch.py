@@ -7,9 +7,11 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from tempfile import TemporaryDirectory
 
+import psutil
 import torch
-from torch.distributed.elastic.multiprocessing import SignalException
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure, get_error_handler
 from torch.distributed.elastic.rendezvous import RendezvousError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -17,7 +19,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from utils.cores import cores
 from utils.distributed import Ranks, is_of_exchange, join_ranks, leave_ranks, lost_rank, rank_of_environment
 from utils.errors import FewShotError, LaunchError, LostRankError, RankError, described
-from utils.signals import LAUNCHER, STOPPING, Stopped, number_of
+from utils.signals import LAUNCHER, STOPPING, Stopped, deaf, handling, number_of
 
 LOST_SECONDS = 5  # a rank that lost another ends this much later, so that the launcher sees the other's end first
 _STOPPED = {sign * number + (128 if sign > 0 else 0): number for number in STOPPING for sign in (1, -1)}
@@ -37,16 +39,31 @@ def start_ranks(command: Sequence[str], count: int) -> None:
             logging.getLogger(name).setLevel(logging.CRITICAL)
     os.environ[LAUNCHER] = str(os.getpid())  # they look whether it is still there
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // count)))
-    config = LaunchConfig(min_nodes=1, max_nodes=1, nproc_per_node=count, max_restarts=0, local_addr="localhost",
-                          run_id=_OWN + uuid.uuid4().hex, rdzv_backend="c10d", rdzv_endpoint="localhost:0")
-    try:
-        elastic_launch(config, command[0])(*command[1:])
-    except ChildFailedError as error:
-        raise _cause(error.failures, count) from error
-    except SignalException as stop:
-        raise Stopped(int(stop.sigval)) from stop
-    except (RendezvousError, torch.distributed.DistError) as error:
-        raise LaunchError(f"the {count} ranks could not be started: {error}") from error
+    with TemporaryDirectory(prefix="clip_fsar_ranks_", ignore_cleanup_errors=True) as reports:  # torch would leave it
+        config = LaunchConfig(min_nodes=1, max_nodes=1, nproc_per_node=count, max_restarts=0, local_addr="localhost",
+                              run_id=_OWN + uuid.uuid4().hex, rdzv_backend="c10d", rdzv_endpoint="localhost:0",
+                              logs_specs=DefaultLogsSpecs(log_dir=reports))
+        try:
+            elastic_launch(config, command[0])(*command[1:])
+        except ChildFailedError as error:
+            raise _cause(error.failures, count) from error
+        except SignalException as stop:
+            _outlive_ranks()
+            raise Stopped(int(stop.sigval)) from stop
+        except (RendezvousError, torch.distributed.DistError) as error:
+            raise LaunchError(f"the {count} ranks could not be started: {error}") from error
+
+
+def _outlive_ranks() -> None:
+    """Wait for the ranks' ends, which torch no longer does when more signals come meanwhile: they save first."""
+    with handling(STOPPING, signal.SIG_IGN):
+        ranks = psutil.Process().children()
+        for rank in ranks:
+            with suppress(psutil.NoSuchProcess):
+                rank.terminate()
+        _, alive = psutil.wait_procs(ranks, timeout=float(os.environ.get("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "30")))
+        for rank in alive:
+            rank.kill()
 
 
 def _order(failure: ProcessFailure) -> int:
@@ -93,6 +110,7 @@ def as_rank(gpus: bool) -> Iterator[Ranks]:
         ranks.barrier()
         leave_ranks()
     except KeyboardInterrupt as stop:
+        deaf()  # the launcher passes on what the terminal has sent already
         leave_ranks()
         if rank == 0 and not os.environ.get("TORCHELASTIC_RUN_ID", "").startswith(_OWN):
             raise

@@ -1,11 +1,13 @@
 """Answer SIGINT (Ctrl-C), SIGTERM (Slurm, docker stop), SIGHUP (a closed terminal): end at once, or after the work
 under way."""
 
+import atexit
 import ctypes
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
@@ -17,6 +19,7 @@ LAUNCHER = "CLIP_FSAR_LAUNCHER"  # variable with the process number of a run tha
 _PR_SET_PDEATHSIG = 1
 _DROPPING = ("__del__", "_acquireLock", "_releaseLock")  # logging's, which a fork calls
 AGAIN_SECONDS = 1.0  # until a stop that was lost is raised again
+END_SECONDS = 1.0  # how long signals change nothing about the end of a command
 WORKER_SECONDS = 60  # a shielded worker that got SIGTERM ends after this time, if its main process has not ended it
 
 
@@ -129,6 +132,35 @@ class Interruption:
 def stop_at_once() -> AbstractContextManager[None]:
     """Raise Stopped on SIGINT, SIGTERM and SIGHUP in this block."""
     return handling(STOPPING, Interruption(immediate=True))
+
+
+@contextmanager
+def ended_once() -> Iterator[None]:
+    """Let a command's exit status, with which the block ends this process, stand, whatever signals follow.
+
+    A terminal or a launcher may send one twice, and people press Ctrl-C again: it would come in the middle of what
+    Python does at its end. One that comes when that has taken END_SECONDS ends the process at once.
+    """
+    atexit.register(deaf)  # the first to be registered is the last to be called: nothing is waited for any more
+    try:
+        yield
+    except SystemExit as end:
+        status, late = end.code if isinstance(end.code, int) else 1, time.monotonic() + END_SECONDS
+
+        def leave(number: int, _: FrameType | None) -> None:
+            if number != signal.SIGHUP and time.monotonic() > late:
+                os._exit(status)
+
+        for number in STOPPING:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, leave)
+        raise
+
+
+def deaf() -> None:
+    """Ignore signals from here to the end of this process, which nothing holds up any more."""
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def shielded(init: Callable[[int], None]) -> Callable[[int], None]:

@@ -145,7 +145,7 @@ def _render_missing(root: Path, jobs: list[_Job], seed: int, workers: int) -> No
                 for future in as_completed(futures):
                     bar.update(future.result())
             except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
+                pool.shutdown(cancel_futures=True)  # and wait: the end of `with` would take the cancelling back
                 raise
 
 

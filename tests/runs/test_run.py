@@ -137,3 +137,13 @@ def test_output_that_nobody_reads_ends_the_command(tiny_project):
                           stdout=writing, stderr=subprocess.PIPE, text=True)
     os.close(writing)
     assert done.returncode == 141 and "Error" not in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("group, name", [("prepare", "check"), ("benchmark", "step")])
+def test_a_signal_that_comes_while_a_command_is_loaded_is_heeded(group, name):
+    module = "runs.benchmarks.run" if group == "benchmark" else f"runs.{group}"
+    code = (f"import os, signal, sys, time; import {module} as group; from runs.clip_fsar import start\n"
+            "group.load = lambda name: (os.kill(os.getpid(), signal.SIGTERM), time.sleep(20))\n"
+            f"start({group!r}, {name!r})")
+    ended = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 143 and ended.stderr == "\nstopped by SIGTERM; what was saved before is untouched\n"

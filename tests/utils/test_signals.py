@@ -52,6 +52,31 @@ def test_a_rank_whose_launcher_has_ended_before_it_began_ends():
         assert ended.returncode == status
 
 
+ENDING = """
+import atexit, os, signal, sys, time
+from utils.signals import END_SECONDS, ended_once
+class Late:
+    def __del__(self, kill=os.kill, process=os.getpid(), number=signal.SIGTERM):
+        kill(process, number)
+late = Late()  # lives until Python clears its modules
+with ended_once():
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        atexit.register(os.kill, os.getpid(), number)
+    if sys.argv[1:]:
+        atexit.register(time.sleep, 60)
+        atexit.register(os.kill, os.getpid(), signal.SIGTERM)
+        atexit.register(time.sleep, END_SECONDS + 0.2)
+    sys.exit(3)
+"""
+
+
+def test_signals_change_nothing_about_the_end_of_a_command_but_one_that_hangs():
+    for hangs in ([], ["hangs"]):
+        ended = subprocess.run([sys.executable, "-c", ENDING, *hangs], cwd=Path(__file__).parents[2],
+                               capture_output=True, text=True, timeout=30)
+        assert ended.returncode == 3 and ended.stderr == ""
+
+
 def test_a_worker_that_ends_with_the_same_signal_is_no_complaint():
     ended = subprocess.run([sys.executable, "-c", TOGETHER], cwd=Path(__file__).parents[2], capture_output=True,
                            text=True, timeout=60)

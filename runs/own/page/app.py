@@ -11,9 +11,9 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from starlette.applications import Starlette
-from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
@@ -98,11 +98,12 @@ class Page:
         """Give the actions as a pack, as predict.py --save writes it."""
         if (actions := self.jobs.actions) is None:
             raise Refused(409, "there are no actions to save yet")
-        file, name = tempfile.mkstemp(suffix=".pack")
-        os.close(file)
-        actions.save(name)
-        return FileResponse(name, filename=f"{self.folder.root.resolve().name}.pack",
-                            background=BackgroundTask(os.unlink, name))
+        with tempfile.TemporaryDirectory() as folder:
+            actions.save(made := Path(folder) / "made.pack")
+            content = made.read_bytes()
+        name = quote(f"{self.folder.root.resolve().name}.pack")
+        return Response(content, media_type="application/octet-stream",
+                        headers={"Content-Disposition": f"attachment; filename*=utf-8''{name}"})
 
     def results(self, request: Request) -> Response:
         """Give what was answered, as predict.py --out writes it."""

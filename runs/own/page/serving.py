@@ -4,6 +4,7 @@ import argparse
 import logging
 import os
 import secrets
+import signal
 import socket
 import sys
 import threading
@@ -19,6 +20,7 @@ from runs.own.predicting import source_of
 from runs.own.recognizer import Recognizer
 from utils.errors import OwnClipsError
 from utils.lock import close_in_children
+from utils.signals import Stopped, handling
 
 TRIED_PORTS = 50
 HOST = "127.0.0.1"  # and no other: whoever wants to reach it from elsewhere takes an SSH tunnel
@@ -69,12 +71,27 @@ class PageServer(uvicorn.Server):
         await super().shutdown(sockets)
 
     def serve_page(self) -> int:
-        """Serve until a signal comes, or `should_exit` is set; returns the exit status."""
+        """Serve until a signal comes, or `should_exit` is set; returns the exit status. Raises KeyboardInterrupt."""
+        hung_up = threading.Event()
+
+        def hang_up(*_: object) -> None:  # as uvicorn heeds SIGINT and SIGTERM
+            hung_up.set()
+            self.should_exit = True
+
+        def goes_on(_: logging.LogRecord) -> bool:
+            return not self.page.closing
+
         self.jobs.start()
+        logger = logging.getLogger("uvicorn.error")
+        logger.addFilter(goes_on)  # what the end cuts off is no error
         try:
-            self.run(sockets=[self.listening])
+            with handling([signal.SIGHUP], hang_up):
+                self.run(sockets=[self.listening])
         finally:
             self.jobs.close()
+            logger.removeFilter(goes_on)
+        if hung_up.is_set():
+            raise Stopped(signal.SIGHUP)
         return int(self.failed)
 
 

@@ -2,6 +2,10 @@
 
 import os
 import re
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import av
@@ -10,7 +14,7 @@ import numpy as np
 import pytest
 
 from datasets.demo.render import SPLITS, class_names, render_demo
-from tests.conftest import called
+from tests.conftest import REPOSITORY, called
 
 main = called("prepare")
 
@@ -177,3 +181,18 @@ def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     (["--out", "x", "--seed", "-1"], "seed: expected a whole number of at least")])
 def test_what_cannot_be_is_told_in_a_line(arguments, text, capsys):
     assert main(["demo", *arguments]) == 1 and text in capsys.readouterr().err
+
+
+def test_a_stop_ends_the_rendering_soon(tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "runs/prepare.py", "demo", "--out", str(tmp_path), "--workers", "2"],
+                               cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
+
+    def count() -> int:
+        return len(list(tmp_path.rglob("*.mp4")))
+
+    deadline = time.monotonic() + 60
+    while count() < 8 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 143 and 8 <= count() < 300 and "stopped by SIGTERM" in said and "Traceback" not in said

@@ -160,3 +160,26 @@ def test_ranks_end_with_their_launcher_before_they_have_imported_anything(tiny_p
     for rank in alive:
         rank.kill()
     assert not [facts for facts in found if facts["status"] != psutil.STATUS_ZOMBIE]  # ended, but nobody has looked
+
+
+def test_however_often_a_signal_comes_the_launcher_outlives_its_ranks(tiny_project, tmp_path):
+    """A terminal sends it to all, and the launcher to the ranks again. They save; nothing stays, in no folder."""
+    project, temporary = tiny_project("often", NUM_TRAIN_TASKS=4000, VAL_FRE_ITER=4000), tmp_path / "temporary"
+    temporary.mkdir()
+    process = subprocess.Popen([sys.executable, "runs/run.py", "--cfg", project, *CONSTANT, "NUM_PROCESSES", "2"],
+                               cwd=REPOSITORY, stderr=subprocess.PIPE, text=True, start_new_session=True,
+                               env={**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(temporary)})
+    for line in process.stderr:
+        if line.startswith("iteration 2/"):
+            break
+    ranks = psutil.Process(process.pid).children()
+    for _ in range(6):
+        os.killpg(process.pid, signal.SIGTERM)
+        time.sleep(0.01)
+    process.wait(60)
+    alive = [rank for rank in ranks if rank.is_running() and rank.status() != psutil.STATUS_ZOMBIE]
+    said = process.stderr.read()
+    last = project.parent / "often" / "checkpoints" / "checkpoint_last.pyth"
+    assert process.returncode == 143 and len(ranks) == 2 and not alive
+    assert said.endswith(f"is saved in {last}\n\nstopped by SIGTERM; the same command goes on from {last}\n")
+    assert not [path for path in temporary.iterdir() if not path.name.startswith("torchinductor_")]  # torch's cache

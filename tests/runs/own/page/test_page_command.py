@@ -1,5 +1,6 @@
 """The command serve in processes: what it prints, a second one, SIGKILL during an upload, Ctrl-C."""
 
+import contextlib
 import os
 import re
 import signal
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 
@@ -19,8 +21,9 @@ pytestmark = pytest.mark.slow
 
 
 def _heed_interrupts():
-    """Where the tests run in the background, a shell has told them to ignore Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    """Where the tests run in the background, a shell has told them to ignore Ctrl-C, or nohup a closed terminal."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 @contextmanager
@@ -77,6 +80,36 @@ def test_killed_in_an_upload_then_started_again_then_ended(root, tower, capsys):
     while _children(process.pid) and time.monotonic() < end:  # they look whether their parent is there
         time.sleep(0.1)
     assert not _children(process.pid) and visible(root) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_what_is_under_way_at_the_end_is_no_error(root, tower, tmp_path, monkeypatch, number):
+    """An upload that stalls, a page that waits for news, one that waits for the state; nothing is left."""
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    given = ["--dir", root, "--text", "off", "--port", "0", *overrides(tower)]
+    with started(*given) as (process, port, token), contextlib.ExitStack() as lines:
+
+        def asked(request: str, rest: str = "") -> socket.socket:
+            line = lines.enter_context(socket.create_connection(("127.0.0.1", port)))
+            line.sendall((f"{request} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nCookie: clip_fsar_{port}={token}\r\n"
+                          f"Origin: http://127.0.0.1:{port}\r\n{rest}\r\n").encode())
+            return line
+
+        end, state = time.monotonic() + 60, b""
+        while b'"busy":null' not in state and time.monotonic() < end:
+            state = b"".join(iter(partial(asked("GET /state", "Connection: close\r\n").recv, 1 << 16), b""))
+        version = re.search(rb'"version":(\d+)', state)[1].decode()
+        asked(f"GET /state?after={version}")
+        asked("GET /pack")
+        asked("PUT /query", "Content-Length: 100000\r\n").sendall(bytes(5000))
+        time.sleep(0.5)
+        begin = time.monotonic()
+        os.killpg(process.pid, number)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + number and time.monotonic() - begin < 8
+    assert said == f"\nstopped by {number.name}; what was saved before is untouched\n"
+    assert not list((tmp_path / "temporary").iterdir()) and not list(root.glob(".upload_*"))
 
 
 def test_ports():
