@@ -35,7 +35,7 @@ def paced(times: np.ndarray, unit: float) -> tuple[tuple[float, float], tuple[in
 
 
 def entered(shown: np.ndarray, marks: Sequence[int | None], keys: Sequence[bool], entrances: Sequence[int]
-             ) -> tuple[np.ndarray, bool]:
+            ) -> tuple[np.ndarray, bool]:
     """Return Look.starts of timed frames, and whether whoever seeks a frame's time comes to the keyframe before it.
 
     He does where decoding can begin at each keyframe, nothing that is stored behind one is shown before it (a closed

@@ -166,7 +166,8 @@ class Jobs:
         try:
             while not self.closing:
                 self._do_urgent()
-                self._next()
+                with suppress(_Dropped):
+                    self._next()
         finally:
             if not self.closing:
                 self._ended()
@@ -236,8 +237,6 @@ class Jobs:
                 actions = self.model.learn(self.folder.root, progress=partial(self._at, "learning"))
                 check = actions.check()
                 of_none = {one.clip.name: actions.answer(one) for one in actions.of_none}
-            except _Dropped:
-                return
             except (FewShotError, OSError) as error:
                 actions, problem = None, str(error) if isinstance(error, FewShotError) else described(error)
         if self._to_learn:  # the folder has changed meanwhile, which may be what went wrong
@@ -268,8 +267,6 @@ class Jobs:
         except (VideoDecodeError, OSError) as error:
             reason = error.reason if isinstance(error, VideoDecodeError) else described(error)
             query.answer = Answer(query.name, error=reason)
-        except _Dropped:
-            return
         self.changed()
 
     def _answered(self, query: Query, actions: Actions) -> Answer:

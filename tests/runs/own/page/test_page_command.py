@@ -1,6 +1,5 @@
 """The command serve in processes: what it prints, a second one, SIGKILL during an upload, Ctrl-C."""
 
-import contextlib
 import os
 import re
 import signal
@@ -8,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 import pytest
@@ -46,6 +45,14 @@ def started(*arguments):
         process.stderr.close()
 
 
+def asked(port: int, token: str, request: str, rest: str = "") -> socket.socket:
+    """A connection over which a browser that has opened the printed address has sent a request's head."""
+    line = socket.create_connection(("127.0.0.1", port))
+    line.sendall((f"{request} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nCookie: clip_fsar_{port}={token}\r\n"
+                  f"Origin: http://127.0.0.1:{port}\r\n{rest}\r\n").encode())
+    return line
+
+
 def _children(process: int) -> list[str]:
     return subprocess.run(["pgrep", "-g", str(process)], capture_output=True, text=True).stdout.split()
 
@@ -59,9 +66,7 @@ def test_killed_in_an_upload_then_started_again_then_ended(root, tower, capsys):
         assert called("serve")(given) == 1
         assert re.search(rf"another page is open on this folder \(http://127.0.0.1:{port}, process {process.pid} on ",
                          capsys.readouterr().err)
-        with socket.create_connection(("127.0.0.1", port)) as line:
-            line.sendall((f"PUT /query HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nCookie: clip_fsar_{port}={token}\r\n"
-                          f"Origin: http://127.0.0.1:{port}\r\nContent-Length: 100000\r\n\r\n").encode())
+        with asked(port, token, "PUT /query", "Content-Length: 100000\r\n") as line:
             line.sendall(bytes(50_000))
             end = time.monotonic() + 60
             while not list(root.glob(".upload_*")) and time.monotonic() < end:
@@ -84,25 +89,19 @@ def test_killed_in_an_upload_then_started_again_then_ended(root, tower, capsys):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_what_is_under_way_at_the_end_is_no_error(root, tower, tmp_path, monkeypatch, number):
-    """An upload that stalls, a page that waits for news, one that waits for the state; nothing is left."""
+    """An upload that stalls, a page that waits for news, a pack that is being sent; nothing is left."""
     (tmp_path / "temporary").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
     given = ["--dir", root, "--text", "off", "--port", "0", *overrides(tower)]
-    with started(*given) as (process, port, token), contextlib.ExitStack() as lines:
-
-        def asked(request: str, rest: str = "") -> socket.socket:
-            line = lines.enter_context(socket.create_connection(("127.0.0.1", port)))
-            line.sendall((f"{request} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nCookie: clip_fsar_{port}={token}\r\n"
-                          f"Origin: http://127.0.0.1:{port}\r\n{rest}\r\n").encode())
-            return line
-
+    with started(*given) as (process, port, token), ExitStack() as lines:
         end, state = time.monotonic() + 60, b""
         while b'"busy":null' not in state and time.monotonic() < end:
-            state = b"".join(iter(partial(asked("GET /state", "Connection: close\r\n").recv, 1 << 16), b""))
+            with asked(port, token, "GET /state", "Connection: close\r\n") as line:
+                state = b"".join(iter(partial(line.recv, 1 << 16), b""))
         version = re.search(rb'"version":(\d+)', state)[1].decode()
-        asked(f"GET /state?after={version}")
-        asked("GET /pack")
-        asked("PUT /query", "Content-Length: 100000\r\n").sendall(bytes(5000))
+        for request in (f"GET /state?after={version}", "GET /pack"):
+            lines.enter_context(asked(port, token, request))
+        lines.enter_context(asked(port, token, "PUT /query", "Content-Length: 100000\r\n")).sendall(bytes(5000))
         time.sleep(0.5)
         begin = time.monotonic()
         os.killpg(process.pid, number)
